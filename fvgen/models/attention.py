@@ -1,0 +1,240 @@
+"""Attention over space and over time, always through scaled_dot_product_attention: no score matrix is ever stored.
+
+A clip travels as ``[B*F, C, h, w]``, batch-major. Keys and values of tokens that all frames share are computed once per
+clip, and the queries of all its frames form one long sequence: the same sums with less work.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import FeedForward
+from torch import Tensor, nn
+
+_MAX_GRID = 65535
+"""CUDA attention kernels put batch and heads into grid dimensions of this size."""
+_FEED_FORWARD_TOKENS = 16384
+"""Tokens a feed-forward takes at a time without gradients: its inner width is eight times that of the stream."""
+
+
+class ContextTokens(NamedTuple):
+    """What the frames of a batch of clips may look at."""
+
+    text: Tensor
+    """[B, S, D]"""
+    image: Tensor | None
+    """[B, T, D] shared by a clip's frames, or [B*F, T, D] one set per frame"""
+
+
+class GroupNorm32(nn.GroupNorm):
+    """Group normalisation with statistics in at least float32.
+
+    Half-precision kernels round mean and inverse deviation to the input's dtype (0.4 % in bfloat16); ViewCrafter's
+    networks saw float32 here in training, under autocast too.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x`` [N, C, ...]."""
+        if x.dtype not in (torch.float16, torch.bfloat16):
+            return super().forward(x)
+        return F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps).to(x.dtype)
+
+
+def multi_head_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool = False) -> Tensor:
+    """Attention of ``query`` [N, L, heads*d] to ``key`` and ``value`` [M, S, heads*d], where M divides N.
+
+    With M < N, entry m of the context serves queries ``m*N/M ... (m+1)*N/M - 1``. Returns [N, L, heads*d].
+    """
+
+    def split(tokens: Tensor) -> Tensor:
+        return tokens.reshape(len(key), -1, heads, tokens.shape[-1] // heads).transpose(1, 2)
+
+    q, k, v = split(query), split(key), split(value)
+    rows = max(1, _MAX_GRID // heads)
+    parts = [
+        F.scaled_dot_product_attention(q[i : i + rows], k[i : i + rows], v[i : i + rows], is_causal=causal)
+        for i in range(0, len(key), rows)
+    ]
+    out = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return out.transpose(1, 2).reshape(query.shape)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention without biases before the scores.
+
+    Args:
+        channels: Width of the tokens.
+        heads: Number of heads.
+        head_channels: Width of one head.
+        context_dim: Width of the tokens that keys and values are made from; None: ``channels``.
+    """
+
+    def __init__(self, channels: int, heads: int, head_channels: int, context_dim: int | None = None) -> None:
+        super().__init__()
+        inner = heads * head_channels
+        self.heads = heads
+        self.to_q = nn.Linear(channels, inner, bias=False)
+        self.to_k = nn.Linear(context_dim or channels, inner, bias=False)
+        self.to_v = nn.Linear(context_dim or channels, inner, bias=False)
+        self.to_out = nn.Linear(inner, channels)
+
+    def forward(self, x: Tensor, causal: bool = False) -> Tensor:
+        """Attend among the tokens of each row of ``x`` [N, L, C]; ``causal``: only to earlier ones."""
+        return self.to_out(multi_head_attention(self.to_q(x), self.to_k(x), self.to_v(x), self.heads, causal))
+
+
+class CrossAttention(SelfAttention):
+    """Cross-attention to text and image tokens: the same queries, separate keys and values, results summed.
+
+    IP-Adapter (arXiv:2308.06721, equation 5).
+
+    Args:
+        channels: Width of the tokens that ask.
+        heads: Number of heads.
+        head_channels: Width of one head.
+        context_dim: Width of the text and image tokens.
+        image_tokens: Whether image tokens have keys and values of their own; without, only text is looked at.
+        learnable_image_scale: Whether the image's part is multiplied by ``tanh(alpha) + 1``, alpha learned.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        head_channels: int,
+        context_dim: int,
+        image_tokens: bool = True,
+        learnable_image_scale: bool = False,
+    ) -> None:
+        super().__init__(channels, heads, head_channels, context_dim)
+        inner = heads * head_channels
+        self.to_k_ip = nn.Linear(context_dim, inner, bias=False) if image_tokens else None
+        self.to_v_ip = nn.Linear(context_dim, inner, bias=False) if image_tokens else None
+        self.alpha = nn.Parameter(torch.zeros(())) if image_tokens and learnable_image_scale else None
+
+    def forward(self, x: Tensor, tokens: ContextTokens) -> Tensor:  # type: ignore[override]
+        """Attend from ``x`` [B*F, L, C] to ``tokens``."""
+        query = self.to_q(x)
+        out = multi_head_attention(query, self.to_k(tokens.text), self.to_v(tokens.text), self.heads)
+        if self.to_k_ip is not None and self.to_v_ip is not None and tokens.image is not None:
+            key, value = self.to_k_ip(tokens.image), self.to_v_ip(tokens.image)
+            seen = multi_head_attention(query, key, value, self.heads)
+            out = out + (seen if self.alpha is None else seen * (torch.tanh(self.alpha) + 1))
+        return self.to_out(out)
+
+
+class SlicedFeedForward(FeedForward):
+    """Diffusers' feed-forward (GELU-gated, four times as wide), in slices of tokens when no gradient is asked for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to each token of ``x`` [N, L, C]."""
+        rows = max(1, _FEED_FORWARD_TOKENS // x.shape[1])
+        if torch.is_grad_enabled() or len(x) <= rows:
+            return super().forward(x)
+        return torch.cat([super(SlicedFeedForward, self).forward(part) for part in x.split(rows)])
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, a second attention, feed-forward; each after layer normalisation and added to the stream.
+
+    Args:
+        channels: Width of the stream.
+        heads: Number of heads.
+        head_channels: Width of one head.
+        second: The second attention: to tokens of the context, or among the stream's own again.
+    """
+
+    def __init__(self, channels: int, heads: int, head_channels: int, second: SelfAttention) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = SelfAttention(channels, heads, head_channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.attn2 = second
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = SlicedFeedForward(channels, activation_fn="geglu")
+
+    def forward(self, x: Tensor, tokens: ContextTokens | None = None, causal: bool = False) -> Tensor:
+        """Transform ``x`` [N, L, C]; the second attention looks at ``tokens`` when given, else at ``x``."""
+        x = self.attn1(self.norm1(x), causal=causal) + x
+        x = (self.attn2(self.norm2(x), causal=causal) if tokens is None else self.attn2(self.norm2(x), tokens)) + x
+        return self.ff(self.norm3(x)) + x
+
+
+def zero_initialised(module: nn.Module) -> nn.Module:
+    """``module`` with its parameters at zero, so that the branch it ends starts as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+class SpatialTransformer(nn.Module):
+    """Attention among the positions of each frame, and from them to text and image tokens.
+
+    Args:
+        channels: Width of the feature map; heads are ``channels / head_channels``.
+        head_channels: Width of one head.
+        depth: Number of transformer blocks.
+        norm_groups: Groups of the first normalisation.
+        cross_attention: Keyword arguments of `CrossAttention` beyond the widths.
+    """
+
+    def __init__(self, channels: int, head_channels: int, depth: int, norm_groups: int, **cross_attention) -> None:
+        super().__init__()
+        heads = channels // head_channels
+        self.norm = GroupNorm32(norm_groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList(
+            TransformerBlock(
+                channels, heads, head_channels, CrossAttention(channels, heads, head_channels, **cross_attention)
+            )
+            for _ in range(depth)
+        )
+        self.proj_out = zero_initialised(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor, tokens: ContextTokens) -> Tensor:
+        """Transform ``x`` [B*F, C, h, w]."""
+        height, width = x.shape[-2:]
+        stream = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))
+        for block in self.transformer_blocks:
+            stream = block(stream, tokens)
+        return self.proj_out(stream).transpose(1, 2).unflatten(2, (height, width)) + x
+
+
+class TemporalTransformer(nn.Module):
+    """Attention among the frames at each position. It has no notion of time but the frames' content.
+
+    Args:
+        channels: Width of the feature map.
+        heads: Number of heads.
+        head_channels: Width of one head; ``heads * head_channels`` need not equal ``channels``.
+        depth: Number of transformer blocks.
+        norm_groups: Groups of the first normalisation, whose statistics are over frames too.
+        causal: Whether frames look only at themselves and earlier ones.
+    """
+
+    def __init__(
+        self, channels: int, heads: int, head_channels: int, depth: int, norm_groups: int, causal: bool = False
+    ) -> None:
+        super().__init__()
+        inner = heads * head_channels
+        self.causal = causal
+        self.norm = GroupNorm32(norm_groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, inner)
+        self.transformer_blocks = nn.ModuleList(
+            TransformerBlock(inner, heads, head_channels, SelfAttention(inner, heads, head_channels))
+            for _ in range(depth)
+        )
+        self.proj_out = zero_initialised(nn.Linear(inner, channels))
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """Transform ``x`` [B*F, C, h, w], F being ``frames``."""
+        height, width = x.shape[-2:]
+        clips = x.flatten(2).unflatten(0, (-1, frames)).transpose(1, 2)  # [B, C, F, h*w]
+        tokens = self.norm(clips).permute(0, 3, 2, 1).flatten(0, 1)  # [B*h*w, F, C]
+        stream = self.proj_in(tokens)
+        for block in self.transformer_blocks:
+            stream = block(stream, causal=self.causal)
+        change = self.proj_out(stream).unflatten(0, (-1, height * width))  # [B, h*w, F, C]
+        return change.permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, (height, width)) + x

@@ -1,0 +1,285 @@
+"""The video UNet that teacher and student share: ViewCrafter's network as a diffusers model.
+
+A 2D UNet whose every stage also looks along time, after Xing et al., "DynamiCrafter" (arXiv:2310.12190), and Yu et al.,
+"ViewCrafter" (arXiv:2409.02048).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+from fvgen.checks import require
+from fvgen.models.attention import ContextTokens, GroupNorm32, SpatialTransformer, TemporalTransformer, zero_initialised
+from fvgen.models.embeddings import TimeAndFpsEmbedding
+from fvgen.models.unet_3d_blocks import MiddleBlock, ResBlock, Stage, Upsample
+
+Features = Literal["none", "middle", "multiscale"]
+
+
+@dataclass
+class VideoUNetOutput(BaseOutput):
+    """What a forward pass gives."""
+
+    sample: Tensor | None = None
+    """[B, F, out_channels, h, w]; None when only the middle block was asked for"""
+    middle: Tensor | None = None
+    """[B, F, C, h/s, w/s] after the middle block, s the total downsampling"""
+    multiscale: tuple[Tensor, ...] | None = None
+    """The encoder's last map at each resolution, finest first, each [B, F, C_i, h_i, w_i]"""
+
+
+class VideoUNet(ModelMixin, ConfigMixin):
+    """A UNet over clips of latents, conditioned on noise level, frame rate, text tokens and image tokens.
+
+    The defaults are ViewCrafter's: 1,438,854,980 parameters.
+
+    Args:
+        in_channels: Channels of a latent frame, conditions stacked behind the noisy ones.
+        out_channels: Channels of the prediction.
+        model_channels: Width at the finest resolution; the clip's embedding is four times as wide.
+        channel_mult: Width at each resolution, as a multiple of ``model_channels``.
+        num_res_blocks: Stages per resolution in the encoder; the decoder has one more.
+        attention_resolutions: Downsampling factors at which stages attend; the middle block always does.
+        num_head_channels: Width of an attention head.
+        transformer_depth: Transformer blocks per attention.
+        context_dim: Width of the context's tokens.
+        text_context_length: How many of the context's tokens are text; the rest are image tokens.
+        image_tokens_per_frame: A context with this many image tokens for every frame gives each frame its own; with
+            any other number every frame sees all of them.
+        image_cross_attention: Whether image tokens have keys and values of their own, or are ignored.
+        learnable_image_scale: Whether each cross-attention learns how much its image part counts.
+        temporal_conv: Whether residual blocks convolve over time.
+        temporal_attention: Whether stages that attend over space attend over time as well.
+        causal_temporal_attention: Whether frames look only at earlier ones, in all but the initial attention.
+        temporal_length: Frames of a training clip. Any number of frames can be run.
+        initial_attention: Whether frames attend to each other right after the first convolution.
+        initial_attention_heads: Heads of that attention, each ``num_head_channels`` wide whatever the stream's width.
+        fps_condition: Whether the frame rate is an input.
+        default_fps: The frame rate where none is given.
+        dropout: Dropout in residual blocks.
+        temporal_dropout: Dropout in temporal convolutions.
+        norm_num_groups: Groups of every group normalisation.
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ["Stage", "MiddleBlock"]  # noqa: RUF012 (diffusers reads the class attribute)
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 8,
+        out_channels: int = 4,
+        model_channels: int = 320,
+        channel_mult: tuple[int, ...] = (1, 2, 4, 4),
+        num_res_blocks: int = 2,
+        attention_resolutions: tuple[int, ...] = (1, 2, 4),
+        num_head_channels: int = 64,
+        transformer_depth: int = 1,
+        context_dim: int = 1024,
+        text_context_length: int = 77,
+        image_tokens_per_frame: int = 16,
+        image_cross_attention: bool = True,
+        learnable_image_scale: bool = False,
+        temporal_conv: bool = True,
+        temporal_attention: bool = True,
+        causal_temporal_attention: bool = False,
+        temporal_length: int = 16,
+        initial_attention: bool = True,
+        initial_attention_heads: int = 8,
+        fps_condition: bool = True,
+        default_fps: int = 10,
+        dropout: float = 0.1,
+        temporal_dropout: float = 0.1,
+        norm_num_groups: int = 32,
+    ) -> None:
+        super().__init__()
+        for width in {model_channels * mult for mult in (1, *channel_mult)}:
+            require(
+                width % norm_num_groups == 0 and width % num_head_channels == 0,
+                "model_channels times channel_mult",
+                f"be divisible by norm_num_groups {norm_num_groups} and num_head_channels {num_head_channels}",
+                width,
+                "Choose other widths.",
+            )  # fmt: skip
+        self.gradient_checkpointing = False
+        self.embedding = TimeAndFpsEmbedding(model_channels, 4 * model_channels, fps_condition)
+        self.conv_in = nn.Conv2d(in_channels, model_channels, 3, padding=1)
+        self.attention_in = (
+            TemporalTransformer(
+                model_channels, initial_attention_heads, num_head_channels, transformer_depth, norm_num_groups
+            )
+            if initial_attention
+            else None
+        )
+        encoder, skip_widths = self._build_encoder()
+        self.encoder = nn.ModuleList(encoder)
+        width = skip_widths[-1]
+        self.middle = MiddleBlock(self._resnet(width, width), resnet=self._resnet(width, width), **self._attend(width))
+        self.decoder = nn.ModuleList(self._build_decoder(skip_widths))
+        self.norm_out = GroupNorm32(norm_num_groups, model_channels * channel_mult[0])
+        self.conv_out = zero_initialised(nn.Conv2d(model_channels * channel_mult[0], out_channels, 3, padding=1))
+
+    def _resnet(self, in_channels: int, out_channels: int) -> ResBlock:
+        config = self.config
+        return ResBlock(
+            in_channels,
+            out_channels,
+            embedding_channels=4 * config.model_channels,
+            norm_groups=config.norm_num_groups,
+            dropout=config.dropout,
+            temporal_dropout=config.temporal_dropout if config.temporal_conv else None,
+        )
+
+    def _attend(self, channels: int) -> dict[str, nn.Module | None]:
+        config = self.config
+        head, depth, groups = config.num_head_channels, config.transformer_depth, config.norm_num_groups
+        spatial = SpatialTransformer(
+            channels,
+            head,
+            depth,
+            groups,
+            context_dim=config.context_dim,
+            image_tokens=config.image_cross_attention,
+            learnable_image_scale=config.learnable_image_scale,
+        )
+        temporal = TemporalTransformer(
+            channels, channels // head, head, depth, groups, causal=config.causal_temporal_attention
+        )
+        return {
+            "spatial_attention": spatial,
+            "temporal_attention": temporal if config.temporal_attention else None,
+        }
+
+    def _build_encoder(self) -> tuple[list[Stage], list[int]]:
+        """The stages, and the width of every map the decoder takes back (the first convolution's included)."""
+        config = self.config
+        stages: list[Stage] = []
+        widths = [config.model_channels]
+        for level, mult in enumerate(config.channel_mult):
+            channels = mult * config.model_channels
+            for _ in range(config.num_res_blocks):
+                attend = self._attend(channels) if 2**level in config.attention_resolutions else {}
+                stages.append(Stage(self._resnet(widths[-1], channels), **attend))
+                widths.append(channels)
+            if level < len(config.channel_mult) - 1:
+                stages.append(Stage(resample=nn.Conv2d(channels, channels, 3, stride=2, padding=1)))
+                widths.append(channels)
+        return stages, widths
+
+    def _build_decoder(self, skip_widths: list[int]) -> list[Stage]:
+        config = self.config
+        stages: list[Stage] = []
+        width, skips = skip_widths[-1], list(skip_widths)
+        for level, mult in reversed(list(enumerate(config.channel_mult))):
+            channels = mult * config.model_channels
+            for block in range(config.num_res_blocks + 1):
+                attend = self._attend(channels) if 2**level in config.attention_resolutions else {}
+                grow = Upsample(channels) if level > 0 and block == config.num_res_blocks else None
+                stages.append(Stage(self._resnet(width + skips.pop(), channels), resample=grow, **attend))
+                width = channels
+        return stages
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        fps: Tensor | None = None,
+        return_features: Features = "none",
+        middle_only: bool = False,
+        return_dict: bool = True,
+    ) -> VideoUNetOutput | tuple:
+        """Predict from a noisy clip.
+
+        Args:
+            sample: [B, F, in_channels, h, w]; h and w divisible by ``2 ** (len(channel_mult) - 1)``.
+            timestep: [B] noise levels.
+            context: [B, N, context_dim] tokens, text first.
+            fps: [B] frame rates; None for ``default_fps``.
+            return_features: Which inner maps come along: the middle block's, or the encoder's last map at each
+                resolution too.
+            middle_only: Stop after the middle block: the decoder is not run and ``sample`` is None in the result.
+            return_dict: False gives the present entries as a tuple.
+
+        Raises:
+            InputError: A shape does not fit the network.
+        """
+        self._check_shapes(sample, timestep, context, fps)
+        batch, frames = sample.shape[:2]
+        if fps is None:
+            fps = torch.full_like(timestep, self.config.default_fps)
+        embedding = self.embedding(timestep, fps, like=sample)
+        tokens = self._split_context(context.to(sample.dtype), frames)
+
+        x = self.conv_in(sample.flatten(0, 1))
+        if self.attention_in is not None:
+            x = self.attention_in(x, frames)
+        skips = [x]
+        for stage in self.encoder:
+            x = self._run(stage, x, embedding, tokens, frames)
+            skips.append(x)
+        multiscale = self._finest_to_coarsest(skips, batch) if return_features == "multiscale" else None
+        x = self._run(self.middle, x, embedding, tokens, frames)
+        middle = x.unflatten(0, (batch, frames)) if return_features != "none" else None
+
+        prediction = None
+        if not middle_only:
+            for stage in self.decoder:
+                x = self._run(stage, torch.cat([x, skips.pop()], dim=1), embedding, tokens, frames)
+            prediction = self.conv_out(nn.functional.silu(self.norm_out(x))).unflatten(0, (batch, frames))
+        output = VideoUNetOutput(sample=prediction, middle=middle, multiscale=multiscale)
+        return output if return_dict else output.to_tuple()
+
+    def _run(self, stage: nn.Module, *inputs) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(stage, *inputs)
+        return stage(*inputs)
+
+    def _split_context(self, context: Tensor, frames: int) -> ContextTokens:
+        """Text tokens for a clip; image tokens one set per frame where their number says so (see the class)."""
+        text, image = context.tensor_split([self.config.text_context_length], dim=1)
+        if image.shape[1] == 0:
+            return ContextTokens(text, None)
+        if image.shape[1] == frames * self.config.image_tokens_per_frame:
+            image = image.reshape(-1, self.config.image_tokens_per_frame, image.shape[-1])
+        return ContextTokens(text, image)
+
+    def _finest_to_coarsest(self, maps: list[Tensor], batch: int) -> tuple[Tensor, ...]:
+        last = {m.shape[-2:]: m.unflatten(0, (batch, -1)) for m in maps}
+        return tuple(last.values())
+
+    def _check_shapes(self, sample: Tensor, timestep: Tensor, context: Tensor, fps: Tensor | None) -> None:
+        config = self.config
+        multiple = 2 ** (len(config.channel_mult) - 1)
+        require(
+            sample.ndim == 5 and sample.shape[2] == config.in_channels,
+            "sample", f"have shape [B, F, {config.in_channels}, h, w]", tuple(sample.shape),
+            "Stack the condition's latents behind the noisy ones along the channels.",
+        )  # fmt: skip
+        require(
+            sample.shape[3] % multiple == 0 and sample.shape[4] % multiple == 0,
+            "sample", f"have height and width divisible by {multiple}", tuple(sample.shape[3:]), "Pad or crop it.",
+        )  # fmt: skip
+        require(
+            context.ndim == 3 and context.shape[0] == sample.shape[0] and context.shape[2] == config.context_dim,
+            "context", f"have shape [{sample.shape[0]}, N, {config.context_dim}]", tuple(context.shape),
+            "Give text tokens, then image tokens, for each clip.",
+        )  # fmt: skip
+        require(
+            context.shape[1] >= config.text_context_length,
+            "context", f"hold at least {config.text_context_length} text tokens", context.shape[1],
+            "Put the text's tokens first.",
+        )  # fmt: skip
+        for name, value in (("timestep", timestep), ("fps", fps)):
+            require(
+                value is None or value.shape == sample.shape[:1],
+                name, f"have shape [{sample.shape[0]}]", None if value is None else tuple(value.shape),
+                "Give one number per clip.",
+            )  # fmt: skip
