@@ -1,0 +1,30 @@
+"""The only classifier-free guidance formula in the house."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fvgen.checks import require
+
+
+def guide(conditional: Tensor, unconditional: Tensor, scale: float, rescale: float = 0.0) -> Tensor:
+    """Guided network output: ``unconditional + scale·(conditional - unconditional)``, its contrast put back in part.
+
+    Args:
+        conditional: [B, ...] output with the conditions.
+        unconditional: [B, ...] output of the same network without them.
+        scale: 1 returns the conditional output's value; larger follows the conditions harder.
+        rescale: how much of the standard deviation that guidance added is taken away again, 0 to 1
+            (Lin et al., arXiv 2305.08891, eq. 15-16): each sample is brought to the conditional output's deviation.
+    """
+    require(
+        conditional.shape == unconditional.shape,
+        "unconditional", f"have shape {tuple(conditional.shape)}", tuple(unconditional.shape), "Batch both alike.",
+    )  # fmt: skip
+    require(0 <= rescale <= 1, "rescale", "lie in [0, 1]", rescale, "0.7 is ViewCrafter's.")
+    guided = unconditional + scale * (conditional - unconditional)
+    if rescale == 0:
+        return guided
+    axes = tuple(range(1, conditional.ndim))
+    factor = conditional.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
+    return rescale * (guided * factor) + (1 - rescale) * guided

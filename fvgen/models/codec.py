@@ -1,0 +1,211 @@
+"""Pixels <-> latents: the Stable Diffusion autoencoder, a tiny autoencoder, and lossless space-to-depth.
+
+A pipeline folder stores the plain diffusers component (`AutoencoderKL`, `AutoencoderTiny`, `SpaceToDepth`), so any of
+them can stand in for another; `codec_for` wraps it in the one interface the rest of the house uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from fvgen.checks import require
+
+
+class Codec(Protocol):
+    """Pixels <-> latents, frame by frame."""
+
+    latent_channels: int
+    """C of the latents."""
+    downscale: int
+    """H/h = W/w."""
+
+    def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Latents [B, F, C, h, w] float32 of images [B, F, 3, H, W] in [0, 1].
+
+        ``noise`` [B, F, C, h, w], standard normal, draws a sample of the posterior; without it the posterior's mean is
+        returned. Codecs without a posterior take no notice of it.
+        """
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images [B, F, 3, H, W] float32 in [0, 1] of latents [B, F, C, h, w]."""
+
+
+def _by_frames(function: Callable[..., Tensor], chunk: int | None, *clips: Tensor | None) -> Tensor:
+    """Apply ``function`` to frames [n, ...] of clips [B, F, ...], at most ``chunk`` frames at a time."""
+    lead = clips[0].shape[:2]  # type: ignore[union-attr]
+    flat = [None if clip is None else clip.flatten(0, 1) for clip in clips]
+    total = len(flat[0])  # type: ignore[arg-type]
+    size = chunk or total
+    parts = [function(*[None if f is None else f[i : i + size] for f in flat]) for i in range(0, total, size)]
+    return torch.cat(parts).unflatten(0, lead)
+
+
+class _FrameCodec:
+    """What the codecs share: checks, chunks of frames, the component's device and dtype."""
+
+    latent_channels: int
+    downscale: int
+
+    def __init__(self, chunk: int | None) -> None:
+        require(chunk is None or chunk >= 1, "chunk", "be at least 1 frame", chunk, "Give None for all at once.")
+        self.chunk = chunk
+
+    def _encode_frames(self, images: Tensor, noise: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def _decode_frames(self, latents: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """See `Codec.encode`.
+
+        Raises:
+            InputError: for another shape than [B, F, 3, H, W], H or W not divisible by ``downscale``, or noise of
+                another shape than the latents.
+        """
+        require(
+            images.ndim == 5 and images.shape[2] == 3 and images.shape[0] * images.shape[1] > 0,
+            "images", "have shape [B, F, 3, H, W]", tuple(images.shape), "Stack RGB frames of one size.",
+        )  # fmt: skip
+        height, width = images.shape[-2:]
+        require(
+            height % self.downscale == 0 and width % self.downscale == 0,
+            "images", f"have height and width divisible by {self.downscale}", (height, width), "Pad or crop them.",
+        )  # fmt: skip
+        shape = (*images.shape[:2], self.latent_channels, height // self.downscale, width // self.downscale)
+        require(
+            noise is None or noise.shape == shape,
+            "noise", f"have the latents' shape {shape}", None if noise is None else tuple(noise.shape), "Draw it so.",
+        )  # fmt: skip
+        return _by_frames(self._encode_frames, self.chunk, images, noise)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """See `Codec.decode`.
+
+        Raises:
+            InputError: for another shape than [B, F, C, h, w].
+        """
+        require(
+            latents.ndim == 5 and latents.shape[2] == self.latent_channels,
+            "latents", f"have shape [B, F, {self.latent_channels}, h, w]", tuple(latents.shape),
+            "Use latents made by this codec.",
+        )  # fmt: skip
+        return _by_frames(self._decode_frames, self.chunk, latents)
+
+
+class KLCodec(_FrameCodec):
+    """The Stable Diffusion autoencoder: a posterior per frame, latents multiplied by its scaling factor (0.18215)."""
+
+    def __init__(self, vae: AutoencoderKL, chunk: int | None = None) -> None:
+        super().__init__(chunk)
+        self.vae = vae
+        self.latent_channels = vae.config.latent_channels
+        self.downscale = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    def _encode_frames(self, images: Tensor, noise: Tensor | None) -> Tensor:
+        posterior = self.vae.encode((images * 2 - 1).to(self.vae.device, self.vae.dtype)).latent_dist
+        mean = posterior.mean.float()
+        z = mean if noise is None else mean + posterior.std.float() * noise.to(mean)
+        return z * self.vae.config.scaling_factor
+
+    def _decode_frames(self, latents: Tensor) -> Tensor:
+        z = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
+        return (self.vae.decode(z).sample.float() / 2 + 0.5).clamp(0, 1)
+
+
+class TinyCodec(_FrameCodec):
+    """A tiny autoencoder (TAESD) for the same latents: much faster, a little softer, no posterior."""
+
+    def __init__(self, vae: AutoencoderTiny, chunk: int | None = None) -> None:
+        super().__init__(chunk)
+        self.vae = vae
+        self.latent_channels = vae.config.latent_channels
+        self.downscale = vae.config.upsampling_scaling_factor ** (len(vae.config.encoder_block_out_channels) - 1)
+
+    def _encode_frames(self, images: Tensor, noise: Tensor | None) -> Tensor:
+        latents = self.vae.encode((images * 2 - 1).to(self.vae.device, self.vae.dtype)).latents
+        return latents.float() * self.vae.config.scaling_factor
+
+    def _decode_frames(self, latents: Tensor) -> Tensor:
+        z = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
+        return (self.vae.decode(z).sample.float() / 2 + 0.5).clamp(0, 1)
+
+
+class SpaceToDepth(ModelMixin, ConfigMixin):
+    """Every patch of pixels becomes one latent pixel with all its values as channels: nothing to train, nothing lost.
+
+    Args:
+        patch_size: pixels along a patch's side; latents have ``3 * patch_size**2`` channels.
+
+    The buffers ``pixel_mean`` and ``pixel_std`` [3] bring latents to about zero mean and unit deviation; they default
+    to 0.5 (latents in [-1, 1]) and may be set to a training set's statistics before saving.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    @register_to_config
+    def __init__(self, patch_size: int = 8) -> None:
+        super().__init__()
+        require(patch_size >= 1, "patch_size", "be at least 1", patch_size, "8 is usual.")
+        self.register_buffer("pixel_mean", torch.full((3,), 0.5))
+        self.register_buffer("pixel_std", torch.full((3,), 0.5))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """[N, 3p², H/p, W/p] of images [N, 3, H, W] in [0, 1]."""
+        normal = (images - self.pixel_mean[:, None, None]) / self.pixel_std[:, None, None]
+        return F.pixel_unshuffle(normal, self.config.patch_size)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """[N, 3, H, W] of latents [N, 3p², H/p, W/p]."""
+        normal = F.pixel_shuffle(latents, self.config.patch_size)
+        return normal * self.pixel_std[:, None, None] + self.pixel_mean[:, None, None]
+
+
+class SpaceToDepthCodec(_FrameCodec):
+    """`SpaceToDepth` behind the codec interface, always in float32: rounding would be the only loss."""
+
+    def __init__(self, vae: SpaceToDepth, chunk: int | None = None) -> None:
+        super().__init__(chunk)
+        self.vae = vae
+        self.downscale = vae.config.patch_size
+        self.latent_channels = 3 * self.downscale**2
+
+    def _encode_frames(self, images: Tensor, noise: Tensor | None) -> Tensor:
+        return self.vae.encode(images.to(self.vae.device, torch.float32)).float()
+
+    def _decode_frames(self, latents: Tensor) -> Tensor:
+        return self.vae.decode(latents.to(self.vae.device, torch.float32)).float().clamp(0, 1)
+
+
+_CODECS: dict[type[nn.Module], type[KLCodec] | type[TinyCodec] | type[SpaceToDepthCodec]] = {
+    AutoencoderKL: KLCodec,
+    AutoencoderTiny: TinyCodec,
+    SpaceToDepth: SpaceToDepthCodec,
+}
+
+
+def codec_for(vae: nn.Module, chunk: int | None = None) -> Codec:
+    """The codec for a diffusers component.
+
+    Args:
+        vae: an `AutoencoderKL`, `AutoencoderTiny` or `SpaceToDepth`.
+        chunk: frames encoded or decoded at a time; None for all, 1 for the least memory.
+
+    Raises:
+        InputError: for another component.
+    """
+    matches = [codec for kind, codec in _CODECS.items() if isinstance(vae, kind)]
+    require(
+        bool(matches),
+        "vae", f"be one of {[kind.__name__ for kind in _CODECS]}", type(vae).__name__, "Load the folder's own vae.",
+    )  # fmt: skip
+    return matches[0](vae, chunk)  # type: ignore[arg-type]
