@@ -161,6 +161,31 @@ class PointRender(_TensorRecord):
 
 
 @dataclass(frozen=True)
+class Conditions(_TensorRecord):
+    """What a video network is told about B clips."""
+
+    render_latents: Tensor
+    """[B, F, C, h, w] encoded point renders, photos where a frame is a photo"""
+    tokens: Tensor
+    """[B, N, D] for cross-attention: text, then image"""
+    fps: Tensor
+    """[B] int64 frame rate label"""
+    unconditional_tokens: Tensor | None = None
+    """[B, N, D] tokens of an empty text and a grey image; only guidance needs them"""
+
+    def unconditional(self) -> Conditions:
+        """The twin that guidance steers away from: other tokens, the same renders (they are never dropped)."""
+        require(
+            self.unconditional_tokens is not None,
+            "unconditional_tokens", "be given for guidance", None, "Encode them, or use a guidance scale of 1.",
+        )  # fmt: skip
+        return replace(self, tokens=self.unconditional_tokens, unconditional_tokens=None)
+
+    def __len__(self) -> int:
+        return len(self.render_latents)
+
+
+@dataclass(frozen=True)
 class GeneratedViews(_TensorRecord):
     """Frames along a path, as a generator returns them and as the cache folder holds them."""
 

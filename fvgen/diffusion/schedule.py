@@ -8,7 +8,7 @@ Without dynamic rescale (``base_scale`` 1) x0 and z are the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -90,6 +90,7 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
         for name in ("alphas_cumprod", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod", "scale_arr"):
             self.register_buffer(name, tables[name], persistent=False)
 
+    config: Any
     alphas_cumprod: Tensor
     sqrt_alphas_cumprod: Tensor
     sqrt_one_minus_alphas_cumprod: Tensor
@@ -186,7 +187,7 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
         )
 
     def to_x0(self, output: Tensor, x_t: Tensor, t: Tensor | int, kind: OutputKind = "v") -> Tensor:
-        """x0 from a network's output of the given kind. From ``epsilon`` it is infinite at T-1, for there x_t holds none."""
+        """x0 from a network's output of the given kind. From ``epsilon`` it is infinite at T-1."""
         signal = self._at(self.sqrt_alphas_cumprod, t, x_t)
         noise = self._at(self.sqrt_one_minus_alphas_cumprod, t, x_t)
         if kind == "x0":

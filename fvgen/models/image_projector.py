@@ -93,7 +93,7 @@ class ImageProjector(ModelMixin, ConfigMixin):
         )  # fmt: skip
         tokens = self.proj_in(tokens)
         latents = self.latents.expand(len(tokens), -1, -1)
-        for attention, feed_forward in self.layers:
-            latents = latents + attention(tokens, latents)
-            latents = latents + feed_forward(latents)
+        for attention, feed_forward in self.layers:  # type: ignore[misc]
+            latents = latents + attention(tokens, latents)  # type: ignore[has-type]
+            latents = latents + feed_forward(latents)  # type: ignore[has-type]
         return self.norm_out(self.proj_out(latents))
