@@ -1,0 +1,64 @@
+"""Measured depth that came with the capture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fvgen.checks import require
+from fvgen.geometry.cameras import check_cameras
+from fvgen.geometry.depth_filters import (
+    agreeing_views,
+    seen_through,
+    with_gaps_closed,
+    without_flying_pixels,
+    without_speckles,
+)
+from fvgen.geometry.points import depth_to_points
+from fvgen.types import Capture, Progress, SceneGeometry, no_progress
+
+
+@dataclass(frozen=True)
+class CaptureDepth:
+    """The sensor's own depth, cleaned; a field is an option of the method."""
+
+    edge_jump: float = 0.03
+    """depth that lies between a nearer and a farther surface, this fraction away from both, is dropped"""
+    agreement: float = 0.02
+    """two views agree when their depths differ by less than this fraction"""
+    speckle: int = 50
+    """connected patches of fewer pixels are dropped (at 480 pixels of the long side)"""
+
+    def reconstruct(self, capture: Capture, progress: Progress = no_progress) -> SceneGeometry:
+        """Depth, confidence and the fused cloud.
+
+        Raises:
+            InputError: the capture has no depth, or cameras that geometry cannot start from.
+        """
+        check_cameras(capture.cameras)
+        require(
+            capture.depths is not None,
+            "the capture", "come with measured depth", "none", "Use the geometry `plane-sweep`, or `auto`.",
+        )  # fmt: skip
+        assert capture.depths is not None
+        progress(0, 1, "cleaning measured depth")
+        depths, confidences = self.clean(capture.depths * capture.valid, capture)
+        progress(1, 1, "cleaning measured depth")
+        points = depth_to_points(capture.photos, capture.cameras, depths, confidences)
+        return SceneGeometry(capture.cameras, points, depths, confidences)
+
+    def clean(self, depths: Tensor, capture: Capture) -> tuple[Tensor, Tensor]:
+        """Filtered depth and confidence, [V, H, W] each."""
+        cameras = capture.cameras
+        # registration to the colour camera leaves a grid of one-pixel gaps, which would make every pixel a speckle
+        depths = with_gaps_closed(depths, self.edge_jump, passes=3)
+        depths = without_flying_pixels(depths, self.edge_jump)
+        confirmed = agreeing_views(depths, cameras, float("inf"), self.agreement)
+        denied = seen_through(depths, cameras, self.edge_jump)
+        kept = depths * (denied <= confirmed)
+        smallest = round(self.speckle * (max(cameras.height, cameras.width) / 480) ** 2)
+        kept = without_speckles(kept, smallest, self.agreement)
+        # measured, but by one view alone: still worth more than most estimates
+        confidence = 1 - 0.5 ** (1 + confirmed)
+        return kept, confidence * (kept > 0)

@@ -1,0 +1,133 @@
+"""Multi-view stereo from known poses: no weights, no licence, on CPU and GPU.
+
+For each photo: correlation with its neighbours over planes of constant depth, semi-global smoothing, refinement below
+the plane distance; then only what other photos confirm survives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fvgen.geometry.cameras import check_cameras, resize_intrinsics
+from fvgen.geometry.depth_filters import agreeing_views, without_speckles
+from fvgen.geometry.matching_cost import Correlation, PlaneWarp, best_mean, grey_images
+from fvgen.geometry.points import depth_to_points
+from fvgen.geometry.sgm import semi_global_cost
+from fvgen.geometry.view_pairs import ViewPairs, pairs_from_cameras, pairs_from_points
+from fvgen.types import Cameras, Capture, Progress, SceneGeometry, no_progress
+
+_COARSE_SIDE = 240
+"""Pixels of the long side on which the depth range is found when there are no sparse points."""
+
+
+@dataclass(frozen=True)
+class PlaneSweep:
+    """Depth by plane sweep from two photos up; a field is an option of the method."""
+
+    hypotheses: int = 128
+    """planes per photo, evenly spaced in inverse depth"""
+    neighbours: int = 4
+    """most photos that one photo is compared with"""
+    window_radius: int = 3
+    """the correlation window reaches this many pixels from its centre"""
+    penalty_small: float = 0.08
+    """smoothing: cost of a change by one plane"""
+    penalty_jump: float = 0.6
+    """smoothing: cost of a larger change where the photo is flat"""
+    edge_contrast: float = 0.03
+    """smoothing: grey difference at which a jump costs half"""
+    absent: float = -0.2
+    """correlation assumed where a neighbour sees nothing"""
+    least_correlation: float = 0.5
+    """depth with less correlation is dropped"""
+    least_views: int = 1
+    """other photos that must confirm a depth"""
+    agreement_pixels: float = 1.5
+    """a confirmed pixel returns from the other photo within so many pixels"""
+    agreement_depth: float = 0.015
+    """and with a depth that differs by less than this fraction"""
+    speckle: int = 100
+    """connected patches of fewer pixels are dropped (at 480 pixels of the long side)"""
+
+    def reconstruct(self, capture: Capture, progress: Progress = no_progress) -> SceneGeometry:
+        """Depth, confidence and the fused cloud; an empty cloud when no photos share a view.
+
+        Raises:
+            InputError: cameras or photos that geometry cannot start from.
+        """
+        check_cameras(capture.cameras)
+        pairs = self._pairs(capture, progress)
+        depths, scores = self._sweep(capture, pairs, self.hypotheses, progress)
+        depths, confidences = self._filter(depths, scores, capture.cameras)
+        points = depth_to_points(capture.photos, capture.cameras, depths, confidences)
+        return SceneGeometry(capture.cameras, points, depths, confidences)
+
+    def _pairs(self, capture: Capture, progress: Progress) -> ViewPairs:
+        """Ranges and neighbours from the sparse points; without enough of them, from a coarse sweep of all depths."""
+        if capture.sparse is not None:
+            pairs = pairs_from_points(capture.cameras, capture.sparse.xyz, self.neighbours)
+            if pairs.complete:
+                return pairs
+        scale = _COARSE_SIDE / max(capture.cameras.height, capture.cameras.width)
+        coarse = capture if scale >= 1 else _shrink(capture, scale)
+        pairs = pairs_from_cameras(coarse.cameras, self.neighbours)
+        depths, scores = self._sweep(coarse, pairs, 2 * self.hypotheses, progress)
+        depths, confidences = self._filter(depths, scores, coarse.cameras)
+        found = depth_to_points(coarse.photos, coarse.cameras, depths, confidences)
+        return pairs_from_points(capture.cameras, found.xyz, self.neighbours)
+
+    def _sweep(self, capture: Capture, pairs: ViewPairs, hypotheses: int, progress: Progress) -> tuple[Tensor, Tensor]:
+        """Unfiltered depth and correlation, [V, H, W] each."""
+        greys = grey_images(capture.photos, capture.valid)
+        depths, scores = torch.zeros_like(greys), torch.zeros_like(greys)
+        for i, (neighbours, span) in enumerate(zip(pairs.neighbours, pairs.ranges, strict=True)):
+            progress(i, len(greys), "estimating depth")
+            if neighbours and span is not None:
+                depths[i], scores[i] = self._sweep_view(greys, capture, i, neighbours, span, hypotheses)
+        progress(len(greys), len(greys), "estimating depth")
+        return depths, scores
+
+    def _sweep_view(
+        self, greys: Tensor, capture: Capture, i: int, neighbours: list[int], span: tuple[float, float], hypotheses: int
+    ) -> tuple[Tensor, Tensor]:
+        """Depth and correlation of one photo, [H, W] each; depth 0 where the best plane is the first or last."""
+        near, far = span
+        inverse = torch.linspace(1 / far, 1 / near, hypotheses, device=greys.device)
+        warp = PlaneWarp(greys, capture.cameras, i, neighbours)
+        correlate = Correlation(greys[i], self.window_radius)
+        cost = greys.new_empty(*greys[i].shape, hypotheses)
+        best = 2 if len(neighbours) > 2 else 1
+        for k, value in enumerate(inverse):
+            cost[..., k] = 1 - best_mean(correlate(warp(value)), best, self.absent)
+        total = semi_global_cost(
+            cost, greys[i].nan_to_num(0), self.penalty_small, self.penalty_jump, self.edge_contrast
+        )
+        index = total.argmin(dim=2).clamp(1, hypotheses - 2)
+        below, here, above = (total.gather(2, (index + o)[..., None])[..., 0] for o in (-1, 0, 1))
+        bend = below - 2 * here + above
+        offset = torch.where(bend > 1e-6, (0.5 * (below - above) / bend.clamp_min(1e-6)).clamp(-0.5, 0.5), 0.0)
+        step = inverse[1] - inverse[0]
+        depth = 1 / (inverse[0] + (index + offset) * step)
+        score = 1 - cost.gather(2, index[..., None])[..., 0]
+        inner = (index > 1) & (index < hypotheses - 2)
+        return depth * inner, score
+
+    def _filter(self, depths: Tensor, scores: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
+        count = agreeing_views(depths, cameras, self.agreement_pixels, self.agreement_depth)
+        kept = depths * ((scores > self.least_correlation) & (count >= self.least_views))
+        smallest = round(self.speckle * (max(cameras.height, cameras.width) / 480) ** 2)
+        kept = without_speckles(kept, smallest, 0.01)
+        confidence = scores.clamp(0, 1) * (1 - 0.5**count)
+        return kept, confidence * (kept > 0)
+
+
+def _shrink(capture: Capture, scale: float) -> Capture:
+    """The capture's photos, masks and cameras at a smaller size; no depth."""
+    height, width = (max(1, round(side * scale)) for side in capture.photos.shape[-2:])
+    photos = functional.interpolate(capture.photos, (height, width), mode="area")
+    valid = functional.interpolate(capture.valid[:, None].float(), (height, width), mode="area")[:, 0] > 0.999
+    return Capture(photos, resize_intrinsics(capture.cameras, height, width), valid, capture.sparse)

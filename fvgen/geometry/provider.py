@@ -1,0 +1,46 @@
+"""Where the points come from: one protocol, alternatives by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fvgen.geometry.capture_depth import CaptureDepth
+from fvgen.geometry.plane_sweep import PlaneSweep
+from fvgen.types import Capture, Progress, SceneGeometry, no_progress
+
+
+class GeometryProvider(Protocol):
+    """Depth and points for a capture. An implementation is a frozen dataclass that is its own config."""
+
+    def reconstruct(self, capture: Capture, progress: Progress = no_progress) -> SceneGeometry:
+        """Geometry of the capture at its working size, on its device; an empty cloud when nothing can be trusted."""
+        ...
+
+
+@dataclass(frozen=True)
+class AutoGeometry:
+    """Measured depth where the capture has enough of it, else plane sweep."""
+
+    least_measured: float = 0.05
+    """part of all pixels that must have measured depth for it to be used"""
+    capture_depth: CaptureDepth = field(default_factory=CaptureDepth)
+    plane_sweep: PlaneSweep = field(default_factory=PlaneSweep)
+
+    def reconstruct(self, capture: Capture, progress: Progress = no_progress) -> SceneGeometry:
+        """See `GeometryProvider`."""
+        return self.choose(capture).reconstruct(capture, progress)
+
+    def choose(self, capture: Capture) -> GeometryProvider:
+        """The provider that `reconstruct` uses for this capture."""
+        if capture.depths is not None and float((capture.depths > 0).float().mean()) >= self.least_measured:
+            return self.capture_depth
+        return self.plane_sweep
+
+
+GEOMETRY_PROVIDERS: dict[str, type[GeometryProvider]] = {
+    "auto": AutoGeometry,
+    "capture-depth": CaptureDepth,
+    "plane-sweep": PlaneSweep,
+}
+"""Name -> config class; `GEOMETRY_PROVIDERS[name]()` is ready to `reconstruct`."""
