@@ -1,0 +1,89 @@
+"""Picture metrics: PSNR, SSIM as a map, and the affine colour fit that takes exposure drift out of a comparison."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SSIM_WINDOW = 11
+SSIM_SIGMA = 1.5
+_C1, _C2 = 0.01**2, 0.03**2
+
+
+def psnr(prediction: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+    """Peak signal-to-noise ratio in dB of images in [0, 1].
+
+    Args:
+        prediction: [..., 3, H, W].
+        target: same shape.
+        where: [..., 1, H, W] bool, the pixels that count; all of them when None.
+    """
+    error = (prediction - target).square()
+    mean = error.mean() if where is None else error[where.expand_as(error)].mean()
+    return -10 * torch.log10(mean.clamp_min(1e-10))
+
+
+@lru_cache(maxsize=8)
+def _gaussian_window(dtype: torch.dtype, device: torch.device) -> Tensor:
+    x = torch.arange(SSIM_WINDOW, dtype=dtype, device=device) - SSIM_WINDOW // 2
+    weights = torch.exp(-x.square() / (2 * SSIM_SIGMA**2))
+    return weights / weights.sum()
+
+
+@lru_cache(maxsize=32)
+def _blur_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[size - 10, size] band matrix: the valid 1D Gaussian filter as a product, which a CPU runs far faster than a
+    depth-wise convolution (and a GPU does not mind)."""
+    window = _gaussian_window(dtype, device)
+    rows = size - SSIM_WINDOW + 1
+    matrix = torch.zeros(rows, size, dtype=dtype, device=device)
+    for offset in range(SSIM_WINDOW):
+        matrix[torch.arange(rows), torch.arange(rows) + offset] = window[offset]
+    return matrix
+
+
+def ssim_map(prediction: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity per pixel (Wang et al. 2004: 11 px Gaussian window, sigma 1.5), differentiable.
+
+    Args:
+        prediction: [3, H, W] in [0, 1]; H and W at least 11.
+        target: same shape.
+
+    Returns:
+        [3, H - 10, W - 10]: only where the window lies inside the image, as the reference implementation has it.
+    """
+    height, width = prediction.shape[-2:]
+    if min(height, width) < SSIM_WINDOW:
+        pad = (0, max(0, SSIM_WINDOW - width), 0, max(0, SSIM_WINDOW - height))
+        return ssim_map(F.pad(prediction, pad), F.pad(target, pad))
+    stack = torch.cat([prediction, target, prediction.square(), target.square(), prediction * target])
+    rows = _blur_matrix(height, stack.dtype, stack.device)
+    columns = _blur_matrix(width, stack.dtype, stack.device)
+    mean_p, mean_t, mean_pp, mean_tt, mean_pt = (rows @ (stack @ columns.T)).split(3)
+    variance_p, variance_t = mean_pp - mean_p.square(), mean_tt - mean_t.square()
+    covariance = mean_pt - mean_p * mean_t
+    luminance = (2 * mean_p * mean_t + _C1) / (mean_p.square() + mean_t.square() + _C1)
+    return luminance * (2 * covariance + _C2) / (variance_p + variance_t + _C2)
+
+
+def ssim(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean structural similarity of two [3, H, W] images in [0, 1]."""
+    return ssim_map(prediction, target).mean()
+
+
+def fit_affine_colour(prediction: Tensor, target: Tensor) -> Tensor:
+    """``prediction`` after the affine colour map (3x4, least squares over all pixels) that brings it nearest ``target``.
+
+    Exposure and white balance differ between photos of some captures; a splat cannot know the held-out photo's.
+
+    Args:
+        prediction: [3, H, W].
+        target: [3, H, W].
+    """
+    pixels = prediction.reshape(3, -1).T.double()
+    homogeneous = torch.cat([pixels, torch.ones_like(pixels[:, :1])], dim=1)
+    matrix = torch.linalg.lstsq(homogeneous, target.reshape(3, -1).T.double(), driver="gelsd").solution
+    return (homogeneous @ matrix).T.reshape(prediction.shape).to(prediction.dtype).clamp(0, 1)

@@ -1,0 +1,184 @@
+"""Schedule, formulas and sampler against their references."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fvgen.checks import require
+from fvgen.conditioning.prompts import EMPTY_IDS, PROMPT_IDS
+from fvgen.diffusion.denoising import conditional_denoiser
+from fvgen.diffusion.guidance import guide
+from fvgen.diffusion.sampling import sample_ddim
+from fvgen.diffusion.schedule import NoiseSchedule
+from fvgen.evaluation.parity.networks import single_precision, swap_axes
+from fvgen.evaluation.parity.vectors import Comparison, Comparisons, VectorFile
+from fvgen.models.convert_viewcrafter_unet import load_unet_vector
+from fvgen.types import Conditions
+
+FORMULA_TOLERANCE = 2e-6
+"""A handful of float32 operations on values of order 1; sums for a deviation may run in another order."""
+DDIM_TOLERANCE = 1e-4
+"""Five guided steps: guidance of 7.5 amplifies the network's own 5e-6; 4e-5 seen."""
+
+
+def check_schedule(vector: VectorFile) -> Comparisons:
+    """Every table, exact to one unit in the last place."""
+    schedules: dict[float, NoiseSchedule] = {}
+    for name in vector.tensors:
+        base = re.search(r"base([\d.]+)$", name)
+        scale = float(base[1]) if base else 1.0
+        schedule = schedules.setdefault(scale, NoiseSchedule(base_scale=scale))
+        expected = _schedule_entry(schedule, name)
+        if expected is not None:
+            yield vector.compare_ulps(name, expected)
+
+
+def _schedule_entry(schedule: NoiseSchedule, name: str) -> Tensor | None:
+    """The table that goes by this name in a file; None for a name of another kind."""
+    group, _, rest = name.partition(".")
+    if group == "f64":
+        table = schedule.tables_float64().get(rest)
+        return None if table is None else torch.from_numpy(table)
+    if group in ("buffer", "scale_arr"):
+        return schedule.tables().get(rest if group == "buffer" else group)
+    steps = re.fullmatch(r"ddim(\d+)\.(\w+?)\.(.+)", name)
+    if steps is None:
+        return None
+    descending = schedule.timesteps(int(steps[1]), steps[2])  # type: ignore[arg-type]
+    return _ddim_entry(schedule, descending[::-1], steps[3])
+
+
+def _ddim_entry(schedule: NoiseSchedule, ascending: list[int], what: str) -> Tensor | None:
+    previous = [0, *ascending[:-1]]
+    alphas = schedule.alphas_cumprod
+    what = re.sub(r"\.base[\d.]+$", "", what)
+    if sigmas := re.fullmatch(r"eta([\d.]+)\.sigmas", what):
+        eta = float(sigmas[1])
+        values = [schedule.ddim_sigma(t, p, eta) for t, p in zip(ascending, previous, strict=True)]
+        return torch.tensor(values, dtype=torch.float64)
+    entries = {
+        "timesteps": torch.tensor(ascending),
+        "alphas": alphas[ascending],
+        "alphas_prev": alphas[previous].double(),
+        "sqrt_one_minus_alphas": (1 - alphas[ascending]).sqrt(),
+        "scale": schedule.scale_arr[ascending],
+        "scale_prev": schedule.scale_arr[previous],
+    }
+    return entries.get(what)
+
+
+def check_diffusion_math(vector: VectorFile) -> Comparisons:
+    """Dynamic rescale, noising, v, x0, noise, guidance; the token ids of the prompt and of no text."""
+    schedule = NoiseSchedule(base_scale=float(vector.setting("base_scale")))
+    z, noise, v, t = (vector[f"in.{name}"] for name in ("z", "noise", "v", "t"))
+    x0 = schedule.scale_latents(z, t)
+    x_t = schedule.add_noise(x0, noise, t)
+    outputs = {
+        "out.z_scaled": x0,
+        "out.x_t": x_t,
+        "out.v_target": schedule.to_v(x0, noise, t),
+        "out.x0_from_v": schedule.to_x0(v, x_t, t),
+        "out.eps_from_v": schedule.to_eps(v, x_t, t),
+    }
+    for name in vector.tensors:
+        if match := re.fullmatch(r"out\.cfg([\d.]+?)(?:_rescale([\d.]+))?", name):
+            scale, rescale = float(match[1]), float(match[2] or 0)
+            outputs[name] = guide(vector["in.v_cond"], vector["in.v_uncond"], scale, rescale)
+    for name, output in outputs.items():
+        if name in vector:
+            yield vector.compare(name, output, FORMULA_TOLERANCE)
+    for name, ids in (("tokens.prompt", PROMPT_IDS), ("tokens.empty", EMPTY_IDS)):
+        if name in vector:
+            yield vector.compare(name, torch.tensor([ids]), 0.0)
+
+
+def _weights(vector: VectorFile) -> dict[str, Tensor]:
+    """The UNet's weights: in the file itself, or in the file of its folder that the configuration names."""
+    own = vector.below("sd.")
+    if own:
+        return own
+    named = str(vector.setting("weights"))
+    file = vector.path.parent / f"{Path(named).name.removesuffix('.safetensors')}.safetensors"
+    require(
+        file.exists(), f"{vector.path.name}'s weights", f"stand in {file.name} beside it", "no such file",
+        f"Copy the file that holds {named}.",
+    )  # fmt: skip
+    weights = VectorFile.load(file).below("sd.")
+    require(bool(weights), file.name, "hold weights", "none", f"Copy the file that holds {named}.")
+    return weights
+
+
+def check_ddim(vector: VectorFile) -> Comparisons:
+    """Every step's network outputs, x0 and x, from the sampler running freely, and its result."""
+    config, dtype = vector.config, torch.float32
+    schedule = NoiseSchedule(base_scale=float(vector.setting("base_scale")))
+    timesteps = schedule.timesteps(int(vector.setting("steps")), config.get("spacing", "uniform_trailing"))
+    unet = load_unet_vector({"unet": vector.setting("unet")}, single_precision(_weights(vector)))
+    guidance = float(vector.setting("cfg"))
+    conditions = Conditions(
+        swap_axes(vector["in.c_concat"]).to(dtype),
+        vector["in.context"].to(dtype),
+        vector["in.fs"],
+        vector["in.uncond_context"].to(dtype) if "in.uncond_context" in vector else None,
+    )
+    outputs, clean, noisy = [], [], []
+
+    def network(*inputs):
+        outputs.append(unet(*inputs))
+        return outputs[-1]
+
+    denoise = conditional_denoiser(
+        network,
+        conditions,
+        schedule,
+        guidance_scale=guidance,
+        guidance_rescale=float(config.get("guidance_rescale", 0)),
+    )
+
+    def recorded(x_t: Tensor, t: Tensor) -> Tensor:
+        clean.append(denoise(x_t, t))
+        return clean[-1]
+
+    noises = iter(vector["in.noises"] if "in.noises" in vector else ())
+    last = sample_ddim(
+        recorded,
+        swap_axes(vector["in.x_T"]).to(dtype),
+        timesteps,
+        schedule,
+        randn_like=lambda _: swap_axes(next(noises)).to(dtype),
+        eta=float(vector.setting("eta")),
+        callback=lambda _step, _t, x: noisy.append(x),
+    )
+    calls = 1 if guidance == 1 else 2
+    predicted = [swap_axes(output.sample) for output in outputs]
+    moved = [schedule.move_x0(x, t, p) for x, t, p in zip(clean, timesteps, [*timesteps[1:], 0], strict=True)]
+    steps = {
+        "steps.v_cond": predicted[::calls],
+        "steps.v_uncond": predicted[1::calls] if calls == 2 else [],
+        "steps.pred_x0": [swap_axes(x) for x in moved],
+        "steps.x_prev": [swap_axes(x) for x in noisy],
+    }
+    yield _exact(vector, "steps.t", timesteps)
+    yield _exact(vector, "steps.index", list(range(len(timesteps)))[::-1])
+    for name, values in steps.items():
+        if name in vector and values:
+            yield _where_finite(vector, name, torch.stack(values), len(timesteps))
+    yield _where_finite(vector, "out.x0", swap_axes(last), len(timesteps))
+
+
+def _exact(vector: VectorFile, name: str, values: list[int]) -> Comparison:
+    if name not in vector:
+        return Comparison(name, 0.0, 0.0)
+    return vector.compare(name, torch.tensor(values), 0.0)
+
+
+def _where_finite(vector: VectorFile, name: str, actual: Tensor, num_steps: int) -> Comparison:
+    """Compared where the original has numbers: it loses whole samples to NaN at 7, 11, 14, .. steps; ours must not."""
+    known = torch.isfinite(vector[name])
+    if not bool(torch.isfinite(actual).all()):
+        actual = torch.full_like(actual, torch.nan)
+    return vector.compare(name, actual, DDIM_TOLERANCE * max(1.0, num_steps / 5), known)

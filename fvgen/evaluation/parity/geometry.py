@@ -1,0 +1,89 @@
+"""Camera paths and point renders against their references."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor
+
+from fvgen.checks import require
+from fvgen.evaluation.parity.vectors import Comparisons, VectorFile
+from fvgen.geometry import reference_trajectory as paths
+
+PATH_TOLERANCE = 1e-6
+"""float64 paths, stored in part as float32."""
+
+
+def _scaled(vector: VectorFile, names: list[str]) -> float:
+    """The tolerance for positions: it grows with the size of the scene they lie in."""
+    return PATH_TOLERANCE * max([1.0, *(float(vector[name].double().abs().max()) for name in names)])
+
+
+def _steps_between(vector: VectorFile, views: int, frames: int) -> int:
+    """Frames per pair of views, from how many come out."""
+    require(
+        views >= 2 and (frames - 1) % (views - 1) == 0,
+        f"{vector.path.name}'s path", "have the same number of frames between all views", (views, frames),
+        "The file is damaged or of another kind.",
+    )  # fmt: skip
+    return (frames - 1) // (views - 1)
+
+
+def check_interpolation(vector: VectorFile) -> Comparisons:
+    """Sparse-view interpolation: poses, PyTorch3D's R and T, focal lengths, principal points; every case of the file."""
+    for case in vector.prefixes("in.c2w"):
+        poses, out = vector[f"{case}in.c2w"], f"{case}out."
+        length = _steps_between(vector, len(poses), len(vector[f"{out}c2w_path"])) + 1
+        tolerance = _scaled(vector, [f"{case}in.c2w"])
+        c2w = paths.interpolated_poses(poses, length)
+        rotation, translation = paths.to_pytorch3d(c2w)
+        yield vector.compare(f"{out}c2w_path", c2w, tolerance)
+        yield vector.compare(f"{out}R", rotation, PATH_TOLERANCE)
+        yield vector.compare(f"{out}T", translation, tolerance)
+        for name in ("focal", "pp"):
+            pixels = paths.interpolated_values(vector[f"{case}in.{name}"], length)
+            reference = vector[f"{out}{name}"]
+            # Pixels in float32: one unit in the last place of 512 is 6e-5.
+            rounding = float(torch.finfo(torch.float32).eps * reference.abs().max())
+            yield vector.compare(f"{out}{name}", pixels.expand(-1, reference.shape[1]), max(PATH_TOLERANCE, rounding))
+
+
+def check_focus_path(vector: VectorFile) -> Comparisons:
+    """Paths around the points that pairs of cameras look at."""
+    for case in vector.prefixes("in.c2w"):
+        poses = vector[f"{case}in.c2w"]
+        tolerance = _scaled(vector, [f"{case}in.c2w"])
+        inserts = _steps_between(vector, len(poses), len(vector[f"{case}out.path"])) - 1
+        for name in [name for name in vector.tensors if name.startswith(f"{case}out.focus")]:
+            pair = re.fullmatch(r"(\d)(\d)", name.removeprefix(f"{case}out.focus"))
+            if pair:
+                meeting = paths.axes_meeting_point(poses[[int(pair[1]), int(pair[2])]])
+                yield vector.compare(name, meeting, tolerance)
+        yield vector.compare(f"{case}out.path", paths.focus_path(poses, inserts), tolerance)
+
+
+def check_single_view(vector: VectorFile) -> Comparisons:
+    """The object frame, and single-view paths by target and by list."""
+    pose, points = paths.world_to_object(
+        vector["obj.in.pose"],
+        vector["obj.in.points"],
+        -1,
+        float(vector["obj.in.r"]),
+        float(vector.setting("elevation")),
+    )
+    tolerance = _scaled(vector, ["obj.in.pose", "obj.in.points"])
+    yield vector.compare("obj.out.pose", pose, tolerance)
+    yield vector.compare("obj.out.points", points, tolerance)
+    anchor = vector["obj.out.pose"][-1]
+    made: dict[str, Tensor] = {}
+    if "specified.out.R" in vector:
+        moves = [float(vector.setting(name)) for name in ("d_theta", "d_phi", "d_r", "d_x", "d_y")]
+        made["specified"] = paths.specified_path(anchor, *moves, len(vector["specified.out.R"]))
+    if "txt.out.R" in vector:
+        lists = [vector.setting(name) for name in ("theta", "phi", "r")]
+        made["txt"] = paths.listed_path(anchor, *lists, len(vector["txt.out.R"]))
+    for name, c2w in made.items():
+        rotation, translation = paths.to_pytorch3d(c2w)
+        yield vector.compare(f"{name}.out.R", rotation, PATH_TOLERANCE)
+        yield vector.compare(f"{name}.out.T", translation, tolerance)
