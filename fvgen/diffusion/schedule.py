@@ -16,7 +16,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor, nn
 
-from fvgen.checks import require
+from fvgen.checks import InputError, complaint, require
 
 OutputKind = Literal["v", "x0", "epsilon"]
 Spacing = Literal["uniform", "uniform_trailing", "quad"]
@@ -230,7 +230,7 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
         elif spacing == "quad":
             ascending = (np.linspace(0, np.sqrt(total * 0.8), num_steps) ** 2).astype(np.int64) + 1
         else:
-            require(False, "spacing", f"be one of {get_args(Spacing)}", spacing, "Name one of them.")
+            raise InputError(complaint("spacing", f"be one of {get_args(Spacing)}", spacing, "Name one of them."))
         require(
             int(ascending[-1]) < total,
             "num_steps", f"keep {spacing} timesteps below {total}", num_steps, "Use fewer steps, or uniform_trailing.",

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fvgen.checks import require
+from fvgen.checks import InputError, complaint
 from fvgen.conditioning.prompts import EMPTY_IDS, PROMPT_IDS
 from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.guidance import guide
@@ -97,19 +97,25 @@ def check_diffusion_math(vector: VectorFile) -> Comparisons:
 
 
 def _weights(vector: VectorFile) -> dict[str, Tensor]:
-    """The UNet's weights: in the file itself, or in the file of its folder that the configuration names."""
+    """The UNet's weights: in the file itself, or in the file that the configuration names, beside it or a folder up."""
     own = vector.below("sd.")
     if own:
         return own
-    named = str(vector.setting("weights"))
-    file = vector.path.parent / f"{Path(named).name.removesuffix('.safetensors')}.safetensors"
-    require(
-        file.exists(), f"{vector.path.name}'s weights", f"stand in {file.name} beside it", "no such file",
-        f"Copy the file that holds {named}.",
-    )  # fmt: skip
-    weights = VectorFile.load(file).below("sd.")
-    require(bool(weights), file.name, "hold weights", "none", f"Copy the file that holds {named}.")
-    return weights
+    named = str(vector.setting("weights")).removesuffix(".safetensors")
+    folder = vector.path.parent
+    candidates = [folder / f"{Path(named).name}.safetensors", folder.parent / f"{named}.safetensors"]
+    # The file that holds weights names them as well, so a renamed copy is still found.
+    candidates += [file for file in sorted(folder.glob("*.safetensors")) if _names_weights(file, named)]
+    for file in candidates:
+        if file.exists() and (weights := VectorFile.load(file).below("sd.")):
+            return weights
+    rule = f"stand in {candidates[0].name} beside it"
+    next_step = f"Copy the file that holds {named}."
+    raise InputError(complaint(f"{vector.path.name}'s weights", rule, "no such file", next_step))
+
+
+def _names_weights(file: Path, named: str) -> bool:
+    return file.stem.startswith("ddim") and VectorFile.load(file).config.get("weights") == named
 
 
 def check_ddim(vector: VectorFile) -> Comparisons:
@@ -143,7 +149,7 @@ def check_ddim(vector: VectorFile) -> Comparisons:
         clean.append(denoise(x_t, t))
         return clean[-1]
 
-    noises = iter(vector["in.noises"] if "in.noises" in vector else ())
+    noises = iter(vector["in.noises"])
     last = sample_ddim(
         recorded,
         swap_axes(vector["in.x_T"]).to(dtype),

@@ -31,7 +31,7 @@ def _steps_between(vector: VectorFile, views: int, frames: int) -> int:
 
 
 def check_interpolation(vector: VectorFile) -> Comparisons:
-    """Sparse-view interpolation: poses, PyTorch3D's R and T, focal lengths, principal points; every case of the file."""
+    """Sparse-view interpolation: poses, PyTorch3D's R and T, focal lengths, principal points; each case of the file."""
     for case in vector.prefixes("in.c2w"):
         poses, out = vector[f"{case}in.c2w"], f"{case}out."
         length = _steps_between(vector, len(poses), len(vector[f"{out}c2w_path"])) + 1
@@ -78,11 +78,11 @@ def check_single_view(vector: VectorFile) -> Comparisons:
     anchor = vector["obj.out.pose"][-1]
     made: dict[str, Tensor] = {}
     if "specified.out.R" in vector:
-        moves = [float(vector.setting(name)) for name in ("d_theta", "d_phi", "d_r", "d_x", "d_y")]
-        made["specified"] = paths.specified_path(anchor, *moves, len(vector["specified.out.R"]))
+        d_theta, d_phi, d_r, d_x, d_y = (float(vector.setting(f"d_{name}")) for name in ("theta", "phi", "r", "x", "y"))
+        made["specified"] = paths.specified_path(anchor, d_theta, d_phi, d_r, d_x, d_y, len(vector["specified.out.R"]))
     if "txt.out.R" in vector:
-        lists = [vector.setting(name) for name in ("theta", "phi", "r")]
-        made["txt"] = paths.listed_path(anchor, *lists, len(vector["txt.out.R"]))
+        theta, phi, r = (vector.setting(name) for name in ("theta", "phi", "r"))
+        made["txt"] = paths.listed_path(anchor, theta, phi, r, len(vector["txt.out.R"]))
     for name, c2w in made.items():
         rotation, translation = paths.to_pytorch3d(c2w)
         yield vector.compare(f"{name}.out.R", rotation, PATH_TOLERANCE)

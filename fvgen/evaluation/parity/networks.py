@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fvgen.conditioning.clip_preprocess import clip_preprocess
-from fvgen.evaluation.parity.vectors import Comparison, Comparisons, VectorFile
+from fvgen.evaluation.parity.vectors import Comparisons, VectorFile
 from fvgen.models.convert_openclip import text_tower, vision_tower
 from fvgen.models.convert_vae import load_vae, vae_config
 from fvgen.models.convert_viewcrafter_unet import load_unet_vector, viewcrafter_modules
@@ -96,7 +96,7 @@ def check_openclip(vector: VectorFile) -> Comparisons:
     """Text tokens before the last block, image tokens after the last block."""
     if "text.out" in vector:
         text = text_tower(single_precision(vector.below("text.sd.model.")), vector.setting("text_cfg"))
-        yield vector.compare("text.out", text(vector["text.in.ids"]).last_hidden_state, NETWORK_TOLERANCE)
+        yield vector.compare("text.out", text(vector["text.in.ids"].long()).last_hidden_state, NETWORK_TOLERANCE)
     if "image.out" in vector:
         image = vision_tower(single_precision(vector.below("image.sd.model.")), vector.setting("vision_cfg"))
         pixels = vector["image.in.pixels"].to(_dtype(image))
@@ -105,8 +105,6 @@ def check_openclip(vector: VectorFile) -> Comparisons:
 
 def check_clip_preprocess(vector: VectorFile) -> Comparisons:
     """The pixels CLIP's image tower is shown."""
-    images = vector["in.image_u8"].float() / 255
+    # Either bytes, or the original's own [-1, 1].
+    images = vector["in.image_u8"].float() / 255 if "in.image_u8" in vector else (vector["in.image"].float() + 1) / 2
     yield vector.compare("out.pixels", clip_preprocess(images, vector["out.pixels"].shape[-1]), NETWORK_TOLERANCE)
-
-
-__all__ = ["Comparison", "check_clip_preprocess", "check_openclip", "check_resampler", "check_unet", "check_vae"]

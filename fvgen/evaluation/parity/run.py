@@ -73,11 +73,11 @@ def check_file(path: Path) -> FileReport:
 
 
 def check_folder(folder: Path) -> Iterable[FileReport]:
-    """Every ``.safetensors`` file of ``folder`` in alphabetical order.
+    """Every ``.safetensors`` file in and below ``folder``, in alphabetical order.
 
     Raises:
         InputError: when the folder holds none.
     """
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else []
     require(bool(files), "FOLDER", "hold .safetensors files", folder, "Name the folder with the reference vectors.")
     return (check_file(file) for file in files)

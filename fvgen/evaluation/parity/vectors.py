@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from fvgen.checks import require
+from fvgen.checks import InputError, complaint, require
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,10 @@ class VectorFile:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
                 metadata = file.metadata() or {}
             beside = path.with_suffix(".json")
-            config = json.loads(beside.read_text()) if beside.exists() else _from_metadata(metadata)
+            config = _flat(json.loads(beside.read_text()) if beside.exists() else _parsed(metadata))
         except Exception as error:  # safetensors raises its own type, json a ValueError; both mean an unreadable file
-            require(False, path.name, "be readable", f"{type(error).__name__}: {error}", "Copy the file again.")
+            what = f"{type(error).__name__}: {error}"
+            raise InputError(complaint(path.name, "be readable", what, "Copy the file again.")) from error
         return cls(path, tensors, config)
 
     def __contains__(self, name: str) -> bool:
@@ -103,8 +104,8 @@ class VectorFile:
     def compare(self, name: str, actual: Tensor, tolerance: float, known: Tensor | None = None) -> Comparison:
         """``actual`` against the reference called ``name``: largest absolute difference.
 
-        The tolerance is for values of order 1. It grows with the reference's deviation, and for references stored in half
-        precision by eight of their roundings. ``known``, a bool mask of the reference's shape, restricts both.
+        The tolerance is for values of order 1. It grows with the reference's deviation, and for references stored in
+        half precision by eight of their roundings. ``known``, a bool mask of the reference's shape, restricts both.
         """
         reference = self[name]
         _same_shape(name, actual, reference)
@@ -130,14 +131,19 @@ class VectorFile:
         return Comparison(name, _largest(ulps), tolerance, "ulp")
 
 
-def _from_metadata(metadata: dict[str, str]) -> dict[str, Any]:
-    """Metadata entries, each parsed where it is json; the entry ``config`` is merged in, for it is the whole."""
+def _parsed(metadata: dict[str, str]) -> dict[str, Any]:
+    """Metadata entries, each parsed where it is json."""
     config: dict[str, Any] = {}
     for name, text in metadata.items():
         try:
             config[name] = json.loads(text)
         except json.JSONDecodeError:
             config[name] = text
+    return config
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with what its entry ``config`` holds beside it: kinds differ in where numbers stand."""
     inner = config.get("config")
     return {**inner, **config} if isinstance(inner, dict) else config
 
@@ -145,7 +151,7 @@ def _from_metadata(metadata: dict[str, str]) -> dict[str, Any]:
 def _same_shape(name: str, actual: Tensor, reference: Tensor) -> None:
     require(
         actual.shape == reference.shape,
-        name, f"have the reference's shape {tuple(reference.shape)}", tuple(actual.shape), "The two disagree in layout.",
+        name, f"have the reference's shape {tuple(reference.shape)}", tuple(actual.shape), "Layouts disagree.",
     )  # fmt: skip
 
 
