@@ -6,6 +6,8 @@ Hartley & Zisserman, "Multiple View Geometry", chapter 6.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -138,8 +140,12 @@ def crop_intrinsics(cameras: Cameras, top: int, left: int, height: int, width: i
     return Cameras(cameras.c2w, K, height, width)
 
 
-def check_cameras(cameras: Cameras) -> None:
+def check_cameras(cameras: Cameras, names: Sequence[str] | None = None) -> None:
     """Refuse cameras that geometry cannot start from.
+
+    Args:
+        cameras: C cameras.
+        names: what errors call them; "camera 0" and so on without it.
 
     Raises:
         InputError: fewer than two cameras, numbers that are not finite, a matrix that is no rigid motion (mirrored,
@@ -148,16 +154,30 @@ def check_cameras(cameras: Cameras) -> None:
     require(
         len(cameras) >= 2, "the number of posed photos", "be at least 2", len(cameras), "Add photos to the capture."
     )
+    names = names or [f"camera {i}" for i in range(len(cameras))]
     c2w, K = cameras.c2w.double().cpu(), cameras.K.double().cpu()
-    for i in range(len(cameras)):
-        _check_pose(c2w[i], i)
-        _check_intrinsics(K[i], i)
-    _check_distinct(c2w)
+    for i, name in enumerate(names):
+        check_camera(c2w[i], K[i], name)
+    _check_distinct(c2w, names)
 
 
-def _check_pose(c2w: Tensor, i: int) -> None:
+def check_camera(c2w: Tensor, K: Tensor, camera: str) -> None:
+    """Refuse a camera, called ``camera`` in the error, with a pose or intrinsics that geometry cannot use.
+
+    Args:
+        c2w: [4, 4] float64 camera-to-world.
+        K: [3, 3] float64 intrinsics.
+
+    Raises:
+        InputError: as `check_cameras` for one camera.
+    """
+    _check_pose(c2w, camera)
+    _check_intrinsics(K, camera)
+
+
+def _check_pose(c2w: Tensor, camera: str) -> None:
     """``c2w`` [4, 4] float64."""
-    name = f"the pose of camera {i}"
+    name = f"the pose of {camera}"
     again = "Estimate this camera's pose again or leave the photo out."
     require(bool(torch.isfinite(c2w).all()), name, "be finite", c2w.tolist(), again)
     require(
@@ -178,20 +198,20 @@ def _check_pose(c2w: Tensor, i: int) -> None:
     )  # fmt: skip
 
 
-def _check_intrinsics(K: Tensor, i: int) -> None:
+def _check_intrinsics(K: Tensor, camera: str) -> None:
     """``K`` [3, 3] float64."""
-    name = f"the intrinsics of camera {i}"
+    name = f"the intrinsics of {camera}"
     calibrate = "Give the camera's focal length and principal point in pixels."
     require(bool(torch.isfinite(K).all()), name, "be finite", K.tolist(), calibrate)
     require(
         bool(K[0, 0] > 0) and bool(K[1, 1] > 0),
-        f"the focal length of camera {i}", "be positive", (float(K[0, 0]), float(K[1, 1])), calibrate,
+        f"the focal length of {camera}", "be positive", (float(K[0, 0]), float(K[1, 1])), calibrate,
     )  # fmt: skip
     zeros = torch.stack([K[1, 0], K[2, 0], K[2, 1], K[2, 2] - 1])
     require(bool((zeros.abs() < 1e-9).all()), name, "be fx s cx, 0 fy cy, 0 0 1", K.tolist(), calibrate)
 
 
-def _check_distinct(c2w: Tensor) -> None:
+def _check_distinct(c2w: Tensor, names: Sequence[str]) -> None:
     """``c2w`` [C, 4, 4] float64."""
     positions = c2w[:, :3, 3]
     distance = torch.cdist(positions, positions, compute_mode="donot_use_mm_for_euclid_dist")
@@ -201,6 +221,6 @@ def _check_distinct(c2w: Tensor) -> None:
     if pairs:
         first, second = pairs[0]
         require(
-            False, "camera poses", "differ from each other", f"the same pose for cameras {first} and {second}",
+            False, "camera poses", "differ from each other", f"the same pose for {names[first]} and {names[second]}",
             "Leave one of the two photos out, or estimate the poses again.",
         )  # fmt: skip
