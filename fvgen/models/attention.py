@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 _MAX_GRID = 65535
 """CUDA attention kernels put batch and heads into grid dimensions of this size."""
-_FEED_FORWARD_TOKENS = 16384
+_FEED_FORWARD_TOKENS = 8192
 """Tokens a feed-forward takes at a time without gradients: its inner width is eight times that of the stream."""
 
 
@@ -48,17 +48,18 @@ def multi_head_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, 
     With M < N, entry m of the context serves queries ``m*N/M ... (m+1)*N/M - 1``. Returns [N, L, heads*d].
     """
 
-    def split(tokens: Tensor) -> Tensor:
-        return tokens.reshape(len(key), -1, heads, tokens.shape[-1] // heads).transpose(1, 2)
+    contexts, rows, shape = len(key), max(1, _MAX_GRID // heads), query.shape
 
-    q, k, v = split(query), split(key), split(value)
-    rows = max(1, _MAX_GRID // heads)
+    def split(tokens: Tensor) -> tuple[Tensor, ...]:
+        by_head = tokens.reshape(contexts, -1, heads, tokens.shape[-1] // heads).transpose(1, 2)
+        return by_head.split(rows)
+
     parts = [
-        F.scaled_dot_product_attention(q[i : i + rows], k[i : i + rows], v[i : i + rows], is_causal=causal)
-        for i in range(0, len(key), rows)
+        F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        for q, k, v in zip(split(query), split(key), split(value), strict=True)
     ]
-    out = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return out.transpose(1, 2).reshape(query.shape)
+    del query, key, value  # the largest tensors of the network: let them go before the copy below
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).transpose(1, 2).reshape(shape)
 
 
 class SelfAttention(nn.Module):
@@ -232,8 +233,7 @@ class TemporalTransformer(nn.Module):
         """Transform ``x`` [B*F, C, h, w], F being ``frames``."""
         height, width = x.shape[-2:]
         clips = x.flatten(2).unflatten(0, (-1, frames)).transpose(1, 2)  # [B, C, F, h*w]
-        tokens = self.norm(clips).permute(0, 3, 2, 1).flatten(0, 1)  # [B*h*w, F, C]
-        stream = self.proj_in(tokens)
+        stream = self.proj_in(self.norm(clips).permute(0, 3, 2, 1).flatten(0, 1))  # [B*h*w, F, C]
         for block in self.transformer_blocks:
             stream = block(stream, causal=self.causal)
         change = self.proj_out(stream).unflatten(0, (-1, height * width))  # [B, h*w, F, C]

@@ -11,23 +11,28 @@ from torch import Tensor, nn
 from fvgen.checks import InputError, complaint, require
 from fvgen.models.attention import SpatialTransformer, TemporalTransformer
 from fvgen.models.unet_3d import VideoUNet
-from fvgen.models.unet_3d_blocks import ResBlock, Upsample
+from fvgen.models.unet_3d_blocks import ResBlock
 
-_SAME_NAME = ("in_channels", "out_channels", "model_channels", "num_res_blocks", "num_head_channels")
-_SAME_NAME += ("transformer_depth", "context_dim", "image_cross_attention", "temporal_conv", "temporal_attention")
-_SAME_NAME += ("temporal_length", "dropout")
 _RENAMED = {
-    "channel_mult": "channel_mult",
-    "attention_resolutions": "attention_resolutions",
+    **{name: name for name in ("in_channels", "out_channels", "model_channels", "channel_mult", "num_res_blocks")},
+    **{name: name for name in ("attention_resolutions", "num_head_channels", "transformer_depth", "context_dim")},
+    **{name: name for name in ("text_context_length", "image_cross_attention", "temporal_conv", "temporal_attention")},
+    **{name: name for name in ("temporal_length", "dropout")},
     "image_cross_attention_scale_learnable": "learnable_image_scale",
     "addition_attention": "initial_attention",
     "use_causal_attention": "causal_temporal_attention",
     "fs_condition": "fps_condition",
     "default_fs": "default_fps",
-    "text_context_length": "text_context_length",
-} | {name: name for name in _SAME_NAME}
-_FIXED = {"temporal_selfatt_only": True, "use_relative_position": False, "resblock_updown": False}
-_FIXED |= {"use_scale_shift_norm": False, "tempspatial_aware": False, "dims": 2, "conv_resample": True}
+}
+_FIXED: dict[str, object] = {
+    "temporal_selfatt_only": True,
+    "use_relative_position": False,
+    "use_scale_shift_norm": False,
+    "resblock_updown": False,
+    "tempspatial_aware": False,
+    "conv_resample": True,
+    "dims": 2,
+}
 """Options of the original with one value in every release, which is the one this network has."""
 _WITHOUT_EFFECT = ("use_checkpoint", "use_linear")
 """Memory, and whether projections are stored as matrices or as 1x1 convolutions: `viewcrafter_unet_layout` asks."""
@@ -79,7 +84,7 @@ def viewcrafter_modules(unet: VideoUNet) -> dict[str, nn.Module]:
 def viewcrafter_unet_layout(unet: VideoUNet, use_linear: bool = True) -> dict[str, tuple[str, tuple[int, ...]]]:
     """For every tensor of ViewCrafter's network: the name of ours and the shape of theirs.
 
-    Shapes differ from ours by trailing ones only: theirs has 1x1 and 3x1x1 convolutions where ours has matrices and 3x1.
+    Shapes differ by trailing ones only: theirs has 1x1 and 3x1x1 convolutions where ours has matrices and 3x1.
 
     Args:
         unet: A network of the checkpoint's configuration; the meta device will do.
@@ -129,7 +134,7 @@ def _module_pairs(unet: VideoUNet) -> list[tuple[str, str]]:
 
 
 def check_layout(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], what: str) -> None:
-    """Raise `InputError` unless ``tensors`` has exactly the names and shapes of ``shapes``; all faults in one message."""
+    """Raise `InputError` unless ``tensors`` has exactly the names and shapes of ``shapes``; one message for all."""
     missing = [name for name in shapes if name not in tensors]
     extra = [name for name in tensors if name not in shapes]
     wrong = [

@@ -7,7 +7,7 @@ A 2D UNet whose every stage also looks along time, after Xing et al., "DynamiCra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -127,7 +127,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self.conv_out = zero_initialised(nn.Conv2d(model_channels * channel_mult[0], out_channels, 3, padding=1))
 
     def _resnet(self, in_channels: int, out_channels: int) -> ResBlock:
-        config = self.config
+        config: Any = self.config
         return ResBlock(
             in_channels,
             out_channels,
@@ -137,8 +137,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
             temporal_dropout=config.temporal_dropout if config.temporal_conv else None,
         )
 
-    def _attend(self, channels: int) -> dict[str, nn.Module | None]:
-        config = self.config
+    def _attend(self, channels: int) -> dict[str, Any]:
+        config: Any = self.config
         head, depth, groups = config.num_head_channels, config.transformer_depth, config.norm_num_groups
         spatial = SpatialTransformer(
             channels,
@@ -159,7 +159,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
 
     def _build_encoder(self) -> tuple[list[Stage], list[int]]:
         """The stages, and the width of every map the decoder takes back (the first convolution's included)."""
-        config = self.config
+        config: Any = self.config
         stages: list[Stage] = []
         widths = [config.model_channels]
         for level, mult in enumerate(config.channel_mult):
@@ -174,7 +174,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         return stages, widths
 
     def _build_decoder(self, skip_widths: list[int]) -> list[Stage]:
-        config = self.config
+        config: Any = self.config
         stages: list[Stage] = []
         width, skips = skip_widths[-1], list(skip_widths)
         for level, mult in reversed(list(enumerate(config.channel_mult))):
@@ -214,7 +214,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self._check_shapes(sample, timestep, context, fps)
         batch, frames = sample.shape[:2]
         if fps is None:
-            fps = torch.full_like(timestep, self.config.default_fps)
+            fps = torch.full_like(timestep, self.config["default_fps"])
         embedding = self.embedding(timestep, fps, like=sample)
         tokens = self._split_context(context.to(sample.dtype), frames)
 
@@ -232,7 +232,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         prediction = None
         if not middle_only:
             for stage in self.decoder:
-                x = self._run(stage, torch.cat([x, skips.pop()], dim=1), embedding, tokens, frames)
+                x = torch.cat([x, skips.pop()], dim=1)  # both parts are free from here on
+                x = self._run(stage, x, embedding, tokens, frames)
             prediction = self.conv_out(nn.functional.silu(self.norm_out(x))).unflatten(0, (batch, frames))
         output = VideoUNetOutput(sample=prediction, middle=middle, multiscale=multiscale)
         return output if return_dict else output.to_tuple()
@@ -244,11 +245,12 @@ class VideoUNet(ModelMixin, ConfigMixin):
 
     def _split_context(self, context: Tensor, frames: int) -> ContextTokens:
         """Text tokens for a clip; image tokens one set per frame where their number says so (see the class)."""
-        text, image = context.tensor_split([self.config.text_context_length], dim=1)
+        config: Any = self.config
+        text, image = context.tensor_split([config.text_context_length], dim=1)
         if image.shape[1] == 0:
             return ContextTokens(text, None)
-        if image.shape[1] == frames * self.config.image_tokens_per_frame:
-            image = image.reshape(-1, self.config.image_tokens_per_frame, image.shape[-1])
+        if image.shape[1] == frames * config.image_tokens_per_frame:
+            image = image.reshape(-1, config.image_tokens_per_frame, image.shape[-1])
         return ContextTokens(text, image)
 
     def _finest_to_coarsest(self, maps: list[Tensor], batch: int) -> tuple[Tensor, ...]:
@@ -256,7 +258,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         return tuple(last.values())
 
     def _check_shapes(self, sample: Tensor, timestep: Tensor, context: Tensor, fps: Tensor | None) -> None:
-        config = self.config
+        config: Any = self.config
         multiple = 2 ** (len(config.channel_mult) - 1)
         require(
             sample.ndim == 5 and sample.shape[2] == config.in_channels,

@@ -34,7 +34,7 @@ class TemporalConvBlock(nn.Module):
         self.layers = nn.ModuleList(
             TemporalConvLayer(channels, norm_groups, dropout if i > 0 else 0.0) for i in range(4)
         )
-        zero_initialised(self.layers[-1].conv)
+        zero_initialised(self.layers[-1].get_submodule("conv"))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """Filter ``x`` [B*F, C, h, w] over its ``frames``."""

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from fvgen.models.convert_viewcrafter_unet import load_unet_vector, viewcrafter_modules
 from safetensors.torch import load_file
+
+from fvgen.models.convert_viewcrafter_unet import load_unet_vector, viewcrafter_modules
 
 VECTORS = Path(__file__).parents[3] / "shared" / "reference" / "viewcrafter" / "vectors"
 FILES = sorted(VECTORS.glob("unet_*.safetensors"))

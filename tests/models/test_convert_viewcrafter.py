@@ -1,0 +1,226 @@
+"""ViewCrafter checkpoints: the full-size layout on the meta device, and tiny files in the real layouts."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from fvgen.checks import InputError
+from fvgen.diffusion.schedule import NoiseSchedule
+from fvgen.models.convert_vae import vae_config
+from fvgen.models.convert_viewcrafter import VARIANTS, Architecture, components
+from fvgen.models.convert_viewcrafter_unet import viewcrafter_unet_config, viewcrafter_unet_layout
+from fvgen.models.unet_3d import VideoUNet
+from fvgen.pipelines.viewcrafter_checkpoint import (
+    UNUSED_FILE,
+    checkpoint_shapes,
+    convert_checkpoint,
+    revert_folder,
+)
+
+MANIFESTS = Path(__file__).parents[3] / "shared" / "reference" / "viewcrafter" / "manifests"
+TINY = Architecture(
+    unet={
+        "model_channels": 32,
+        "channel_mult": (1, 2),
+        "num_res_blocks": 1,
+        "attention_resolutions": (2,),
+        "num_head_channels": 16,
+        "context_dim": 24,
+    },
+    vae=vae_config(
+        {"z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1, 2]}
+        | {"num_res_blocks": 1, "attn_resolutions": []},
+        embed_dim=4,
+    ),
+    text={"vocab_size": 64, "width": 24, "heads": 2, "layers": 3},
+    vision={"image_size": 28, "patch_size": 14, "width": 32, "head_width": 16, "layers": 2},
+    clip_dim=24,
+    projector={"dim": 24, "depth": 1, "heads": 2, "dim_head": 12, "embedding_dim": 32, "output_dim": 24}
+    | {"num_queries": 2, "video_length": 3},
+)
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    """Random tensors under the real names, with the 320x512 release's schedule."""
+    g = torch.Generator().manual_seed(0)
+    made = {name: torch.randn(shape, generator=g) for name, shape in checkpoint_shapes(TINY).items()}
+    tables = NoiseSchedule(base_scale=0.7).tables()
+    return {name: tables.get(name, tensor) for name, tensor in made.items()}
+
+
+def write(path, tensors, layout="lightning", **more):
+    if layout == "deepspeed":
+        content = {"module": {f"_forward_module.{name}": tensor for name, tensor in tensors.items()}}
+    else:
+        content = {"state_dict": tensors}
+    torch.save(content | more, path)
+    return path
+
+
+def refused(path, out, match, **options):
+    with pytest.raises(InputError, match=match):
+        convert_checkpoint(path, out, architecture=TINY, **options)
+    assert not list(out.parent.glob("*out*")), "nothing may be left behind"
+
+
+@pytest.mark.skipif(not MANIFESTS.is_dir(), reason=f"no manifests in {MANIFESTS}")
+@pytest.mark.parametrize("name", ["ViewCrafter_25", "ViewCrafter_25_sparse", "ViewCrafter_16", "ViewCrafter_25_512"])
+def test_every_name_and_shape_of_the_releases(name):
+    with gzip.open(MANIFESTS / f"{name}.json.gz") as file:
+        manifest = {key: tuple(shape) for key, shape in json.load(file).items()}
+    assert len(manifest) == 2520
+    assert checkpoint_shapes(Architecture()) == manifest
+
+
+def test_every_tensor_is_used_once_or_dropped_with_a_reason():
+    for component in components(Architecture()):
+        network = component.empty()
+        shapes = component.shapes(network)
+        kept = {n: torch.empty(s, device="meta") for n, s in shapes.items() if component.reason_dropped(n) is None}
+        dropped = {n: torch.empty(s, device="meta") for n, s in shapes.items() if n not in kept}
+        converted = component.convert({**kept, **dropped}, network)
+        state = network.state_dict()
+        assert {n: t.shape for n, t in converted.items()} == {n: t.shape for n, t in state.items()}
+        assert {n: t.shape for n, t in component.revert(converted, network).items()} == {
+            n: t.shape for n, t in kept.items()
+        }
+
+
+def test_full_size_unet_has_the_published_number_of_parameters():
+    with torch.device("meta"):
+        unet = VideoUNet()
+    assert sum(p.numel() for p in unet.parameters()) == 1_438_854_980
+    layout = viewcrafter_unet_layout(unet)
+    assert len(layout) == 1516
+    assert {ours for ours, _ in layout.values()} == set(unet.state_dict())
+
+
+@pytest.mark.parametrize("layout", ["lightning", "deepspeed"])
+def test_round_trip_is_exact(tensors, layout, tmp_path):
+    source = {name.replace("fps_embedding", "framestride_embed"): t for name, t in tensors.items()}
+    path = write(tmp_path / "a.ckpt", source if layout == "deepspeed" else tensors, layout)
+    report = convert_checkpoint(path, tmp_path / "out", architecture=TINY)
+    assert report.variant == "viewcrafter-512"
+    assert report.used + len(report.dropped) == len(tensors)
+    assert revert_folder(tmp_path / "out", tmp_path / "back.ckpt", architecture=TINY) == len(tensors)
+    back = torch.load(tmp_path / "back.ckpt", weights_only=True)["state_dict"]
+    assert list(back) == list(tensors)
+    assert all(torch.equal(back[name], tensors[name]) for name in tensors)
+
+
+def test_folder_is_a_diffusers_pipeline(tensors, tmp_path):
+    convert_checkpoint(write(tmp_path / "a.ckpt", tensors), tmp_path / "out", architecture=TINY)
+    index = json.loads((tmp_path / "out" / "model_index.json").read_text())
+    assert index["_class_name"] == "FVGenPipeline"
+    assert (index["height"], index["width"], index["num_frames"]) == (320, 512, 25)
+    folders = {name for name, value in index.items() if isinstance(value, list)}
+    assert folders == {"unet", "vae", "image_encoder", "text_encoder", "image_projector", "schedule"}
+    unet = VideoUNet.from_pretrained(tmp_path / "out" / "unet")
+    name = "model.diffusion_model.input_blocks.1.0.temopral_conv.conv3.3.weight"
+    theirs = tensors[name][..., 0]
+    assert torch.equal(unet.encoder[0].resnet.temporal_conv.layers[2].conv.weight, theirs)
+    schedule = NoiseSchedule.from_pretrained(tmp_path / "out" / "schedule")
+    assert schedule.config["base_scale"] == 0.7
+
+
+def test_half_precision_output(tensors, tmp_path):
+    path = write(tmp_path / "a.ckpt", tensors)
+    convert_checkpoint(path, tmp_path / "out", dtype=torch.bfloat16, architecture=TINY)
+    convert_checkpoint(path, tmp_path / "full", architecture=TINY)
+    unet = VideoUNet.from_pretrained(tmp_path / "out" / "unet", torch_dtype=torch.bfloat16)
+    assert torch.equal(unet.conv_in.weight, tensors["model.diffusion_model.input_blocks.0.0.weight"].bfloat16())
+    sizes = [sum(f.stat().st_size for f in (tmp_path / n / "unet").glob("*.safetensors")) for n in ("out", "full")]
+    assert sizes[0] < 0.7 * sizes[1]
+
+
+def test_variant_is_checked_against_the_schedule(tensors, tmp_path):
+    path = write(tmp_path / "a.ckpt", tensors)
+    refused(path, tmp_path / "out", "--variant must be one of .*viewcrafter-512", variant="viewcrafter-25")
+    large = {**tensors, **{n: t for n, t in NoiseSchedule(base_scale=0.3).tables().items() if n in tensors}}
+    path = write(tmp_path / "b.ckpt", large)
+    refused(path, tmp_path / "out", "--variant must be one of")
+    report = convert_checkpoint(path, tmp_path / "done", "viewcrafter-16", architecture=TINY)
+    assert report.variant == "viewcrafter-16"
+    assert json.loads((tmp_path / "done" / "model_index.json").read_text())["num_frames"] == 16
+
+
+def test_broken_and_foreign_files_are_refused_and_nothing_is_written(tensors, tmp_path):
+    out, path = tmp_path / "out", tmp_path / "a.ckpt"
+    some = "model.diffusion_model.out.2.weight"
+    refused(tmp_path / "none.ckpt", out, "CKPT must be a file")
+    whole = write(path, tensors).read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    refused(path, out, "be a whole torch file")
+    path.write_bytes(b"not a checkpoint")
+    refused(path, out, "be a whole torch file")
+    torch.save({"epoch": 3, "weights": tensors}, path)
+    refused(path, out, r"\['epoch', 'weights'\]")
+    torch.save([1, 2], path)
+    refused(path, out, "got list")
+    refused(write(path, {n: t for n, t in tensors.items() if n != some}), out, f"1 missing .*{some}")
+    refused(write(path, {**tensors, "ema.decay": torch.zeros(1)}), out, "1 unknown .*ema.decay")
+    refused(write(path, {**tensors, some: tensors[some][:, :-1]}), out, f"1 of another shape .*{some}")
+    unused = "embedder.model.visual.proj"
+    refused(write(path, {n: t for n, t in tensors.items() if n != unused}), out, f"1 missing .*{unused}")
+    refused(write(path, torch.nn.Linear(3, 2).state_dict()), out, "missing .*unknown")
+    torch.save({"module": {f"module.{n}": t for n, t in tensors.items()}}, path)
+    refused(path, out, "_forward_module")
+    refused(write(path, {**tensors, "betas": tensors["betas"] * 1.1}), out, "CKPT's betas must be ViewCrafter's table")
+    refused(write(path, {**tensors, "scale_arr": torch.ones(1400)}), out, "base scale")
+    path.write_bytes(whole)
+    out.mkdir()
+    with pytest.raises(InputError, match="OUT must not exist yet"):
+        convert_checkpoint(path, out, architecture=TINY)
+
+
+class Callback:
+    """What Lightning leaves in a checkpoint beside the tensors."""
+
+
+def test_a_file_with_code_is_refused_unless_trusted(tensors, tmp_path):
+    path = write(tmp_path / "a.ckpt", tensors, callbacks=Callback())
+    refused(path, tmp_path / "out", "Callback.*--trust-pickle .* RUNS whatever code")
+    assert convert_checkpoint(path, tmp_path / "done", trust_pickle=True, architecture=TINY).used > 0
+
+
+def test_a_failure_while_writing_leaves_nothing(tensors, tmp_path):
+    def stop(done, total, what):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    path = write(tmp_path / "a.ckpt", tensors)
+    with pytest.raises(KeyboardInterrupt):
+        convert_checkpoint(path, tmp_path / "out", architecture=TINY, progress=stop)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+def test_reverse_refuses_an_incomplete_folder(tensors, tmp_path):
+    folder = tmp_path / "out"
+    convert_checkpoint(write(tmp_path / "a.ckpt", tensors), folder, architecture=TINY)
+    (folder / UNUSED_FILE).rename(tmp_path / "aside")
+    with pytest.raises(InputError, match=f"hold {UNUSED_FILE}"):
+        revert_folder(folder, tmp_path / "b.ckpt", architecture=TINY)
+    (tmp_path / "aside").rename(folder / UNUSED_FILE)
+    shutil.rmtree(folder / "vae")
+    with pytest.raises(InputError, match="vae"):
+        revert_folder(folder, tmp_path / "b.ckpt", architecture=TINY)
+    assert not (tmp_path / "b.ckpt").exists()
+
+
+def test_variants_name_their_source():
+    for variant in VARIANTS.values():
+        assert variant.repository.startswith("Drexubery/")
+        assert variant.file.endswith(".ckpt")
+
+
+@pytest.mark.parametrize(
+    "config", [{"use_relative_position": True}, {"temporal_selfatt_only": False}, {"resblock_updown": True}, {"new": 1}]
+)
+def test_configurations_without_counterpart_are_refused(config):
+    with pytest.raises(InputError, match=next(iter(config))):
+        viewcrafter_unet_config(config)
