@@ -21,14 +21,14 @@ StepCallback = Callable[[int, int, Tensor], "Tensor | None"]
 """``callback(step, t, x)`` after each step with the x that goes on; a returned tensor takes its place."""
 
 
-def _check(x_T: Tensor, timesteps: Sequence[int], schedule: NoiseSchedule) -> None:
+def check_timesteps(timesteps: Sequence[int], schedule: NoiseSchedule) -> None:
+    """Raise `InputError` unless there are timesteps of the schedule, largest first."""
     require(len(timesteps) > 0, "timesteps", "hold at least one", list(timesteps), "Use schedule.timesteps(4).")
     schedule.check_timesteps(timesteps)
     require(
         all(a >= b for a, b in pairwise(timesteps)),
         "timesteps", "run from noise to clean", list(timesteps)[:8], "Sort them, largest first.",
     )  # fmt: skip
-    require(x_T.is_floating_point(), "x_T", "be floating point", x_T.dtype, "Draw it with torch.randn.")
 
 
 def _batch(t: int, x: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def sample_few_step(
     Raises:
         InputError: for timesteps out of range or order.
     """
-    _check(x_T, timesteps, schedule)
+    check_timesteps(timesteps, schedule)
     last = len(timesteps) - 1 if grad_step is None else grad_step
     require(
         0 <= last < len(timesteps),
@@ -111,7 +111,7 @@ def sample_ddim(
     Raises:
         InputError: for timesteps out of range or order, or eta outside [0, 1].
     """
-    _check(x_T, timesteps, schedule)
+    check_timesteps(timesteps, schedule)
     require(0 <= eta <= 1, "eta", "lie in [0, 1]", eta, "0 is deterministic, 1 is ViewCrafter's.")
     x = x_T
     for step, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], 0], strict=True)):

@@ -101,6 +101,16 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
         return super()._apply(lambda table: table.to(fn(table).device), recurse)
 
     @property
+    def device(self) -> torch.device:
+        """Where the tables are; pipelines ask every component."""
+        return self.alphas_cumprod.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """float32, always; pipelines ask every component."""
+        return self.alphas_cumprod.dtype
+
+    @property
     def num_train_timesteps(self) -> int:
         """T."""
         return self.config.num_train_timesteps

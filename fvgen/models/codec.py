@@ -7,7 +7,7 @@ them can stand in for another; `codec_for` wraps it in the one interface the res
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -54,9 +54,12 @@ class _FrameCodec:
     latent_channels: int
     downscale: int
 
-    def __init__(self, chunk: int | None) -> None:
+    def __init__(self, vae: Any, chunk: int | None = None, device: torch.device | None = None) -> None:
         require(chunk is None or chunk >= 1, "chunk", "be at least 1 frame", chunk, "Give None for all at once.")
+        self.vae = vae
         self.chunk = chunk
+        # An offloaded component says that it lives nowhere; only its pipeline knows where it computes.
+        self.device = device or vae.device
 
     def _encode_frames(self, images: Tensor, noise: Tensor | None) -> Tensor:
         raise NotImplementedError
@@ -104,38 +107,36 @@ class _FrameCodec:
 class KLCodec(_FrameCodec):
     """The Stable Diffusion autoencoder: a posterior per frame, latents multiplied by its scaling factor (0.18215)."""
 
-    def __init__(self, vae: AutoencoderKL, chunk: int | None = None) -> None:
-        super().__init__(chunk)
-        self.vae = vae
+    def __init__(self, vae: AutoencoderKL, chunk: int | None = None, device: torch.device | None = None) -> None:
+        super().__init__(vae, chunk, device)
         self.latent_channels = vae.config.latent_channels
         self.downscale = 2 ** (len(vae.config.block_out_channels) - 1)
 
     def _encode_frames(self, images: Tensor, noise: Tensor | None) -> Tensor:
-        posterior = self.vae.encode((images * 2 - 1).to(self.vae.device, self.vae.dtype)).latent_dist
+        posterior = self.vae.encode((images * 2 - 1).to(self.device, self.vae.dtype)).latent_dist
         mean = posterior.mean.float()
         z = mean if noise is None else mean + posterior.std.float() * noise.to(mean)
         return z * self.vae.config.scaling_factor
 
     def _decode_frames(self, latents: Tensor) -> Tensor:
-        z = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
+        z = (latents / self.vae.config.scaling_factor).to(self.device, self.vae.dtype)
         return (self.vae.decode(z).sample.float() / 2 + 0.5).clamp(0, 1)
 
 
 class TinyCodec(_FrameCodec):
     """A tiny autoencoder (TAESD) for the same latents: much faster, a little softer, no posterior."""
 
-    def __init__(self, vae: AutoencoderTiny, chunk: int | None = None) -> None:
-        super().__init__(chunk)
-        self.vae = vae
+    def __init__(self, vae: AutoencoderTiny, chunk: int | None = None, device: torch.device | None = None) -> None:
+        super().__init__(vae, chunk, device)
         self.latent_channels = vae.config.latent_channels
         self.downscale = vae.config.upsampling_scaling_factor ** (len(vae.config.encoder_block_out_channels) - 1)
 
     def _encode_frames(self, images: Tensor, noise: Tensor | None) -> Tensor:
-        latents = self.vae.encode((images * 2 - 1).to(self.vae.device, self.vae.dtype)).latents
+        latents = self.vae.encode((images * 2 - 1).to(self.device, self.vae.dtype)).latents
         return latents.float() * self.vae.config.scaling_factor
 
     def _decode_frames(self, latents: Tensor) -> Tensor:
-        z = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
+        z = (latents / self.vae.config.scaling_factor).to(self.device, self.vae.dtype)
         return (self.vae.decode(z).sample.float() / 2 + 0.5).clamp(0, 1)
 
 
@@ -173,17 +174,16 @@ class SpaceToDepth(ModelMixin, ConfigMixin):
 class SpaceToDepthCodec(_FrameCodec):
     """`SpaceToDepth` behind the codec interface, always in float32: rounding would be the only loss."""
 
-    def __init__(self, vae: SpaceToDepth, chunk: int | None = None) -> None:
-        super().__init__(chunk)
-        self.vae = vae
+    def __init__(self, vae: SpaceToDepth, chunk: int | None = None, device: torch.device | None = None) -> None:
+        super().__init__(vae, chunk, device)
         self.downscale = vae.config.patch_size
         self.latent_channels = 3 * self.downscale**2
 
     def _encode_frames(self, images: Tensor, noise: Tensor | None) -> Tensor:
-        return self.vae.encode(images.to(self.vae.device, torch.float32)).float()
+        return self.vae.encode(images.to(self.device, torch.float32)).float()
 
     def _decode_frames(self, latents: Tensor) -> Tensor:
-        return self.vae.decode(latents.to(self.vae.device, torch.float32)).float().clamp(0, 1)
+        return self.vae.decode(latents.to(self.device, torch.float32)).float().clamp(0, 1)
 
 
 _CODECS: dict[type[nn.Module], type[KLCodec] | type[TinyCodec] | type[SpaceToDepthCodec]] = {
@@ -193,12 +193,13 @@ _CODECS: dict[type[nn.Module], type[KLCodec] | type[TinyCodec] | type[SpaceToDep
 }
 
 
-def codec_for(vae: nn.Module, chunk: int | None = None) -> Codec:
+def codec_for(vae: nn.Module, chunk: int | None = None, device: torch.device | None = None) -> Codec:
     """The codec for a diffusers component.
 
     Args:
         vae: an `AutoencoderKL`, `AutoencoderTiny` or `SpaceToDepth`.
         chunk: frames encoded or decoded at a time; None for all, 1 for the least memory.
+        device: where it computes; None for where it lives.
 
     Raises:
         InputError: for another component.
@@ -208,4 +209,4 @@ def codec_for(vae: nn.Module, chunk: int | None = None) -> Codec:
         bool(matches),
         "vae", f"be one of {[kind.__name__ for kind in _CODECS]}", type(vae).__name__, "Load the folder's own vae.",
     )  # fmt: skip
-    return matches[0](vae, chunk)  # type: ignore[arg-type]
+    return matches[0](vae, chunk, device)  # type: ignore[arg-type]

@@ -1,0 +1,286 @@
+"""FVGenPipeline: point renders and photos of one window -> its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPVisionModel
+
+from fvgen.checks import require
+from fvgen.conditioning.conditions import FPS, encode_conditions, insert_photos
+from fvgen.conditioning.encoders import TokenEncoder
+from fvgen.conditioning.prompts import PROMPT
+from fvgen.devices import default_device, is_gpu
+from fvgen.diffusion.denoising import conditional_denoiser
+from fvgen.diffusion.noise import ClipNoise
+from fvgen.diffusion.sampling import check_timesteps, sample_ddim, sample_few_step
+from fvgen.diffusion.schedule import NoiseSchedule
+from fvgen.models.codec import Codec, codec_for
+from fvgen.models.image_projector import ImageProjector
+from fvgen.models.unet_3d import VideoUNet
+from fvgen.pipelines.fit_size import Fit, SizeFit
+from fvgen.types import Cameras, Progress, no_progress
+
+Sampler = Literal["few_step", "ddim"]
+StepEnd = Callable[[Any, int, int, dict[str, Tensor]], "dict[str, Tensor] | None"]
+_POSTERIOR, _SAMPLER = 0, 1
+"""Streams of noise, apart so that the choice of codec does not change what the sampler draws."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a clip is sampled."""
+
+    num_inference_steps: int
+    guidance_scale: float
+    guidance_rescale: float
+    eta: float
+
+    def __post_init__(self) -> None:
+        require(0 <= self.eta <= 1, "eta", "lie in [0, 1]", self.eta, "0 is deterministic, 1 is ViewCrafter's.")
+        require(
+            0 <= self.guidance_rescale <= 1,
+            "guidance_rescale", "lie in [0, 1]", self.guidance_rescale, "0.7 is ViewCrafter's.",
+        )  # fmt: skip
+
+
+SAMPLING: dict[str, Sampling] = {
+    "few_step": Sampling(num_inference_steps=4, guidance_scale=1.0, guidance_rescale=0.0, eta=0.0),
+    "ddim": Sampling(num_inference_steps=50, guidance_scale=7.5, guidance_rescale=0.7, eta=1.0),
+}
+"""Defaults: of a distilled student, and ViewCrafter's own for the teacher."""
+
+
+@dataclass
+class FVGenOutput(BaseOutput):
+    """What a call gives."""
+
+    frames: Tensor
+    """[B, F, 3, H', W'] float32 in [0, 1], on the CPU"""
+    cameras: list[Cameras]
+    """B times F cameras that belong to exactly these pixels"""
+    latents: Tensor
+    """[B, F, C, h, w] as sampled, of the padded or cropped size"""
+
+
+class FVGenPipeline(DiffusionPipeline):
+    """A video diffusion network that fills in point renders between photos.
+
+    Args:
+        unet: teacher or student.
+        vae: `AutoencoderKL`, `AutoencoderTiny` or `SpaceToDepth` (see `fvgen.models.codec`).
+        schedule: the one ``unet`` was trained with.
+        image_encoder, image_projector: CLIP's image tower and what maps its tokens; both or neither.
+        text_encoder: CLIP's text tower without its last block; None for networks trained without text.
+        sampler: ``few_step`` for a distilled student, ``ddim`` for a teacher; saved with the pipeline.
+    """
+
+    _optional_components = ["image_encoder", "image_projector", "text_encoder"]  # noqa: RUF012 (read by diffusers)
+    _exclude_from_cpu_offload = ["schedule"]  # noqa: RUF012 (read by diffusers)
+    _callback_tensor_inputs = ["latents"]  # noqa: RUF012 (read by diffusers)
+    model_cpu_offload_seq = "text_encoder->image_encoder->image_projector->unet->vae"
+
+    def __init__(
+        self,
+        unet: VideoUNet,
+        vae: nn.Module,
+        schedule: NoiseSchedule,
+        image_encoder: CLIPVisionModel | None = None,
+        image_projector: ImageProjector | None = None,
+        text_encoder: CLIPTextModel | None = None,
+        sampler: Sampler = "ddim",
+    ) -> None:
+        super().__init__()
+        require(sampler in SAMPLING, "sampler", f"be one of {get_args(Sampler)}", sampler, "Name one of them.")
+        self.register_modules(
+            unet=unet,
+            vae=vae,
+            schedule=schedule,
+            image_encoder=image_encoder,
+            image_projector=image_projector,
+            text_encoder=text_encoder,
+        )
+        self.register_to_config(sampler=sampler)
+        self.tokenizer_folder: Path | None = None
+        self.codec_chunk: int | None = None
+        self._tokens: TokenEncoder | None = None
+
+    def enable_low_memory(self) -> None:
+        """Encode and decode one frame at a time and, on a GPU, keep only the layer at work in its memory."""
+        self.codec_chunk = 1
+        if is_gpu(default_device()):
+            self.enable_sequential_cpu_offload()
+
+    @property
+    def codec(self) -> Codec:
+        """Pixels <-> latents on the device the pipeline computes on."""
+        return codec_for(self.vae, self.codec_chunk, self._execution_device)
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of images go through the networks in multiples of this."""
+        return self.codec.downscale * 2 ** (len(self.unet.config.channel_mult) - 1)
+
+    def token_encoder(self) -> TokenEncoder:
+        """The towers behind one call; what it has encoded is kept as long as the towers stay the same."""
+        towers = (self.image_encoder, self.image_projector, self.text_encoder)
+        known = self._tokens
+        if known is None or (known.image_encoder, known.image_projector, known.text_encoder) != towers:
+            known = TokenEncoder(
+                *towers,
+                context_dim=self.unet.config.context_dim,
+                text_length=self.unet.config.text_context_length,
+                tokenizer_folder=self.tokenizer_folder,
+            )
+            self._tokens = known
+        return known
+
+    def _sampling(
+        self, steps: int | None, guidance_scale: float | None, guidance_rescale: float | None, eta: float | None
+    ) -> Sampling:
+        """The sampler's defaults with what was asked for in their place."""
+        usual = SAMPLING[self.config.sampler]
+        return Sampling(
+            usual.num_inference_steps if steps is None else steps,
+            usual.guidance_scale if guidance_scale is None else guidance_scale,
+            usual.guidance_rescale if guidance_rescale is None else guidance_rescale,
+            usual.eta if eta is None else eta,
+        )
+
+    def check_inputs(self, renders: Tensor, cameras: Sequence[Cameras], clips: Sequence[int], guided: bool) -> None:
+        """Refuse what cannot work before any work starts.
+
+        Raises:
+            InputError: names the argument, the rule and what was given.
+        """
+        require(
+            renders.ndim == 5 and renders.shape[2] == 3 and renders.numel() > 0,
+            "renders", "have shape [B, F, 3, H, W]", tuple(renders.shape), "Stack the RGB renders of each clip.",
+        )  # fmt: skip
+        batch, frames, _, height, width = renders.shape
+        finite = torch.isfinite(renders)
+        require(
+            bool(finite.all()),
+            "renders", "be finite", f"{int((~finite).sum())} NaN or infinite values", "Look at the point cloud.",
+        )  # fmt: skip
+        low, high = float(renders.min()), float(renders.max())
+        require(
+            low >= -1e-3 and high <= 1 + 1e-3, "renders", "lie in [0, 1]", f"{low:.3g} .. {high:.3g}", "Rescale them."
+        )
+        require(len(cameras) == batch, "cameras", f"hold {batch} clips", len(cameras), "Give one set per clip.")
+        sizes = {(len(c), c.height, c.width) for c in cameras}
+        require(
+            sizes == {(frames, height, width)},
+            "cameras", f"be {frames} per clip, for {height}x{width} images", sorted(sizes),
+            "Render with the cameras you pass.",
+        )  # fmt: skip
+        require(len(clips) == batch, "clips", f"number {batch} clips", len(clips), "Give one number per clip.")
+        channels = self.codec.latent_channels
+        expected = {"in_channels": 2 * channels, "out_channels": channels}
+        given = {name: self.unet.config[name] for name in expected}
+        require(
+            given == expected, "unet", f"have {expected} for this codec", given, "Load unet and vae of one checkpoint."
+        )
+        require(
+            not guided or self.token_encoder().has_conditions,
+            "guidance_scale", "be 1 for a network without text and image towers", "another", "Leave it out.",
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        renders: Tensor,
+        photos: Tensor,
+        cameras: Cameras | Sequence[Cameras],
+        *,
+        photo_frames: Sequence[int] = (0, -1),
+        num_inference_steps: int | None = None,
+        timesteps: Sequence[int] | None = None,
+        guidance_scale: float | None = None,
+        guidance_rescale: float | None = None,
+        eta: float | None = None,
+        fps: int = FPS,
+        prompt: str = PROMPT,
+        seed: int = 0,
+        clips: Sequence[int] | None = None,
+        fit: Fit = "pad",
+        callback_on_step_end: StepEnd | None = None,
+        progress: Progress = no_progress,
+    ) -> FVGenOutput:
+        """Generate the frames of B clips.
+
+        Args:
+            renders: [B, F, 3, H, W] in [0, 1] point renders, black where nothing is seen. Any F, H and W.
+            photos: [B, K, 3, H, W] in [0, 1] the photos that stand at ``photo_frames``.
+            cameras: F cameras of each clip (one set for one clip).
+            photo_frames: which frames are photos. The clip's first frame is what the image tower sees.
+            num_inference_steps: None for the sampler's default (4, or 50).
+            timesteps: largest first, instead of evenly spaced ones.
+            guidance_scale, guidance_rescale: see `guide`; None for the sampler's default.
+            eta: of DDIM; None for the sampler's default.
+            fps: frame rate label the network was trained with.
+            prompt: text, if there is a text tower.
+            seed: of the noise.
+            clips: number of each clip within the run: noise depends on (seed, clip, frame) alone. None counts from 0.
+            fit: to multiples of `multiple`: pad and crop back (cameras stay), or crop (cameras follow).
+            callback_on_step_end: ``f(pipeline, step, timestep, {"latents": x})``; may return the same with another x.
+            progress: told after each step.
+
+        Raises:
+            InputError: for inputs that do not fit each other or the networks.
+        """
+        how = self._sampling(num_inference_steps, guidance_scale, guidance_rescale, eta)
+        guided = how.guidance_scale != 1
+        timesteps = self.schedule.timesteps(how.num_inference_steps) if timesteps is None else list(timesteps)
+        check_timesteps(timesteps, self.schedule)
+        cameras = [cameras] if isinstance(cameras, Cameras) else list(cameras)
+        clips = list(range(len(renders))) if clips is None else list(clips)
+        self.check_inputs(renders, cameras, clips, guided)
+
+        size = SizeFit.plan(renders.shape[-2], renders.shape[-1], self.multiple, fit)
+        frames = renders.shape[1]
+        device = self._execution_device
+        codec = self.codec
+        conditions = encode_conditions(
+            size.apply(insert_photos(renders, photos, photo_frames)),
+            codec,
+            self.token_encoder(),
+            device=device,
+            posterior_noise=ClipNoise(seed, clips, frames, _POSTERIOR),
+            guidance=guided,
+            prompt=prompt,
+            fps=fps,
+        )
+        denoise = conditional_denoiser(
+            self.unet,
+            conditions,
+            self.schedule,
+            guidance_scale=how.guidance_scale,
+            guidance_rescale=how.guidance_rescale,
+            dtype=self.unet.dtype,
+        )
+
+        def step_end(step: int, t: int, x: Tensor) -> Tensor | None:
+            progress(step + 1, len(timesteps), "denoise")
+            if callback_on_step_end is None:
+                return None
+            return (callback_on_step_end(self, step, t, {"latents": x}) or {}).get("latents")
+
+        randn_like = ClipNoise(seed, clips, frames, _SAMPLER)
+        x_T = randn_like(conditions.render_latents)
+        if self.config.sampler == "few_step":
+            latents = sample_few_step(denoise, x_T, timesteps, self.schedule, randn_like=randn_like, callback=step_end)
+        else:
+            latents = sample_ddim(
+                denoise, x_T, timesteps, self.schedule, randn_like=randn_like, eta=how.eta, callback=step_end
+            )
+        images = size.restore(codec.decode(latents).cpu())
+        self.maybe_free_model_hooks()
+        return FVGenOutput(frames=images, cameras=[size.cameras(c) for c in cameras], latents=latents.cpu())
