@@ -1,18 +1,25 @@
-"""A user's capture: its description read and checked before any work starts."""
+"""A user's capture: what its description says, and the checks that come before any work."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
-from fvgen.checks import InputError, require
+from fvgen.checks import require
+from fvgen.data.depth_files import check_depth_size
 from fvgen.data.photos import check_photo_size, read_photo
-from fvgen.geometry.cameras import check_cameras
+from fvgen.devices import cpu_count
+from fvgen.geometry.cameras import check_camera, check_cameras
 from fvgen.types import Cameras
+
+Split = Literal["train", "val", "test", "all"]
+NO_DISTORTION = (0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class CaptureFrame:
     """[3, 3] intrinsics in pixels, centres at +0.5."""
     size: tuple[int, int]
     """(width, height)"""
-    distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)
+    distortion: tuple[float, ...] = NO_DISTORTION
     """OpenCV's k1 k2 p1 p2 k3."""
     depth: Path | None = None
     mask: Path | None = None
@@ -45,11 +52,15 @@ class CaptureFiles:
     sparse_ply: Path | None = None
     depth_unit: float = 1e-3
     """Scene units of one step of a depth file."""
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+    """What the user should know, though work can go on."""
 
-    def split(self, name: str) -> tuple[int, ...]:
+    def split(self, name: Split) -> tuple[int, ...]:
         """Frame indices of a split: all frames for "all", and for "train" where none is named; "val" and "test" stand
         in for each other."""
+        require(
+            name in ("train", "val", "test", "all"), "split", "be train, val, test or all", name, "Name one of them."
+        )
         everything = tuple(range(len(self.frames)))
         if name == "all":
             return everything
@@ -58,19 +69,37 @@ class CaptureFiles:
         if name == "train":
             held_out = {i for other in self.splits.values() for i in other}
             return tuple(i for i in everything if i not in held_out)
-        return self.splits.get({"val": "test", "test": "val"}[name], ())
+        return self.splits.get("test" if name == "val" else "val", ())
+
+
+def check_frame(frame: CaptureFrame) -> None:
+    """Refuse a frame that cannot be used, from its description and its photo's header alone.
+
+    Raises:
+        InputError: a pose that is not a rigid motion, intrinsics or distortion that no lens has, a photo that is
+            missing, no image or of another size, a depth map or mask that does not fit the photo.
+    """
+    check_camera(torch.from_numpy(frame.c2w).double(), torch.from_numpy(frame.K).double(), frame.name)
+    require(
+        bool(np.isfinite(frame.distortion).all()),
+        f"the distortion of {frame.name}", "be finite", frame.distortion, "Run ns-process-data again.",
+    )  # fmt: skip
+    check_photo_size(frame.photo, frame.size)
+    if frame.mask is not None:
+        check_photo_size(frame.mask, frame.size)
+    if frame.depth is not None:
+        check_depth_size(frame.depth, frame.size)
 
 
 def check_frames(frames: Sequence[CaptureFrame], *, decode: bool = True) -> None:
-    """Refuse photos and cameras that cannot be used, whatever reader they came from.
+    """Refuse photos that cannot train together, whatever reader they came from.
 
     Args:
         frames: the photos that train.
         decode: whether each photo is decoded to the end, which finds truncated files.
 
     Raises:
-        InputError: fewer than two photos, a missing, truncated or wrongly sized photo, a pose that is not a rigid
-            motion, two equal poses, a focal length that is not positive.
+        InputError: fewer than two photos, two equal poses, a truncated photo, or anything that `check_frame` refuses.
     """
     require(
         len(frames) >= 2,
@@ -78,19 +107,24 @@ def check_frames(frames: Sequence[CaptureFrame], *, decode: bool = True) -> None
         "Take more photos, or fix the split that the capture names.",
     )  # fmt: skip
     for frame in frames:
-        for what, value in (("pose", frame.c2w), ("intrinsics", frame.K)):
-            require(
-                bool(np.isfinite(value).all()),
-                f"{what} of {frame.name}", "be finite", value.tolist(), "Remove the frame or register it again.",
-            )  # fmt: skip
-    c2w = torch.from_numpy(np.stack([f.c2w for f in frames])).double()
-    K = torch.from_numpy(np.stack([f.K for f in frames])).double()
-    try:
-        check_cameras(Cameras(c2w, K, frames[0].size[1], frames[0].size[0]))
-    except InputError as error:
-        names = ", ".join(f"{i}: {f.name}" for i, f in enumerate(frames))
-        raise InputError(f"{error} (Cameras are {names}.)") from error
-    for frame in frames:
-        check_photo_size(frame.photo, frame.size)
-        if decode:
-            read_photo(frame.photo, frame.size)
+        check_frame(frame)
+    c2w = torch.from_numpy(np.stack([frame.c2w for frame in frames])).double()
+    K = torch.from_numpy(np.stack([frame.K for frame in frames])).double()
+    width, height = frames[0].size
+    check_cameras(Cameras(c2w, K, height, width), [frame.name for frame in frames])
+    if decode:
+        check_photos(frames)
+
+
+def check_photos(frames: Sequence[CaptureFrame]) -> None:
+    """Decode every photo to its end.
+
+    Raises:
+        InputError: as `read_photo`, for the first photo that is truncated or otherwise damaged.
+    """
+
+    def decode(frame: CaptureFrame) -> None:
+        read_photo(frame.photo, frame.size)
+
+    with ThreadPoolExecutor(cpu_count()) as pool:  # decoders release the interpreter's lock
+        list(pool.map(decode, frames))

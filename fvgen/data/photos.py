@@ -5,35 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from fvgen.checks import InputError, complaint, require
 
 _ORIENTATION = 0x0112
 """EXIF tag: how the stored pixels must be turned to stand upright."""
+_SIDEWAYS = (5, 6, 7, 8)
+"""Orientations that swap width and height."""
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N", "I"}
-
-
-def _open(path: Path) -> Image.Image:
-    require(path.is_file(), "photo", "be an existing file", path, "Put the file there or drop its frame.")
-    try:
-        return Image.open(path)
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise InputError(complaint("photo", "be an image file", f"{path} ({error})", "Replace the file.")) from error
-
-
-def _upright(image: Image.Image, expected: tuple[int, int] | None) -> bool:
-    """Whether the EXIF orientation is to be applied.
-
-    Intrinsics made by a tool that honours EXIF fit the turned photo, those of one that ignores it (COLMAP) the stored
-    one; where both sizes fit, the turned photo is what its owner saw.
-    """
-    orientation = image.getexif().get(_ORIENTATION, 1)
-    if orientation == 1:
-        return False
-    swaps = orientation in (5, 6, 7, 8)
-    turned = image.size[::-1] if swaps else image.size
-    return expected is None or turned == expected or image.size != expected
 
 
 def photo_size(path: Path, expected: tuple[int, int] | None = None) -> tuple[int, int]:
@@ -43,8 +23,8 @@ def photo_size(path: Path, expected: tuple[int, int] | None = None) -> tuple[int
         InputError: the file is missing or no image.
     """
     with _open(path) as image:
-        swaps = _upright(image, expected) and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-        return image.size[::-1] if swaps else image.size
+        sideways = _upright(image, expected) and _orientation(image) in _SIDEWAYS
+        return image.size[::-1] if sideways else image.size
 
 
 def check_photo_size(path: Path, expected: tuple[int, int]) -> None:
@@ -52,7 +32,7 @@ def check_photo_size(path: Path, expected: tuple[int, int]) -> None:
     size = photo_size(path, expected)
     require(
         size == tuple(expected),
-        f"photo {path.name}", f"be {expected[0]}x{expected[1]} pixels as its intrinsics say", f"{size[0]}x{size[1]}",
+        f"photo {path}", f"be {expected[0]}x{expected[1]} pixels as its intrinsics say", f"{size[0]}x{size[1]}",
         "Use the photo that the poses were made from, or run ns-process-data again.",
     )  # fmt: skip
 
@@ -68,19 +48,53 @@ def read_photo(path: Path, expected: tuple[int, int] | None = None) -> np.ndarra
         [H, W, 3] uint8, or [H, W, 4] when the photo has transparency.
 
     Raises:
-        InputError: missing, truncated, no image, or of another size than expected.
+        InputError: missing, truncated, no image, of another size than expected, or with pixels that are neither 8 nor
+            16 bits deep.
     """
     if expected is not None:
         check_photo_size(path, expected)
     with _open(path) as image:
         try:
             image.load()
-        except (OSError, SyntaxError, ValueError) as error:
-            text = complaint("photo", "be a whole image", f"{path} ({error})", "Copy the file again.")
+        except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
+            text = complaint(f"photo {path}", "be a whole image", f"'{error}'", "Copy the file again.")
             raise InputError(text) from error
         turned = ImageOps.exif_transpose(image) if _upright(image, expected) else image
+        require(
+            turned.mode != "F", f"photo {path}", "have 8 or 16 bits a channel", "floating-point pixels",
+            "Convert it to PNG or JPEG.",
+        )  # fmt: skip
         if turned.mode in _SIXTEEN_BIT:
             grey = np.asarray(turned).astype(np.float64) / 65535
             return np.repeat(np.rint(255 * grey.clip(0, 1)).astype(np.uint8)[..., None], 3, axis=2)
         transparent = turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info
         return np.asarray(turned.convert("RGBA" if transparent else "RGB"))
+
+
+def _open(path: Path) -> Image.Image:
+    require(path.is_file(), "photo", "be an existing file", path, "Put the file there or drop its frame.")
+    try:
+        return Image.open(path)
+    except Exception as error:  # as for decoding: headers can be damaged in any way
+        text = complaint(f"photo {path}", "be an image that Pillow reads", f"'{error}'", "Convert it to PNG or JPEG.")
+        raise InputError(text) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged metadata holds no orientation; the pixels are still good
+        return 1
+
+
+def _upright(image: Image.Image, expected: tuple[int, int] | None) -> bool:
+    """Whether the EXIF orientation is to be applied.
+
+    Intrinsics made by a tool that honours EXIF fit the turned photo, those of one that ignores it (COLMAP) the stored
+    one; where both sizes fit, the turned photo is what its owner saw.
+    """
+    orientation = _orientation(image)
+    if orientation not in range(2, 9):
+        return False
+    turned = image.size[::-1] if orientation in _SIDEWAYS else image.size
+    return expected is None or turned == tuple(expected) or image.size != tuple(expected)

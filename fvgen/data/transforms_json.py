@@ -10,18 +10,25 @@ from typing import Any
 import numpy as np
 
 from fvgen.checks import InputError, complaint, require
-from fvgen.data.capture import CaptureFiles, CaptureFrame
+from fvgen.data.capture import CaptureFiles, CaptureFrame, check_frame
+from fvgen.data.photos import photo_size
+from fvgen.geometry.points import read_ply
 
 PINHOLE_MODELS = {"PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE"}
 UNDISTORT = (
     "Undistort it first: colmap image_undistorter --image_path IMAGES --input_path SPARSE --output_path OUT, "
-    "then ns-process-data on OUT."
+    "then ns-process-data images --data OUT/images --output-dir CAPTURE."
 )
-_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
+SPLIT_PANORAMA = (
+    "Cut it into perspective photos: "
+    "ns-process-data images --camera-type equirectangular --data PHOTOS --output-dir CAPTURE"
+)
+_OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
+_RESTORE = "Restore transforms.json or run ns-process-data again."
 
 
 def read_transforms(path: Path) -> CaptureFiles:
-    """The capture that a ``transforms.json`` describes.
+    """The capture that a ``transforms.json`` describes: every frame checked as far as file headers tell.
 
     Args:
         path: the capture's folder, or the JSON file itself.
@@ -33,72 +40,77 @@ def read_transforms(path: Path) -> CaptureFiles:
     require(path.exists(), "capture", "be an existing folder", path, "Check the path given to --data.")
     file = path if path.suffix == ".json" else path / "transforms.json"
     require(
-        file.is_file(), "capture", "hold a transforms.json", path,
+        file.is_file(), "capture", "be a folder with a transforms.json", f"{path} without one",
         "Make one with: ns-process-data images --data PHOTOS --output-dir CAPTURE",
     )  # fmt: skip
     meta = _load(file)
     folder = file.parent
-    model = meta.get("camera_model", "PINHOLE")
+    entries: Any = meta.get("frames")
     require(
-        model in PINHOLE_MODELS,
-        "camera_model", f"be one of {sorted(PINHOLE_MODELS)}", model, UNDISTORT,
-    )  # fmt: skip
-    frames = meta.get("frames")
-    require(
-        isinstance(frames, list) and len(frames) > 0,
-        "frames in transforms.json", "be a list of at least one frame", type(frames).__name__ if frames else frames,
+        isinstance(entries, list) and len(entries) > 0,
+        "frames in transforms.json", "be a list of at least one frame", entries,
         "Run ns-process-data again; it found no camera for any photo.",
     )  # fmt: skip
-    read = [_frame(folder, meta, entry, i) for i, entry in enumerate(frames)]
-    read.sort(key=lambda frame: frame.name)
+    frames = sorted((_frame(folder, meta, entry, i) for i, entry in enumerate(entries)), key=lambda frame: frame.name)
+    for frame in frames:
+        check_frame(frame)
     warnings: list[str] = []
     return CaptureFiles(
         folder=folder,
-        frames=tuple(read),
-        splits=_splits(meta, read),
+        frames=tuple(frames),
+        splits=_splits(folder, meta, frames, warnings),
         sparse_ply=_sparse_ply(folder, meta, warnings),
-        depth_unit=float(meta.get("depth_unit_scale_factor", 1e-3)),
+        depth_unit=_depth_unit(meta),
         warnings=tuple(warnings),
     )
 
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        text = complaint("transforms.json", "be valid JSON", error, "Restore the file or run ns-process-data again.")
-        raise InputError(text) from error
-    require(isinstance(meta, dict), "transforms.json", "hold an object", type(meta).__name__, "Restore the file.")
+        meta = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(complaint(str(file), "be valid JSON", f"'{error}'", _RESTORE)) from error
+    require(isinstance(meta, dict), str(file), "hold an object", type(meta).__name__, _RESTORE)
     return meta
 
 
-def _inside(folder: Path, relative: str, what: str) -> Path:
+def _inside(folder: Path, relative: Any, what: str) -> Path:
     """The file that a path in the description means; it may not leave the capture."""
-    path = folder / relative
     require(
-        path.resolve().is_relative_to(folder.resolve()),
-        f"{what} in transforms.json", "stay inside the capture", relative, "Copy the file into the capture's folder.",
+        isinstance(relative, str) and relative != "",
+        f"{what} in transforms.json", "be a path in the capture", repr(relative), _RESTORE,
+    )  # fmt: skip
+    path = folder / relative
+    try:
+        stays = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # a name no file can have, or links in a circle
+        stays = False
+    require(
+        stays, f"{what} in transforms.json", "stay inside the capture", repr(relative),
+        "Copy the file into the capture's folder.",
     )  # fmt: skip
     return path
 
 
-def _frame(folder: Path, meta: dict[str, Any], entry: dict[str, Any], index: int) -> CaptureFrame:
+def _frame(folder: Path, meta: dict[str, Any], entry: Any, index: int) -> CaptureFrame:
     require(
-        isinstance(entry, dict) and isinstance(entry.get("file_path"), str),
-        f"frame {index} in transforms.json", "have a file_path", entry, "Restore the file.",
+        isinstance(entry, dict) and "file_path" in entry,
+        f"frame {index} in transforms.json", "have a file_path", entry, _RESTORE,
     )  # fmt: skip
     name = entry["file_path"]
     photo = _inside(folder, name, "file_path")
     if not photo.suffix and not photo.exists():  # Blender leaves the suffix out
-        photo = photo.with_suffix(".png")
+        photo = _inside(folder, f"{name}.png", "file_path")
     require(photo.is_file(), f"photo of frame {index}", "exist", photo, "Put it there or remove the frame.")
     both = {**meta, **entry}
+    _check_model(both, name)
+    size = _size(both, photo, name)
     return CaptureFrame(
         name=name,
         photo=photo,
         c2w=_pose(entry, name),
-        K=_intrinsics(both, name),
-        size=_size(both, photo),
+        K=_intrinsics(both, size, name),
+        size=size,
         distortion=_distortion(both, name),
         depth=_optional(folder, entry, "depth_file_path"),
         mask=_optional(folder, entry, "mask_path"),
@@ -113,12 +125,22 @@ def _optional(folder: Path, entry: dict[str, Any], key: str) -> Path | None:
     return path
 
 
+def _check_model(both: dict[str, Any], name: str) -> None:
+    """Refuse lenses that no pinhole camera with OpenCV's k1 k2 p1 p2 k3 describes."""
+    model = "OPENCV_FISHEYE" if both.get("is_fisheye") else both.get("camera_model", "PINHOLE")
+    cure = SPLIT_PANORAMA if model == "EQUIRECTANGULAR" else UNDISTORT
+    require(model in PINHOLE_MODELS, f"camera_model of {name}", f"be one of {sorted(PINHOLE_MODELS)}", model, cure)
+
+
 def _numbers(value: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
     try:
         array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.array([])
-    require(array.shape == shape, what, f"be {'x'.join(map(str, shape))} numbers", value, "Restore transforms.json.")
+    require(
+        array.shape == shape, what, f"be {'x'.join(map(str, shape)) or 'a'} number{'s' if shape else ''}", value,
+        _RESTORE,
+    )  # fmt: skip
     return array
 
 
@@ -127,63 +149,94 @@ def _pose(entry: dict[str, Any], name: str) -> np.ndarray:
     matrix = entry.get("transform_matrix")
     if isinstance(matrix, list) and len(matrix) == 3:
         matrix = [*matrix, [0.0, 0.0, 0.0, 1.0]]
-    return _numbers(matrix, (4, 4), f"transform_matrix of {name}") @ _AXES
+    return _numbers(matrix, (4, 4), f"transform_matrix of {name}") @ _OPENGL_TO_OPENCV
 
 
-def _size(both: dict[str, Any], photo: Path) -> tuple[int, int]:
-    if "w" in both and "h" in both:
-        return int(both["w"]), int(both["h"])
-    from fvgen.data.photos import photo_size
+def _size(both: dict[str, Any], photo: Path, name: str) -> tuple[int, int]:
+    """(width, height) as the description says, else the photo's own."""
+    if "w" not in both and "h" not in both:
+        return photo_size(photo)
+    width, height = _numbers([both.get("w"), both.get("h")], (2,), f"w and h of {name}")
+    whole = 0 < width < 1e6 and 0 < height < 1e6 and width == int(width) and height == int(height)
+    require(whole, f"w and h of {name}", "be positive whole numbers", (both.get("w"), both.get("h")), _RESTORE)
+    return int(width), int(height)
 
-    return photo_size(photo)
 
-
-def _intrinsics(both: dict[str, Any], name: str) -> np.ndarray:
-    fl_x = both.get("fl_x")
-    if fl_x is None and "camera_angle_x" in both and "w" in both:
-        fl_x = 0.5 * float(both["w"]) / math.tan(0.5 * float(both["camera_angle_x"]))
-    known = {"fl_x": fl_x, "fl_y": both.get("fl_y", fl_x)}
-    for key, size in (("cx", "w"), ("cy", "h")):
-        known[key] = both.get(key, both[size] / 2 if size in both else None)
-    missing = [key for key, value in known.items() if value is None]
+def _intrinsics(both: dict[str, Any], size: tuple[int, int], name: str) -> np.ndarray:
+    """[3, 3]; focal lengths may come as angles of view, a missing principal point is the middle."""
+    what = f"intrinsics of {name}"
+    focal = {}
+    for axis, extent in zip("xy", size, strict=True):
+        if f"fl_{axis}" in both:
+            focal[axis] = float(_numbers(both[f"fl_{axis}"], (), what))
+        elif f"camera_angle_{axis}" in both:
+            half = 0.5 * float(_numbers(both[f"camera_angle_{axis}"], (), what))
+            focal[axis] = 0.5 * extent / math.tan(half) if 0 < half < math.pi / 2 else 0.0
     require(
-        not missing, f"intrinsics of {name}", "give fl_x, fl_y, cx and cy", f"no {', '.join(missing)}",
-        "Add them to transforms.json, or run ns-process-data again.",
+        "x" in focal, what, "give fl_x or camera_angle_x", "neither",
+        "Add the focal length in pixels to transforms.json, or run ns-process-data again.",
     )  # fmt: skip
-    fx, fy, cx, cy = _numbers(list(known.values()), (4,), f"intrinsics of {name}")
-    require(
-        bool(np.isfinite([fx, fy, cx, cy]).all()) and fx > 0 and fy > 0,
-        f"focal length of {name}", "be positive", f"fl_x {fx}, fl_y {fy}", "Run ns-process-data again.",
-    )  # fmt: skip
+    fx, fy = focal["x"], focal.get("y", focal["x"])
+    cx, cy = (
+        float(_numbers(both.get(key, extent / 2), (), what)) for key, extent in zip(("cx", "cy"), size, strict=True)
+    )
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 
 
 def _distortion(both: dict[str, Any], name: str) -> tuple[float, ...]:
+    """OpenCV's k1 k2 p1 p2 k3."""
     if "distortion_params" in both:  # Nerfstudio's order: k1 k2 k3 k4 p1 p2
-        k1, k2, k3, k4, p1, p2 = _numbers(both["distortion_params"], (6,), f"distortion_params of {name}")
+        values = both["distortion_params"]
     else:
-        k1, k2, k3, k4, p1, p2 = (float(both.get(key, 0)) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
+        values = [both.get(key, 0) for key in ("k1", "k2", "k3", "k4", "p1", "p2")]
+    k1, k2, k3, k4, p1, p2 = _numbers(values, (6,), f"distortion of {name}")
     require(k4 == 0, f"distortion k4 of {name}", "be 0 for a perspective camera", k4, UNDISTORT)
     return float(k1), float(k2), float(p1), float(p2), float(k3)
 
 
-def _splits(meta: dict[str, Any], frames: list[CaptureFrame]) -> dict[str, tuple[int, ...]]:
-    names = {frame.name: i for i, frame in enumerate(frames)}
-    splits = {}
+def _depth_unit(meta: dict[str, Any]) -> float:
+    unit = float(_numbers(meta.get("depth_unit_scale_factor", 1e-3), (), "depth_unit_scale_factor"))
+    require(math.isfinite(unit) and unit > 0, "depth_unit_scale_factor", "be positive", unit, _RESTORE)
+    return unit
+
+
+def _splits(
+    folder: Path, meta: dict[str, Any], frames: list[CaptureFrame], warnings: list[str]
+) -> dict[str, tuple[int, ...]]:
+    """Frame indices of the splits that the description names; files are compared, not spellings of their path."""
+    by_name = {frame.name: i for i, frame in enumerate(frames)}
+    by_file = {frame.photo.resolve(): i for i, frame in enumerate(frames)}
+    require(
+        len(by_file) == len(frames), "frames in transforms.json", "name each photo once",
+        f"{len(frames)} frames for {len(by_file)} photos", "Remove the repeated frames.",
+    )  # fmt: skip
+    splits: dict[str, tuple[int, ...]] = {}
     for split in ("train", "val", "test"):
-        listed = meta.get(f"{split}_filenames")
-        if listed is None:
+        key = f"{split}_filenames"
+        names = meta.get(key)
+        if names is None:
             continue
-        unknown = [name for name in listed if name not in names]
         require(
-            not unknown, f"{split}_filenames", "name frames of the capture", unknown,
+            isinstance(names, list) and all(isinstance(name, str) for name in names),
+            f"{key} in transforms.json", "be a list of file paths", names, _RESTORE,
+        )  # fmt: skip
+        indices = [by_name.get(name, by_file.get(_inside(folder, name, key).resolve())) for name in names]
+        unknown = [name for name, i in zip(names, indices, strict=True) if i is None]
+        require(
+            not unknown, f"{key} in transforms.json", "name frames of the capture", unknown,
             "Remove them from the list or add their frames.",
         )  # fmt: skip
-        splits[split] = tuple(sorted(names[name] for name in listed))
+        splits[split] = tuple(sorted({i for i in indices if i is not None}))
+    shared = set(splits.get("train", ())) & {i for key in ("val", "test") for i in splits.get(key, ())}
+    if shared:
+        warnings.append(
+            f"{len(shared)} photos are both trained on and held out: held-out figures flatter this capture."
+        )
     return splits
 
 
 def _sparse_ply(folder: Path, meta: dict[str, Any], warnings: list[str]) -> Path | None:
+    """The capture's PLY, or None and a warning when it names none, or one that is missing or empty."""
     relative = meta.get("ply_file_path")
     if relative is None:
         warnings.append("The capture has no sparse points (no ply_file_path): going on without them.")
@@ -192,9 +245,7 @@ def _sparse_ply(folder: Path, meta: dict[str, Any], warnings: list[str]) -> Path
     if not path.is_file():
         warnings.append(f"The capture's sparse points are missing ({path}): going on without them.")
         return None
-    from fvgen.geometry.points import read_ply
-
-    if not len(read_ply(path)):
+    if path.stat().st_size == 0 or not len(read_ply(path)):
         warnings.append(f"The capture's sparse points are empty ({path}): going on without them.")
         return None
     return path
