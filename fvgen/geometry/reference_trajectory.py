@@ -31,11 +31,16 @@ def to_pytorch3d(c2w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def from_pytorch3d(rotation: Tensor, translation: Tensor) -> Tensor:
-    """OpenCV camera-to-world [F, 4, 4] from PyTorch3D's ``R [F, 3, 3], T [F, 3]``: the inverse of `to_pytorch3d`."""
-    flip = torch.tensor([-1.0, -1.0, 1.0], dtype=rotation.dtype, device=rotation.device)
-    c2w = torch.eye(4, dtype=rotation.dtype, device=rotation.device).repeat(len(rotation), 1, 1)
-    c2w[:, :3, :3] = rotation * flip
-    c2w[:, :3, 3] = -(rotation @ translation[..., None])[..., 0]
+    """OpenCV camera-to-world [F, 4, 4], float64, from PyTorch3D's ``R [F, 3, 3], T [F, 3]``.
+
+    The inverse of `to_pytorch3d`, which gives R and T back to float64 precision even where R, rounded to float32, is
+    not quite orthonormal.
+    """
+    flip = torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64, device=rotation.device)
+    c2w = torch.eye(4, dtype=torch.float64, device=rotation.device).repeat(len(rotation), 1, 1)
+    c2w[:, :3, :3] = rotation.double() * flip
+    world_to_view = rotation.double().transpose(1, 2)
+    c2w[:, :3, 3] = -torch.linalg.solve(world_to_view, translation.double())
     return c2w
 
 
