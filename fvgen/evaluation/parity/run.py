@@ -24,6 +24,7 @@ CHECKS: dict[str, Callable[[VectorFile], Comparisons]] = {
     "traj_interp": geometry.check_interpolation,
     "traj_focus_slerp": geometry.check_focus_path,
     "traj_single": geometry.check_single_view,
+    "render": geometry.check_render,
 }
 """What a file checks, by how its name begins."""
 
