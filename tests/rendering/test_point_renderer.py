@@ -43,9 +43,10 @@ def teacher_oracle(points: PointCloud, camera: Cameras, radius: float) -> torch.
 @pytest.mark.parametrize("radius", [0.05, 0.3])
 def test_teacher_compositing_matches_the_definition(radius):
     points, cameras = scene()
+    cameras = cameras.to(torch.float64)  # else the poses' float32 inverse shows in small discs
     rgb = resolve("teacher").render(points, cameras, radius).rgb
     expected = torch.stack([teacher_oracle(points, cameras[i], radius) for i in range(2)])
-    torch.testing.assert_close(rgb.double(), expected, atol=1e-5, rtol=0)  # float32 poses and blending
+    torch.testing.assert_close(rgb.double(), expected, atol=1e-5, rtol=0)  # float32 blending
 
 
 @pytest.mark.parametrize("name", TORCH_RENDERERS)
