@@ -16,7 +16,7 @@ from fvgen.types import Cameras, PointCloud
 PATH_TOLERANCE = 1e-6
 """float64 paths, stored in part as float32."""
 RENDER_TOLERANCE = 1e-4
-"""Colours and depths; PyTorch3D computes positions in float32."""
+"""Colours and depths at a radius of 0.01: PyTorch3D's positions are float32, and alpha magnifies them by 2 / radius."""
 
 
 def _scaled(vector: VectorFile, names: list[str]) -> float:
@@ -106,7 +106,8 @@ def check_render(vector: VectorFile) -> Comparisons:
         c2w = paths.from_pytorch3d(vector[f"{size}R"], vector[f"{size}T"])
         cameras = Cameras(c2w, K, images.shape[1], images.shape[2])
         render = renderer.render(points, cameras, radius)
-        yield vector.compare(f"{size}images", render.rgb.permute(0, 2, 3, 1), RENDER_TOLERANCE)
+        allowed = RENDER_TOLERANCE * max(1.0, 0.01 / radius)
+        yield vector.compare(f"{size}images", render.rgb.permute(0, 2, 3, 1), allowed)
         if f"{size}frag.idx" in vector:
             yield from _check_fragments(vector, f"{size}frag.", points, cameras, radius)
 
