@@ -1,0 +1,1 @@
+"""The Nerfstudio plugin: ``ns-train fvgen-splat``."""

@@ -1,0 +1,106 @@
+"""What any of Nerfstudio's dataparsers read, as the frames that fvgen works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from nerfstudio.cameras.cameras import CameraType
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+
+from fvgen.checks import require
+from fvgen.data.capture import CaptureFrame, check_frames
+from fvgen.data.transforms_json import UNDISTORT
+from fvgen.pipelines.views_folder import Similarity
+from fvgen.types import PointCloud
+from fvgen_ns.camera_axes import flip_axes
+
+
+def capture_frames(outputs: DataparserOutputs) -> list[CaptureFrame]:
+    """The photos of a split, in the dataparser's frame.
+
+    Raises:
+        InputError: a camera that is no perspective camera.
+    """
+    cameras = outputs.cameras
+    types = {int(kind) for kind in cameras.camera_type.flatten()}
+    require(
+        types <= {CameraType.PERSPECTIVE.value},
+        "cameras", "be perspective cameras", sorted(CameraType(kind).name for kind in types), UNDISTORT,
+    )  # fmt: skip
+    c2w = torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1)
+    c2w[:, :3] = flip_axes(cameras.camera_to_worlds.double())
+    K = cameras.get_intrinsics_matrices().double()
+    depths = outputs.metadata.get("depth_filenames") or [None] * len(cameras)
+    masks: list[Path | None] = list(outputs.mask_filenames or []) or [None] * len(cameras)
+    return [
+        CaptureFrame(
+            name=path.name,
+            photo=path,
+            c2w=c2w[i].numpy(),
+            K=K[i].numpy(),
+            size=(int(cameras.width[i]), int(cameras.height[i])),
+            distortion=_distortion(cameras.distortion_params, i),
+            depth=depths[i],
+            mask=masks[i],
+        )
+        for i, path in enumerate(outputs.image_filenames)
+    ]
+
+
+def _distortion(parameters: torch.Tensor | None, index: int) -> tuple[float, ...]:
+    """OpenCV's k1 k2 p1 p2 k3 from Nerfstudio's k1 k2 k3 k4 p1 p2."""
+    if parameters is None:
+        return (0.0,) * 5
+    k1, k2, k3, k4, p1, p2 = (float(value) for value in parameters[index])
+    require(k4 == 0, "distortion k4", "be 0 for a perspective camera", k4, UNDISTORT)
+    return k1, k2, p1, p2, k3
+
+
+def sparse_points(outputs: DataparserOutputs) -> PointCloud | None:
+    """The capture's sparse points in the dataparser's frame, or None when there are none.
+
+    Raises:
+        InputError: points that are not finite.
+    """
+    xyz = outputs.metadata.get("points3D_xyz")
+    if xyz is None or not len(xyz):
+        return None
+    require(
+        bool(torch.isfinite(xyz).all()), "sparse points", "be finite", "NaN or infinite coordinates",
+        "Export the point cloud again.",
+    )  # fmt: skip
+    rgb = outputs.metadata["points3D_rgb"].float() / 255
+    return PointCloud(xyz.float(), rgb, torch.ones(len(xyz)))
+
+
+def similarity(outputs: DataparserOutputs) -> Similarity:
+    """How the dataparser moved the capture."""
+    return Similarity(outputs.dataparser_transform.double().numpy()[:3], float(outputs.dataparser_scale))
+
+
+def check_outputs(outputs: DataparserOutputs) -> None:
+    """Refuse a training split that cannot be used, before anything is written.
+
+    Raises:
+        InputError: see `fvgen.data.capture.check_frames`.
+    """
+    check_frames(capture_frames(outputs))
+    sparse_points(outputs)
+
+
+def scene_scale(frames: list[CaptureFrame], points: PointCloud | None) -> float:
+    """Typical distance from the cameras to what they see, in scene units.
+
+    The median depth of the points in front of the cameras; without points, the spread of the cameras.
+    """
+    positions = np.stack([frame.c2w[:3, 3] for frame in frames])
+    spread = float(np.linalg.norm(positions - positions.mean(axis=0), axis=1).max())
+    if points is None or not len(points):
+        return max(spread, 1e-6)
+    xyz = points.xyz.double().cpu().numpy()
+    forward = np.stack([frame.c2w[:3, 2] for frame in frames])
+    depth = ((xyz[None] - positions[:, None]) * forward[:, None]).sum(axis=-1)
+    in_front = depth[depth > 0]
+    return float(np.median(in_front)) if len(in_front) else max(spread, 1e-6)

@@ -1,0 +1,217 @@
+"""Splatfacto with a choice of rasterizer, confidence-weighted loss and sizes from local density; runs without a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from gsplat.strategy import DefaultStrategy
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, num_sh_bases
+from nerfstudio.utils.colors import get_color
+from torch import Tensor, nn
+
+from fvgen.evaluation.metrics import fit_affine_colour, psnr, ssim
+from fvgen.rendering.splat_rasterizer import resolve
+from fvgen_ns.camera_axes import to_fvgen
+from fvgen_ns.gaussian_sizes import neighbour_distance
+from fvgen_ns.splat_losses import photometric_loss
+
+VIEWER_GREY = (0.1490, 0.1647, 0.2157)
+"""The viewer's own background, used where a random background was trained."""
+
+
+@dataclass
+class FVGenModelConfig(SplatfactoModelConfig):
+    """Splatfacto for few photos: starts dense, so it needs less densification and shorter schedules."""
+
+    _target: type = field(default_factory=lambda: FVGenModel)
+    rasterizer: Literal["auto", "gsplat", "numba", "torch"] = "auto"
+    """What draws the Gaussians: gsplat needs CUDA, numba is the fast one on CPUs, torch is the slow oracle."""
+    initial_opacity: float = 0.3
+    """Opacity that every Gaussian starts with."""
+    initial_size: float = 1.0
+    """Size that Gaussians start with, in mean distances to the three nearest neighbours."""
+    photo_colour: Literal["off", "affine"] = "off"
+    """Whether each photo gets its own affine colour map in training; helps where exposure drifts between photos."""
+    lpips: bool = False
+    """Whether ns-eval also reports LPIPS; downloads the pretrained AlexNet (233 MB, from PyTorch's hub, BSD-3)."""
+
+
+class FVGenModel(SplatfactoModel):
+    """`SplatfactoModel` that draws with any `SplatRasterizer`.
+
+    Nerfstudio gives it in ``metadata``: ``num_photos`` and ``scene_scale`` (see `fvgen_ns.fvgen_densify`).
+    """
+
+    config: FVGenModelConfig
+
+    def populate_modules(self) -> None:
+        metadata = self.kwargs["metadata"]
+        self.num_photos: int = metadata.get("num_photos", self.num_train_data)
+        self.scene_scale: float = metadata.get("scene_scale", 1.0)
+        self.gauss_params = nn.ParameterDict(self._initial_gaussians())
+        self.camera_optimizer = self.config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
+        if self.config.photo_colour == "affine":
+            self.photo_colours = nn.Parameter(torch.eye(3, 4).repeat(self.num_photos, 1, 1))
+        if self.config.lpips:
+            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+            self.lpips = LearnedPerceptualImagePatchSimilarity(normalize=True)
+        self.step = 0
+        self.crop_box: OrientedBox | None = None
+        random_background = self.config.background_color == "random"
+        self.background_color = (
+            torch.tensor(VIEWER_GREY) if random_background else get_color(self.config.background_color)
+        )
+        self._set_up_densification()
+
+    def _set_up_densification(self) -> None:
+        config = self.config
+        self.strategy = DefaultStrategy(
+            prune_opa=config.cull_alpha_thresh,
+            grow_grad2d=config.densify_grad_thresh,
+            grow_scale3d=config.densify_size_thresh,
+            grow_scale2d=config.split_screen_size,
+            prune_scale3d=config.cull_scale_thresh,
+            prune_scale2d=config.cull_screen_size,
+            refine_scale2d_stop_iter=config.stop_screen_size_at,
+            refine_start_iter=config.warmup_length,
+            refine_stop_iter=config.stop_split_at,
+            reset_every=config.reset_alpha_every * config.refine_every,
+            refine_every=config.refine_every,
+            # splatfacto counts all training images here; generated views would postpone refinement for ever
+            pause_refine_after_reset=self.num_photos + config.refine_every,
+            absgrad=config.use_absgrad,
+            verbose=False,
+        )
+        self.strategy_state = self.strategy.initialize_state(scene_scale=self.scene_scale)
+
+    def _initial_gaussians(self) -> dict[str, nn.Parameter]:
+        config = self.config
+        bases = num_sh_bases(config.sh_degree)
+        if self.seed_points is not None and not config.random_init:
+            means, colours = self.seed_points[0].float(), self.seed_points[1].float() / 255
+        else:
+            means = (torch.rand(config.num_random, 3) - 0.5) * config.random_scale
+            colours = torch.rand(config.num_random, 3)
+        sh = torch.zeros(len(means), bases, 3)
+        sh[:, 0] = RGB2SH(colours) if config.sh_degree > 0 else torch.logit(colours, eps=1e-4)
+        tensors = {
+            "means": means,
+            "scales": torch.log(config.initial_size * neighbour_distance(means))[:, None].repeat(1, 3),
+            "quats": torch.nn.functional.normalize(torch.randn(len(means), 4), dim=-1),
+            "features_dc": sh[:, 0],
+            "features_rest": sh[:, 1:],
+            "opacities": torch.logit(torch.full((len(means), 1), config.initial_opacity)),
+        }
+        return {name: nn.Parameter(tensor.contiguous()) for name, tensor in tensors.items()}
+
+    def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
+        groups = super().get_param_groups()
+        if self.config.photo_colour == "affine":
+            groups["photo_colours"] = [self.photo_colours]
+        return groups
+
+    def get_outputs(self, camera: Cameras) -> dict[str, Any]:  # type: ignore[override]  # as SplatfactoModel
+        """The picture that ``camera`` (a batch of one) sees: rgb, depth, accumulation and background, each [H, W, ..].
+
+        In training at the reduced resolution of the schedule, and in the colours of the photo it is compared with.
+        """
+        height, width, view = self._view(camera)
+        background = self._get_background_color()
+        chosen = self._visible_in_crop()
+        if chosen is not None and not chosen.any():
+            return self.get_empty_outputs(width, height, background)
+        gaussians = {k: v if chosen is None else v[chosen] for k, v in self.gauss_params.items()}
+        degree = min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
+        dc = gaussians["features_dc"] if self.config.sh_degree > 0 else RGB2SH(torch.sigmoid(gaussians["features_dc"]))
+        picture = resolve(self.config.rasterizer, self.device).rasterize(
+            gaussians["means"],
+            gaussians["quats"],
+            torch.exp(gaussians["scales"]),
+            torch.sigmoid(gaussians["opacities"])[:, 0],
+            torch.cat([dc[:, None], gaussians["features_rest"]], dim=1),
+            view,
+            degree,
+            background,
+            absgrad=self.strategy.absgrad,
+        )
+        if self.training:
+            self.info = picture.info
+            self.strategy.step_pre_backward(
+                self.gauss_params, self.optimizers, self.strategy_state, self.step, self.info
+            )
+        rgb, alpha, depth = picture.rgb[0], picture.alpha[0], picture.depth[0]
+        return {
+            "rgb": self._in_photo_colours(rgb, camera).clamp(0, 1),
+            "depth": torch.where(alpha > 0, depth, depth.detach().max()),
+            "accumulation": alpha,
+            "background": background if self.training else background.expand(height, width, 3),
+        }
+
+    def _view(self, camera: Cameras):
+        """Height, width and camera at the resolution of the schedule, with optimised pose."""
+        factor = self._get_downscale_factor()
+        camera.rescale_output_resolution(1 / factor)
+        height, width = int(camera.height.item()), int(camera.width.item())
+        view = to_fvgen(camera, height, width).to(self.device)
+        camera.rescale_output_resolution(factor)
+        if self.training and self.config.camera_optimizer.mode != "off":
+            c2w = self.camera_optimizer.apply_to_camera(camera) * camera.camera_to_worlds.new_tensor([1, -1, -1, 1])
+            last_row = c2w.new_tensor([[[0, 0, 0, 1]]]).expand(len(c2w), 1, 4)
+            view = type(view)(torch.cat([c2w, last_row], dim=1), view.K, height, width)
+        return height, width, view
+
+    def _visible_in_crop(self) -> Tensor | None:
+        if self.crop_box is None or self.training:
+            return None
+        return self.crop_box.within(self.means).squeeze(-1)
+
+    def _in_photo_colours(self, rgb: Tensor, camera: Cameras) -> Tensor:
+        index = (camera.metadata or {}).get("cam_idx")
+        if not self.training or self.config.photo_colour == "off" or index is None or index >= self.num_photos:
+            return rgb
+        # relative to the mean of all photos, so that the splat keeps the capture's common exposure
+        matrix = self.photo_colours[index] - self.photo_colours.mean(dim=0) + torch.eye(3, 4, device=self.device)
+        return rgb @ matrix[:, :3].T + matrix[:, 3]
+
+    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+        target = self._target(outputs, batch)
+        return {"psnr": psnr(outputs["rgb"].detach(), target), "gaussian_count": self.num_points}
+
+    def get_loss_dict(self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict=None) -> dict[str, Tensor]:
+        """Photos count fully (inside their mask), generated views by the weight map that stands in the batch."""
+        del metrics_dict
+        weight = batch.get("weight", batch.get("mask"))
+        if weight is not None:
+            weight = self._downscale_if_required(weight.float()).to(self.device)
+        losses = {
+            "main_loss": photometric_loss(outputs["rgb"], self._target(outputs, batch), weight, self.config.ssim_lambda)
+        }
+        if self.config.use_scale_regularization and self.step % 10 == 0:
+            scales = torch.exp(self.scales)
+            ratio = scales.amax(dim=-1) / scales.amin(dim=-1)
+            losses["scale_reg"] = 0.1 * (ratio - self.config.max_gauss_ratio).clamp_min(0).mean()
+        if self.training:
+            self.camera_optimizer.get_loss_dict(losses)
+        return losses
+
+    def _target(self, outputs: dict[str, Any], batch: dict[str, Any]) -> Tensor:
+        return self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Any], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        target, prediction = self._target(outputs, batch), outputs["rgb"]
+        first, second = prediction.permute(2, 0, 1), target.permute(2, 0, 1)
+        metrics = {
+            "psnr": float(psnr(first, second)),
+            "ssim": float(ssim(first, second)),
+            "psnr_affine": float(psnr(fit_affine_colour(first, second), second)),
+        }
+        if self.config.lpips:
+            metrics["lpips"] = float(self.lpips(first[None], second[None]))
+        return metrics, {"img": torch.cat([target, prediction], dim=1)}

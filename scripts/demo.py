@@ -1,0 +1,134 @@
+"""The main job, start to end, with Nerfstudio's own commands: photos only beside FVGen, measured on held-out photos."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from fvgen.devices import default_device, is_gpu
+
+PHOTOS_ONLY = ["--pipeline.datamanager.densify.geometry", "none", "--pipeline.datamanager.densify.generator", "none"]
+"""Options that switch off all that FVGen adds."""
+PICTURE_ROWS = 6
+"""Most held-out photos shown in the picture."""
+
+
+@dataclass
+class Demo:
+    """Train a splat of a capture twice, from its photos alone and with FVGen, and compare them on held-out photos."""
+
+    data: Annotated[Path | None, tyro.conf.Positional] = None
+    """Capture: a folder that Nerfstudio can read. Without one, a procedural room with 6 photos is made."""
+    output: Path = Path("demo")
+    """Folder for everything that is made."""
+    method: str = "fvgen-splat" if is_gpu(default_device()) else "fvgen-splat-cpu"
+    """Nerfstudio method: fvgen-splat, or fvgen-splat-cpu for the quick one."""
+
+
+def main(demo: Demo) -> None:
+    """Run the demo.
+
+    Raises:
+        SystemExit: when one of the commands fails; its own message stands above.
+    """
+    console = Console()
+    start = time.time()
+    data = demo.data or _room(demo.output / "room", console)
+    configs = {
+        "photos only": _train(demo, data, "photos-only", PHOTOS_ONLY, console),
+        "ours": _train(demo, data, "fvgen", [], console),
+    }
+    scores = {name: _evaluate(config, console) for name, config in configs.items()}
+    export = demo.output / _label(data) / "splat"
+    _run("ns-export", ["gaussian-splat", "--load-config", str(configs["ours"]), "--output-dir", str(export)], console)
+    picture = _side_by_side(list(configs.values()), demo.output / _label(data) / "side_by_side.png")
+
+    table = Table(title=f"{_label(data)}: held-out photos")
+    for column in ("", "PSNR", "SSIM", "PSNR after colour fit"):
+        table.add_column(column)
+    for name, score in scores.items():
+        table.add_row(name, f"{score['psnr']:.2f} dB", f"{score['ssim']:.3f}", f"{score['psnr_affine']:.2f} dB")
+    console.print(table)
+    for note in _notes(configs["ours"]):
+        console.print(f"[yellow]Note:[/yellow] {note}")
+    console.print(f"Side by side (photo | photos only | ours): {picture}", soft_wrap=True)
+    console.print(f"Splat: {export / 'splat.ply'}", soft_wrap=True)
+    viewer = f"{_command('ns-viewer')} --load-config {configs['ours']} --viewer.websocket-host 127.0.0.1"
+    console.print(f"Open the viewer: {viewer}", soft_wrap=True)
+    console.print(f"Took {time.time() - start:.0f} s")
+
+
+def _room(folder: Path, console: Console) -> Path:
+    from fvgen.data.procedural import write_room_capture
+
+    if not (folder / "transforms.json").exists():
+        console.print(f"Making the demo capture in {folder}")
+        write_room_capture(folder, seed=0)
+    return folder
+
+
+def _label(data: Path) -> str:
+    return data.resolve().name
+
+
+def _command(name: str) -> str:
+    """Nerfstudio's command of the environment that this script runs in."""
+    return str(Path(sys.executable).parent / name)
+
+
+def _run(name: str, arguments: list[str], console: Console) -> None:
+    console.rule(f"{name} {' '.join(arguments)}", align="left")
+    code = subprocess.run([_command(name), *arguments], check=False).returncode
+    if code:
+        raise SystemExit(code)
+
+
+def _train(demo: Demo, data: Path, experiment: str, options: list[str], console: Console) -> Path:
+    """Train one splat; its config.yml."""
+    where = ["--output-dir", str(demo.output), "--experiment-name", _label(data), "--timestamp", experiment]
+    shown = ["--vis", "tensorboard", "--logging.local-writer.enable", "False"]
+    _run("ns-train", [demo.method, "--data", str(data), *where, *shown, *options], console)
+    return demo.output / _label(data) / demo.method / experiment / "config.yml"
+
+
+def _evaluate(config: Path, console: Console) -> dict[str, float]:
+    """Mean metrics over the held-out photos, and the renders beside the config."""
+    result = config.parent / "eval.json"
+    pictures = ["--render-output-path", str(config.parent / "eval")]
+    _run("ns-eval", ["--load-config", str(config), "--output-path", str(result), *pictures], console)
+    return json.loads(result.read_text())["results"]
+
+
+def _side_by_side(configs: list[Path], path: Path) -> Path:
+    """A picture with a row for each held-out photo: the photo, then each run's render of it."""
+    rows = []
+    for first in sorted((configs[0].parent / "eval").glob("*_img_*.png"))[:PICTURE_ROWS]:
+        pairs = [np.asarray(Image.open(config.parent / "eval" / first.name)) for config in configs]
+        width = pairs[0].shape[1] // 2  # ns-eval writes photo and render beside one another
+        rows.append(np.concatenate([pairs[0][:, :width], *(pair[:, width:] for pair in pairs)], axis=1))
+    widest = max(row.shape[1] for row in rows)
+    padded = [np.pad(row, ((0, 4), (0, widest - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
+    Image.fromarray(np.concatenate(padded)).save(path)
+    return path
+
+
+def _notes(config: Path) -> list[str]:
+    from fvgen_ns.fvgen_trainer import NOTES_FILE
+
+    file = config.parent / NOTES_FILE
+    return json.loads(file.read_text()) if file.exists() else []
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Demo))
