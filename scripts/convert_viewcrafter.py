@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fvgen.checks import InputError
+from fvgen.models.viewcrafter_variants import VariantName
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Options:
     """The .ckpt file; with --reverse the folder."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write; with --reverse the .ckpt file. Must not exist yet."""
-    variant: Literal["viewcrafter-512", "viewcrafter-25", "viewcrafter-25-sparse", "viewcrafter-16"] | None = None
+    variant: VariantName | None = None
     """Which release the file is. viewcrafter-512 is recognised; the other three look alike and must be named."""
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
     """Precision to store the networks in; as they are when not given."""

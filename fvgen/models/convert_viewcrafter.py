@@ -1,4 +1,4 @@
-"""What a ViewCrafter checkpoint holds: the released variants, and every tensor's name, shape and place in a pipeline.
+"""What a ViewCrafter checkpoint holds: every tensor's name, shape and place in a pipeline.
 
 The five networks are here; the schedule's tables and the files are `fvgen.pipelines.viewcrafter_checkpoint`'s.
 """
@@ -38,27 +38,6 @@ from fvgen.models.unet_3d import VideoUNet
 Tensors = Mapping[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 
-
-@dataclass(frozen=True)
-class Variant:
-    """One released set of weights. The networks are alike; the schedule, the size and the number of frames are not."""
-
-    repository: str
-    """On the Hugging Face hub."""
-    file: str
-    base_scale: float
-    """Of the schedule's dynamic rescale."""
-    height: int
-    width: int
-    frames: int
-
-
-VARIANTS: dict[str, Variant] = {
-    "viewcrafter-512": Variant("Drexubery/ViewCrafter_25_512", "model.ckpt", 0.7, 320, 512, 25),
-    "viewcrafter-25": Variant("Drexubery/ViewCrafter_25", "model.ckpt", 0.3, 576, 1024, 25),
-    "viewcrafter-25-sparse": Variant("Drexubery/ViewCrafter_25_sparse", "model_sparse.ckpt", 0.3, 576, 1024, 25),
-    "viewcrafter-16": Variant("Drexubery/ViewCrafter_16", "model.ckpt", 0.3, 576, 1024, 16),
-}
 
 _SD_AUTOENCODER = {
     "double_z": True,

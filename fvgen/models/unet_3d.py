@@ -58,7 +58,9 @@ class VideoUNet(ModelMixin, ConfigMixin):
         temporal_conv: Whether residual blocks convolve over time.
         temporal_attention: Whether stages that attend over space attend over time as well.
         causal_temporal_attention: Whether frames look only at earlier ones, in all but the initial attention.
-        temporal_length: Frames of a training clip. Any number of frames can be run.
+        temporal_length: ViewCrafter's number of that name; without effect on the network.
+        sample_frames: Frames of the clips it was trained on. Any number can be run.
+        sample_size: Height and width of their latents. Any size with the right divisors can be run.
         initial_attention: Whether frames attend to each other right after the first convolution.
         initial_attention_heads: Heads of that attention, each ``num_head_channels`` wide whatever the stream's width.
         fps_condition: Whether the frame rate is an input.
@@ -91,6 +93,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         temporal_attention: bool = True,
         causal_temporal_attention: bool = False,
         temporal_length: int = 16,
+        sample_frames: int = 25,
+        sample_size: tuple[int, int] = (40, 64),
         initial_attention: bool = True,
         initial_attention_heads: int = 8,
         fps_condition: bool = True,

@@ -1,7 +1,7 @@
 """A ViewCrafter checkpoint <-> a folder that ``FVGenPipeline.from_pretrained`` loads.
 
-Networks are taken one after the other, largest first, from a memory-mapped file, and saved in pieces, so that no more
-than the file and one piece are in memory. Everything is checked before anything is written.
+Everything is checked before anything is written. Networks are then taken one after the other from the memory-mapped
+file, opened anew for each and let go after it, so that only the largest network is ever in memory.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import diffusers
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from fvgen.checks import require
 from fvgen.diffusion.schedule import CHECKPOINT_BUFFERS, NoiseSchedule
-from fvgen.models.convert_viewcrafter import VARIANTS, Architecture, Component, Shapes, Variant, components
+from fvgen.models.convert_viewcrafter import Architecture, Shapes, components
 from fvgen.models.convert_viewcrafter_file import read_checkpoint
 from fvgen.models.convert_viewcrafter_unet import check_layout
+from fvgen.models.viewcrafter_variants import VARIANTS, Variant, VariantName
 from fvgen.types import Progress, no_progress
 
 UNUSED_FILE = "viewcrafter_unused.safetensors"
@@ -35,7 +36,7 @@ _PIECE = "2GB"
 class ConversionReport:
     """What became of a checkpoint's tensors."""
 
-    variant: str
+    variant: VariantName
     used: int
     """Tensors in the pipeline's networks and schedule."""
     dropped: Mapping[str, str]
@@ -53,7 +54,7 @@ def checkpoint_shapes(architecture: Architecture) -> Shapes:
 def convert_checkpoint(
     checkpoint: Path,
     folder: Path,
-    variant: str | None = None,
+    variant: VariantName | None = None,
     dtype: torch.dtype | None = None,
     trust_pickle: bool = False,
     architecture: Architecture | None = None,
@@ -79,7 +80,9 @@ def convert_checkpoint(
     tensors = read_checkpoint(checkpoint, trust_pickle)
     check_layout(tensors, checkpoint_shapes(architecture), "CKPT")
     variant = _variant_of(tensors, variant)
-    parts = components(architecture)
+    total = len(tensors)
+    del tensors
+    parts = components(_trained_on(VARIANTS[variant], architecture))
     with _written_whole(folder) as partial:
         partial.mkdir()
         NoiseSchedule(base_scale=VARIANTS[variant].base_scale).save_pretrained(partial / "schedule")
@@ -87,17 +90,20 @@ def convert_checkpoint(
         index: dict[str, object] = {"schedule": [NoiseSchedule.__module__, NoiseSchedule.__name__]}
         for done, component in enumerate(parts):
             progress(done, len(parts), component.folder)
-            mine = _below(tensors, component.prefix)
+            mine = _below(read_checkpoint(checkpoint, trust_pickle), component.prefix)
             for name in mine:
                 if (reason := component.reason_dropped(name)) is not None:
                     reasons[component.prefix + name] = reason
             network = component.empty()
+            network.load_state_dict(component.convert(_cast(mine, dtype), network), assign=True)
+            network.save_pretrained(partial / component.folder, max_shard_size=_PIECE)  # type: ignore[operator]
             index[component.folder] = _library_and_class(network)
-            _save_network(component, network, mine, dtype, partial / component.folder)
-        progress(len(parts), len(parts), "index")
+            del mine, network  # with its last tensor the file's mapping goes, too
+        progress(len(parts), len(parts), UNUSED_FILE)
+        tensors = read_checkpoint(checkpoint, trust_pickle)
         save_file({name: tensors[name].contiguous() for name in reasons}, partial / UNUSED_FILE)
-        _write_index(partial, index, VARIANTS[variant])
-    return ConversionReport(variant, len(tensors) - len(reasons), reasons)
+        _write_index(partial, index)
+    return ConversionReport(variant, total - len(reasons), reasons)
 
 
 def revert_folder(
@@ -152,7 +158,7 @@ def _schedule_tables(base_scale: float) -> dict[str, Tensor]:
     return {name: tables[name] for name in CHECKPOINT_BUFFERS}
 
 
-def _variant_of(tensors: Mapping[str, Tensor], variant: str | None) -> str:
+def _variant_of(tensors: Mapping[str, Tensor], variant: VariantName | None) -> VariantName:
     """The variant, asked for or told from the tables, whose schedule the checkpoint's tables are."""
     base_scale = round(tensors["scale_arr"][-1].item(), 4)
     fitting = [name for name, known in VARIANTS.items() if known.base_scale == base_scale]
@@ -176,11 +182,10 @@ def _variant_of(tensors: Mapping[str, Tensor], variant: str | None) -> str:
     return variant
 
 
-def _save_network(
-    component: Component, network: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype | None, folder: Path
-) -> None:
-    network.load_state_dict(component.convert(_cast(tensors, dtype), network), assign=True)
-    network.save_pretrained(folder, max_shard_size=_PIECE)  # type: ignore[operator]
+def _trained_on(variant: Variant, architecture: Architecture) -> Architecture:
+    """The architecture with the variant's clips written into the UNet's configuration."""
+    clips = {"sample_frames": variant.frames, "sample_size": (variant.height // 8, variant.width // 8)}
+    return replace(architecture, unet={**architecture.unet, **clips})
 
 
 def _load_network(folder: Path) -> dict[str, Tensor]:
@@ -203,14 +208,12 @@ def _library_and_class(network: nn.Module) -> list[str]:
     return [module if library == "fvgen" else library, type(network).__name__]
 
 
-def _write_index(folder: Path, parts: Mapping[str, object], variant: Variant) -> None:
+def _write_index(folder: Path, parts: Mapping[str, object]) -> None:
     index = {
         "_class_name": "FVGenPipeline",
         "_diffusers_version": diffusers.__version__,
         **parts,
-        "height": variant.height,
-        "width": variant.width,
-        "num_frames": variant.frames,
+        "sampler": "ddim",
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 

@@ -11,9 +11,11 @@ import torch
 from fvgen.checks import InputError
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.models.convert_vae import vae_config
-from fvgen.models.convert_viewcrafter import VARIANTS, Architecture, components
+from fvgen.models.convert_viewcrafter import Architecture, components
 from fvgen.models.convert_viewcrafter_unet import viewcrafter_unet_config, viewcrafter_unet_layout
 from fvgen.models.unet_3d import VideoUNet
+from fvgen.models.viewcrafter_variants import VARIANTS
+from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
 from fvgen.pipelines.viewcrafter_checkpoint import (
     UNUSED_FILE,
     checkpoint_shapes,
@@ -117,15 +119,26 @@ def test_folder_is_a_diffusers_pipeline(tensors, tmp_path):
     convert_checkpoint(write(tmp_path / "a.ckpt", tensors), tmp_path / "out", architecture=TINY)
     index = json.loads((tmp_path / "out" / "model_index.json").read_text())
     assert index["_class_name"] == "FVGenPipeline"
-    assert (index["height"], index["width"], index["num_frames"]) == (320, 512, 25)
     folders = {name for name, value in index.items() if isinstance(value, list)}
     assert folders == {"unet", "vae", "image_encoder", "text_encoder", "image_projector", "schedule"}
     unet = VideoUNet.from_pretrained(tmp_path / "out" / "unet")
+    assert (unet.config["sample_frames"], list(unet.config["sample_size"])) == (25, [40, 64])
     name = "model.diffusion_model.input_blocks.1.0.temopral_conv.conv3.3.weight"
     theirs = tensors[name][..., 0]
     assert torch.equal(unet.encoder[0].resnet.temporal_conv.layers[2].conv.weight, theirs)
     schedule = NoiseSchedule.from_pretrained(tmp_path / "out" / "schedule")
     assert schedule.config["base_scale"] == 0.7
+
+
+def test_pipeline_loads_the_folder(tensors, tmp_path):
+    convert_checkpoint(write(tmp_path / "a.ckpt", tensors), tmp_path / "out", architecture=TINY)
+    pipeline = FVGenPipeline.from_pretrained(tmp_path / "out")
+    assert torch.equal(pipeline.image_projector.latents, tensors["image_proj_model.latents"]), (
+        "the weights are the checkpoint's"
+    )
+    queries = tensors["cond_stage_model.model.transformer.resblocks.1.attn.in_proj_weight"][:24]
+    states = pipeline.text_encoder.state_dict()
+    assert any(torch.equal(queries, tensor) for name, tensor in states.items() if "layers.1.self_attn.q_proj" in name)
 
 
 def test_half_precision_output(tensors, tmp_path):
@@ -146,7 +159,8 @@ def test_variant_is_checked_against_the_schedule(tensors, tmp_path):
     refused(path, tmp_path / "out", "--variant must be one of")
     report = convert_checkpoint(path, tmp_path / "done", "viewcrafter-16", architecture=TINY)
     assert report.variant == "viewcrafter-16"
-    assert json.loads((tmp_path / "done" / "model_index.json").read_text())["num_frames"] == 16
+    config = VideoUNet.load_config(tmp_path / "done" / "unet")
+    assert (config["sample_frames"], config["sample_size"]) == (16, [72, 128])
 
 
 def test_broken_and_foreign_files_are_refused_and_nothing_is_written(tensors, tmp_path):
