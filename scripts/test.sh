@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Installs what is needed and runs lint, types and tests; stops at the first that fails, with its exit code.
+# Usage: bash scripts/test.sh      (.ci/run calls exactly this)
+set -euo pipefail
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
+bash scripts/install.sh test
+
+run() {
+    echo "[test] $*"
+    ".venv/bin/$1" "${@:2}"
+}
+run ruff format --check .
+run ruff check .
+run mypy
+run pytest
+echo "[test] all passed"
