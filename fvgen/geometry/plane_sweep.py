@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fvgen.geometry.cameras import check_cameras, resize_intrinsics
-from fvgen.geometry.depth_filters import agreeing_views, without_speckles
+from fvgen.geometry.depth_filters import agreeing_views, with_gaps_closed, without_flying_pixels, without_speckles
 from fvgen.geometry.matching_cost import Correlation, PlaneWarp, best_mean, grey_images
 from fvgen.geometry.points import depth_to_points
 from fvgen.geometry.sgm import semi_global_cost
@@ -22,6 +22,10 @@ from fvgen.types import Cameras, Capture, Progress, SceneGeometry, no_progress
 
 _COARSE_SIDE = 240
 """Pixels of the long side on which the depth range is found when there are no sparse points."""
+_SMOOTH = 0.03
+"""Depths within 3x3 pixels that span less than this fraction are one surface."""
+_PATCH_STEP = 0.01
+"""Neighbouring pixels whose depths differ by less than this fraction are one patch."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,13 @@ class PlaneSweep:
     """the correlation window reaches this many pixels from its centre"""
     penalty_small: float = 0.08
     """smoothing: cost of a change by one plane"""
-    penalty_jump: float = 0.6
+    penalty_jump: float = 1.0
     """smoothing: cost of a larger change where the photo is flat"""
     edge_contrast: float = 0.03
     """smoothing: grey difference at which a jump costs half"""
     absent: float = -0.2
     """correlation assumed where a neighbour sees nothing"""
-    least_correlation: float = 0.5
+    least_correlation: float = 0.1
     """depth with less correlation is dropped"""
     least_views: int = 1
     """other photos that must confirm a depth"""
@@ -119,9 +123,11 @@ class PlaneSweep:
     def _filter(self, depths: Tensor, scores: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
         count = agreeing_views(depths, cameras, self.agreement_pixels, self.agreement_depth)
         kept = depths * ((scores > self.least_correlation) & (count >= self.least_views))
+        # gaps first: a surface with pinholes is one patch, not many speckles
+        kept = with_gaps_closed(kept, _SMOOTH, passes=3)
         smallest = round(self.speckle * (max(cameras.height, cameras.width) / 480) ** 2)
-        kept = without_speckles(kept, smallest, 0.01)
-        confidence = scores.clamp(0, 1) * (1 - 0.5**count)
+        kept = without_flying_pixels(without_speckles(kept, smallest, _PATCH_STEP), _SMOOTH)
+        confidence = (0.5 + 0.5 * scores.clamp(0, 1)) * (1 - 0.5 ** (1 + count))
         return kept, confidence * (kept > 0)
 
 
