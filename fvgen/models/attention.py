@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
+from fvgen.devices import is_gpu
+
 _MAX_GRID = 65535
 """CUDA attention kernels put batch and heads into grid dimensions of this size."""
-_FEED_FORWARD_TOKENS = 8192
+_TOKENS_ON_CPU, _TOKENS_ON_GPU = 8192, 65536
 """Tokens a feed-forward takes at a time without gradients: its inner width is eight times that of the stream."""
 
 
@@ -131,7 +133,7 @@ class SlicedFeedForward(FeedForward):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to each token of ``x`` [N, L, C]."""
-        rows = max(1, _FEED_FORWARD_TOKENS // x.shape[1])
+        rows = max(1, (_TOKENS_ON_GPU if is_gpu(x.device) else _TOKENS_ON_CPU) // x.shape[1])
         if torch.is_grad_enabled() or len(x) <= rows:
             return super().forward(x)
         return torch.cat([super(SlicedFeedForward, self).forward(part) for part in x.split(rows)])

@@ -143,7 +143,7 @@ def test_causal_option_hides_the_future():
 def test_slices_of_feed_forward_and_attention_change_nothing(monkeypatch):
     unet, x = tiny(), inputs(batch=2)
     whole = unet(**x).sample
-    monkeypatch.setattr("fvgen.models.attention._FEED_FORWARD_TOKENS", 7)
+    monkeypatch.setattr("fvgen.models.attention._TOKENS_ON_CPU", 7)
     monkeypatch.setattr("fvgen.models.attention._MAX_GRID", 3)
     torch.testing.assert_close(unet(**x).sample, whole, atol=1e-5, rtol=0)
 
