@@ -104,6 +104,11 @@ class TokenEncoder:
         key = f"text:{prompt}"
         if key not in self._cache:
             ids = token_ids(prompt, self.tokenizer_folder).to(device)
+            words, highest = self.text_encoder.config.vocab_size, int(ids.max())
+            require(
+                words > highest,
+                "text_encoder", f"know token {highest}", f"a vocabulary of {words}", "Load CLIP's own text tower.",
+            )  # fmt: skip
             self._cache[key] = self.text_encoder(ids).last_hidden_state.float().cpu()
         return self._cache[key].to(device)
 

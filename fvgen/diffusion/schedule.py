@@ -42,7 +42,7 @@ CHECKPOINT_BUFFERS = (
 def scaled_linear_betas(num_train_timesteps: int, beta_start: float, beta_end: float) -> np.ndarray:
     """[T] float64: betas whose square roots are evenly spaced (the latent-diffusion schedule)."""
     # torch's float64 linspace differs from numpy's in the last bit; checkpoints hold torch's.
-    roots = torch.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps, dtype=torch.float64)
+    roots = torch.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps, dtype=torch.float64, device="cpu")
     return (roots**2).numpy()
 
 
@@ -89,6 +89,8 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
         tables = self.tables()
         for name in ("alphas_cumprod", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod", "scale_arr"):
             self.register_buffer(name, tables[name], persistent=False)
+        # A DDIM step's few numbers come from here, so that an accelerator is never waited for.
+        self._alphas_cumprod = tables["alphas_cumprod"].numpy()
 
     config: Any
     alphas_cumprod: Tensor
@@ -154,10 +156,11 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
 
     def _at(self, table: Tensor, t: Tensor | int, like: Tensor) -> Tensor:
         """The table's values at t, float32, shaped to multiply ``like`` [B, ...]."""
-        index = torch.as_tensor(t, device=table.device)
-        if index.device.type == "cpu" and index.numel():  # on an accelerator the look-up itself asserts, without a sync
-            low, high = int(index.min()), int(index.max())
-            self.check_timesteps([low, high])
+        if isinstance(t, int):
+            self.check_timesteps([t])
+        elif t.device.type == "cpu" and t.numel():  # on an accelerator the look-up itself asserts, without a sync
+            self.check_timesteps([int(t.min()), int(t.max())])
+        index = t if isinstance(t, int) else t.to(table.device)
         return table[index].to(like.device).reshape(-1, *[1] * (like.ndim - 1))
 
     def check_timesteps(self, timesteps: Sequence[int]) -> None:
@@ -249,11 +252,10 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
 
     def ddim_sigma(self, t: int, t_prev: int, eta: float) -> float:
         """Standard deviation of the noise a DDIM step from ``t`` to ``t_prev`` adds (Song et al., eq. 16), float64."""
-        acp = self.alphas_cumprod
-        alpha_prev = float(acp[t_prev])
+        alpha, alpha_prev = self._alphas_cumprod[t], float(self._alphas_cumprod[t_prev])
         # The division by 1-ᾱ_t is a float32 reciprocal in the original; the rest is float64.
-        inverse = float((1 - acp[t]).reciprocal())
-        return float(eta * np.sqrt((1 - alpha_prev) * inverse * (1 - float(acp[t]) / alpha_prev)))
+        inverse = float(np.float32(1) / (np.float32(1) - alpha))
+        return float(eta * np.sqrt((1 - alpha_prev) * inverse * (1 - float(alpha) / alpha_prev)))
 
     def ddim_step(
         self, x0: Tensor, eps: Tensor, t: int, t_prev: int, eta: float = 0.0, noise: Tensor | None = None
@@ -267,9 +269,10 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
             eta: 0 deterministic, 1 ancestral.
             noise: [B, ...] standard normal; needed when ``eta`` > 0.
         """
-        alpha_prev = self.alphas_cumprod[t_prev]
-        sigma = torch.tensor(self.ddim_sigma(t, t_prev, eta), dtype=torch.float32, device=alpha_prev.device)
+        self.check_timesteps([t, t_prev])
+        alpha_prev = self._alphas_cumprod[t_prev]
+        sigma = np.float32(self.ddim_sigma(t, t_prev, eta))
         # 1-ᾱ_prev-σ² is 0 at the first trailing step with eta 1, and rounds below it for some counts (7, 11, 25, ..).
-        direction = (1.0 - alpha_prev - sigma**2).clamp(min=0).sqrt()
-        x_prev = alpha_prev.sqrt() * self.move_x0(x0, t, t_prev) + direction * eps
-        return x_prev if noise is None else x_prev + sigma * noise
+        direction = np.sqrt(np.maximum(np.float32(1) - alpha_prev - sigma * sigma, np.float32(0)))
+        x_prev = float(np.sqrt(alpha_prev)) * self.move_x0(x0, t, t_prev) + float(direction) * eps
+        return x_prev if noise is None else x_prev + float(sigma) * noise

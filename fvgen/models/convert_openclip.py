@@ -71,7 +71,7 @@ def text_config(
 
 
 def vision_config(
-    *, image_size: int, patch_size: int, width: int, head_width: int, layers: int, mlp_ratio: float = 4.0
+    *, image_size: int, patch_size: int, width: int, layers: int, head_width: int = 64, mlp_ratio: float = 4.0
 ) -> CLIPVisionConfig:
     """Configuration of the image tower for an OpenCLIP tower."""
     return CLIPVisionConfig(

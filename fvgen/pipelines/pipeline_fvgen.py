@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,13 +20,13 @@ from fvgen.conditioning.prompts import PROMPT
 from fvgen.devices import default_device, is_gpu
 from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.noise import ClipNoise
-from fvgen.diffusion.sampling import check_timesteps, sample_ddim, sample_few_step
+from fvgen.diffusion.sampling import StepCallback, check_timesteps, sample_ddim, sample_few_step
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.models.codec import Codec, codec_for
 from fvgen.models.image_projector import ImageProjector
 from fvgen.models.unet_3d import VideoUNet
 from fvgen.pipelines.fit_size import Fit, SizeFit
-from fvgen.types import Cameras, Progress, no_progress
+from fvgen.types import Cameras, Conditions, Progress, no_progress
 
 Sampler = Literal["few_step", "ddim"]
 StepEnd = Callable[[Any, int, int, dict[str, Tensor]], "dict[str, Tensor] | None"]
@@ -58,6 +58,16 @@ SAMPLING: dict[str, Sampling] = {
 """Defaults: of a distilled student, and ViewCrafter's own for the teacher."""
 
 
+def _check_pixels(name: str, images: Tensor) -> None:
+    finite = torch.isfinite(images)
+    require(
+        bool(finite.all()),
+        name, "be finite", f"{int((~finite).sum())} NaN or infinite values", "Look at where they come from.",
+    )  # fmt: skip
+    low, high = (float(images.min()), float(images.max())) if images.numel() else (0.0, 0.0)
+    require(low >= -1e-3 and high <= 1 + 1e-3, name, "lie in [0, 1]", f"{low:.3g} .. {high:.3g}", "Rescale them.")
+
+
 @dataclass
 class FVGenOutput(BaseOutput):
     """What a call gives."""
@@ -80,6 +90,10 @@ class FVGenPipeline(DiffusionPipeline):
         image_encoder, image_projector: CLIP's image tower and what maps its tokens; both or neither.
         text_encoder: CLIP's text tower without its last block; None for networks trained without text.
         sampler: ``few_step`` for a distilled student, ``ddim`` for a teacher; saved with the pipeline.
+
+    Attributes:
+        codec_chunk: frames encoded or decoded at a time; None for all.
+        tokenizer_folder: a CLIP tokenizer, for prompts other than ViewCrafter's one.
     """
 
     _optional_components = ["image_encoder", "image_projector", "text_encoder"]  # noqa: RUF012 (read by diffusers)
@@ -95,7 +109,7 @@ class FVGenPipeline(DiffusionPipeline):
         image_encoder: CLIPVisionModel | None = None,
         image_projector: ImageProjector | None = None,
         text_encoder: CLIPTextModel | None = None,
-        sampler: Sampler = "ddim",
+        sampler: str = "ddim",
     ) -> None:
         super().__init__()
         require(sampler in SAMPLING, "sampler", f"be one of {get_args(Sampler)}", sampler, "Name one of them.")
@@ -109,7 +123,7 @@ class FVGenPipeline(DiffusionPipeline):
         )
         self.register_to_config(sampler=sampler)
         self.tokenizer_folder: Path | None = None
-        self.codec_chunk: int | None = None
+        self.codec_chunk: int | None = 4  # frames at a time: a whole clip at 576x1024 would need tens of GiB
         self._tokens: TokenEncoder | None = None
 
     def enable_low_memory(self) -> None:
@@ -142,19 +156,21 @@ class FVGenPipeline(DiffusionPipeline):
             self._tokens = known
         return known
 
-    def _sampling(
-        self, steps: int | None, guidance_scale: float | None, guidance_rescale: float | None, eta: float | None
-    ) -> Sampling:
+    def _settings(self, **asked: float | None) -> Sampling:
         """The sampler's defaults with what was asked for in their place."""
-        usual = SAMPLING[self.config.sampler]
-        return Sampling(
-            usual.num_inference_steps if steps is None else steps,
-            usual.guidance_scale if guidance_scale is None else guidance_scale,
-            usual.guidance_rescale if guidance_rescale is None else guidance_rescale,
-            usual.eta if eta is None else eta,
-        )
+        sampler = self.config.sampler
+        require(
+            sampler == "ddim" or asked["eta"] is None,
+            "eta", f"be left out with the sampler {sampler}", asked["eta"], "It belongs to DDIM.",
+        )  # fmt: skip
+        usual = asdict(SAMPLING[sampler])
+        if not self.token_encoder().has_conditions:
+            usual["guidance_scale"] = 1.0  # without towers there is nothing to steer by
+        return Sampling(**usual | {name: value for name, value in asked.items() if value is not None})
 
-    def check_inputs(self, renders: Tensor, cameras: Sequence[Cameras], clips: Sequence[int], guided: bool) -> None:
+    def check_inputs(
+        self, renders: Tensor, photos: Tensor, cameras: Sequence[Cameras], clips: Sequence[int], guided: bool
+    ) -> None:
         """Refuse what cannot work before any work starts.
 
         Raises:
@@ -165,15 +181,8 @@ class FVGenPipeline(DiffusionPipeline):
             "renders", "have shape [B, F, 3, H, W]", tuple(renders.shape), "Stack the RGB renders of each clip.",
         )  # fmt: skip
         batch, frames, _, height, width = renders.shape
-        finite = torch.isfinite(renders)
-        require(
-            bool(finite.all()),
-            "renders", "be finite", f"{int((~finite).sum())} NaN or infinite values", "Look at the point cloud.",
-        )  # fmt: skip
-        low, high = float(renders.min()), float(renders.max())
-        require(
-            low >= -1e-3 and high <= 1 + 1e-3, "renders", "lie in [0, 1]", f"{low:.3g} .. {high:.3g}", "Rescale them."
-        )
+        _check_pixels("renders", renders)
+        _check_pixels("photos", photos)
         require(len(cameras) == batch, "cameras", f"hold {batch} clips", len(cameras), "Give one set per clip.")
         sizes = {(len(c), c.height, c.width) for c in cameras}
         require(
@@ -236,35 +245,30 @@ class FVGenPipeline(DiffusionPipeline):
         Raises:
             InputError: for inputs that do not fit each other or the networks.
         """
-        how = self._sampling(num_inference_steps, guidance_scale, guidance_rescale, eta)
-        guided = how.guidance_scale != 1
+        how = self._settings(
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_rescale=guidance_rescale,
+            eta=eta,
+        )
         timesteps = self.schedule.timesteps(how.num_inference_steps) if timesteps is None else list(timesteps)
         check_timesteps(timesteps, self.schedule)
         cameras = [cameras] if isinstance(cameras, Cameras) else list(cameras)
         clips = list(range(len(renders))) if clips is None else list(clips)
-        self.check_inputs(renders, cameras, clips, guided)
+        guided = how.guidance_scale != 1
+        self.check_inputs(renders, photos, cameras, clips, guided)
 
         size = SizeFit.plan(renders.shape[-2], renders.shape[-1], self.multiple, fit)
         frames = renders.shape[1]
-        device = self._execution_device
-        codec = self.codec
         conditions = encode_conditions(
             size.apply(insert_photos(renders, photos, photo_frames)),
-            codec,
+            self.codec,
             self.token_encoder(),
-            device=device,
+            device=self._execution_device,
             posterior_noise=ClipNoise(seed, clips, frames, _POSTERIOR),
             guidance=guided,
             prompt=prompt,
             fps=fps,
-        )
-        denoise = conditional_denoiser(
-            self.unet,
-            conditions,
-            self.schedule,
-            guidance_scale=how.guidance_scale,
-            guidance_rescale=how.guidance_rescale,
-            dtype=self.unet.dtype,
         )
 
         def step_end(step: int, t: int, x: Tensor) -> Tensor | None:
@@ -273,14 +277,25 @@ class FVGenPipeline(DiffusionPipeline):
                 return None
             return (callback_on_step_end(self, step, t, {"latents": x}) or {}).get("latents")
 
-        randn_like = ClipNoise(seed, clips, frames, _SAMPLER)
-        x_T = randn_like(conditions.render_latents)
-        if self.config.sampler == "few_step":
-            latents = sample_few_step(denoise, x_T, timesteps, self.schedule, randn_like=randn_like, callback=step_end)
-        else:
-            latents = sample_ddim(
-                denoise, x_T, timesteps, self.schedule, randn_like=randn_like, eta=how.eta, callback=step_end
-            )
-        images = size.restore(codec.decode(latents).cpu())
+        latents = self._sample(conditions, timesteps, how, ClipNoise(seed, clips, frames, _SAMPLER), step_end)
+        images = size.restore(self.codec.decode(latents).cpu())
         self.maybe_free_model_hooks()
         return FVGenOutput(frames=images, cameras=[size.cameras(c) for c in cameras], latents=latents.cpu())
+
+    def _sample(
+        self, conditions: Conditions, timesteps: list[int], how: Sampling, randn_like: ClipNoise, step_end: StepCallback
+    ) -> Tensor:
+        """Latents [B, F, C, h, w] from noise."""
+        denoise = conditional_denoiser(
+            self.unet,
+            conditions,
+            self.schedule,
+            guidance_scale=how.guidance_scale,
+            guidance_rescale=how.guidance_rescale,
+            dtype=self.unet.dtype,
+        )
+        x_T = randn_like(conditions.render_latents)
+        run: dict[str, Any] = {"randn_like": randn_like, "callback": step_end}
+        if self.config.sampler == "few_step":
+            return sample_few_step(denoise, x_T, timesteps, self.schedule, **run)
+        return sample_ddim(denoise, x_T, timesteps, self.schedule, eta=how.eta, **run)

@@ -120,7 +120,7 @@ class Tower(torch.nn.Module):
 
     class config:
         image_size, hidden_size, embedding_dim, output_dim = 16, 6, 6, 6
-        max_position_embeddings = 77
+        max_position_embeddings, vocab_size = 77, 49408
 
     def __init__(self):
         super().__init__()
@@ -155,3 +155,9 @@ def test_towers_must_fit_together():
         TokenEncoder(Tower(), Tower(), None, context_dim=8)
     with pytest.raises(InputError, match="text_encoder must give 1 tokens"):
         TokenEncoder(None, None, Tower(), context_dim=6, text_length=1)
+
+
+def test_a_vocabulary_too_small_is_refused(monkeypatch):
+    monkeypatch.setattr(Tower.config, "vocab_size", 1000)
+    with pytest.raises(InputError, match="text_encoder must know token 49407"):
+        TokenEncoder(None, None, Tower(), context_dim=6).tokens(torch.rand(1, 3, 8, 8), PROMPT, torch.device("cpu"))

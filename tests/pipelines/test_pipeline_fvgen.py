@@ -226,7 +226,7 @@ def test_low_memory_gives_the_same_frames(full):
     try:
         torch.testing.assert_close(full(**inputs(), num_inference_steps=1).frames, usual, atol=1e-5, rtol=0)
     finally:
-        full.codec_chunk = None
+        full.codec_chunk = 4
 
 
 def with_nan(given):
@@ -248,7 +248,9 @@ BAD = {
     "timestep must lie in 0 .. 999": lambda g: g.update(timesteps=[1000, 500]),
     "timesteps must run from noise": lambda g: g.update(timesteps=[249, 999]),
     "num_steps must lie in": lambda g: g.update(num_inference_steps=2000),
-    "eta must lie in": lambda g: g.update(eta=2.0),
+    "eta must be left out": lambda g: g.update(eta=0.5),
+    "guidance_rescale must lie": lambda g: g.update(guidance_rescale=2.0),
+    "photos must be finite": lambda g: g.update(photos=g["photos"] / 0),
     "clips must number": lambda g: g.update(clips=[0, 1]),
     "fit must be pad or crop": lambda g: g.update(fit="stretch"),
     "guidance_scale must be 1": lambda g: g.update(guidance_scale=7.5),
@@ -262,6 +264,17 @@ def test_bad_input_is_refused_in_words(few, message, monkeypatch):
     monkeypatch.setattr(few.unet, "forward", lambda *a, **k: pytest.fail("work had started"))
     with pytest.raises(InputError, match=message):
         few(**given)
+
+
+def test_eta_of_a_teacher_is_checked(full):
+    with pytest.raises(InputError, match="eta must lie in"):
+        full(**inputs(), eta=2.0)
+
+
+def test_a_teacher_without_towers_is_not_guided_by_default():
+    parts = {name: part for name, part in student().components.items()}
+    out = FVGenPipeline(**parts, sampler="ddim")(**inputs(), num_inference_steps=2)
+    assert torch.isfinite(out.frames).all()
 
 
 def test_a_codec_of_another_model_is_refused(few):

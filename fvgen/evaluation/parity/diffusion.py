@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,7 +65,8 @@ def _ddim_entry(schedule: NoiseSchedule, ascending: list[int], what: str) -> Ten
         "timesteps": torch.tensor(ascending),
         "alphas": alphas[ascending],
         "alphas_prev": alphas[previous].double(),
-        "sqrt_one_minus_alphas": (1 - alphas[ascending]).sqrt(),
+        # NumPy rounds this root correctly on every machine; torch's vectorised one is off by a unit here and there.
+        "sqrt_one_minus_alphas": torch.from_numpy(np.sqrt(1 - alphas[ascending].numpy())),
         "scale": schedule.scale_arr[ascending],
         "scale_prev": schedule.scale_arr[previous],
     }
