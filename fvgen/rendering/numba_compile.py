@@ -1,34 +1,72 @@
-"""How this package compiles its numba kernels."""
+"""How this package compiles its numba kernels and spreads them over threads."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numba
+import torch
 
-# "nnan" and "ninf" are left out: culling relies on comparisons with NaN being false.
-_FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
+_OPTIONS: dict[str, Any] = {
+    # "nnan" and "ninf" are left out: culling relies on comparisons with NaN being false.
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+    "error_model": "numpy",
+    "boundscheck": False,
+}
+_PARTS_PER_THREAD = 4
 
 
-def compiled(function: Callable | None = None, *, parallel: bool = False) -> Callable:
-    """``numba.njit`` with the flags all kernels share, cached on disk where a cache folder is writable.
+def kernel_part(function: Callable) -> Callable:
+    """Compile a function that only kernels of the same file call."""
+    return numba.njit(no_cpython_wrapper=True, **_OPTIONS)(function)
 
-    Numba refuses to decorate at all when it finds no writable cache folder (a read-only installation without a home);
-    then the kernel is compiled anew in each process.
 
-    The cache is keyed by the source file of the decorated function alone: it does not notice a change in another file.
-    So a kernel calls only functions of its own file, and takes what several files share as arguments.
+def kernel(function: Callable) -> Callable:
+    """Compile a function that Python calls, without the GIL; cached on disk where that can be written.
 
-    The GIL is kept while a kernel runs (no ``nogil``): numba's fallback threading layer aborts the process when two
-    threads start a parallel kernel at once.
+    The cache is keyed by the source file of the kernel alone: it does not notice a change in another file. So a kernel
+    calls only parts of its own file, and takes constants that several files share as arguments.
     """
-    if function is None:
-        return lambda inner: compiled(inner, parallel=parallel)
-    options: dict[str, Any] = {"parallel": parallel, "fastmath": _FAST_MATH, "error_model": "numpy", "boundscheck": False}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, nogil=True, **_OPTIONS)(function)
     except RuntimeError as error:
+        # Raised while decorating, when neither the source's folder nor the user's cache folder can be written.
         if "cannot cache" not in str(error):
             raise
-        return numba.njit(**options)(function)
+        return numba.njit(nogil=True, **_OPTIONS)(function)
+
+
+def run_parallel(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
+    """Call ``kernel(first, last, *arguments)`` on ranges that make up [0, count), on as many threads as torch uses.
+
+    Plain threads instead of numba's ``prange``: its OpenMP layer waits for all cores even where one thread was asked
+    for (ten times slower on a machine that has other work to do), its fallback layer aborts the process when two
+    threads meet in it, and parallel kernels take twice as long to compile. Ranges are handed out as threads come
+    free, so a kernel's results must not depend on who computes what.
+    """
+    threads = torch.get_num_threads()
+    parts = 1 if threads == 1 else min(count, _PARTS_PER_THREAD * threads)
+    ranges = iter([(part * count // parts, (part + 1) * count // parts) for part in range(parts)])
+
+    def work() -> None:
+        for first, last in ranges:
+            kernel(first, last, *arguments)
+
+    helpers = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+    work()
+    for helper in helpers:
+        if not helper.cancel():  # one that has not begun by now is not needed any more
+            helper.result()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "fvgen-kernels")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of its parent's threads

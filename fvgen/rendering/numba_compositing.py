@@ -7,14 +7,18 @@ backward pass walks front to back too: what lies behind a splat is the final col
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from fvgen.rendering.numba_compile import compiled
+from fvgen.rendering.numba_compile import kernel, kernel_part
 
 GRADIENTS = 12
 """Sums per (splat, tile) pair: dL/d(red, green, blue, depth); the moments 1, x, y, xx, xy, yy of dL/dsigma over the
 pixels' offsets; the absolute dL/dx and dL/dy."""
+TILE = 16
+"""Pixels on a side of a tile. A constant of this file, so that the compiler knows how far apart a tile's planes are."""
+_PLANE = TILE * TILE
+# Where the planes of a tile begin. Unsigned: a signed index could be negative, and checking that stops vectorisation.
+_Y, _THROUGH, _RED, _GREEN, _BLUE, _DEPTH, _BEHIND = (np.uintp(k * _PLANE) for k in range(1, 8))
 _STRIP = 8  # a tile's pixels lie in memory as strips of this many columns, row after row
 _LIVELINESS_EVERY = 16  # splats between two looks whether any pixel of the tile still takes light
 
@@ -28,7 +32,7 @@ def _exp_coefficients():
 _E5, _E4, _E3, _E2, _E1, _E0 = _exp_coefficients()
 
 
-@compiled
+@kernel_part
 def _exp_minus(sigma):
     """exp(-sigma) for sigma in [0, 5.6]; beyond that no splat reaches an alpha of 1/255, so it is held there.
 
@@ -41,38 +45,42 @@ def _exp_minus(sigma):
     return y * y
 
 
-@compiled
-def _draw(limits, first, count, x, y, splat, px, py, through, r, g, b, d):
+@kernel_part
+def _draw(limits, first, count, x, y, splat, planes):
     """Composite one splat onto ``count`` pixels from ``first`` on.
 
     A pixel is finished by the splat that would take its transmittance to the minimum; it draws neither that one nor any
-    after it, which the sign of ``through`` remembers.
+    after it, which the sign of the transmittance remembers.
+
+    ``planes`` [7 x pixels], one after another: x, y, transmittance, red, green, blue, depth. They share one array, at
+    distances that the compiler knows: otherwise it has to compare all their addresses before each loop.
     """
     alpha_min, alpha_max, transmittance_min = limits
     half_xx, xy, half_yy, opacity = np.float32(0.5) * splat[0], splat[1], np.float32(0.5) * splat[2], splat[3]
     red, green, blue, depth = splat[4], splat[5], splat[6], splat[7]
     for k in range(count):
         p = first + k
-        dx, dy = x - px[p], y - py[p]
+        dx, dy = x - planes[p], y - planes[p + _Y]
         alpha = min(opacity * _exp_minus((half_xx * dx + xy * dy) * dx + half_yy * dy * dy), alpha_max)
-        before = through[p]
+        before = planes[p + _THROUGH]
         weight = alpha * before
         after = before - weight
         drawn, going = alpha >= alpha_min, after > transmittance_min
         weight = weight if drawn & going else np.float32(0)
         stopped = after if going else min(before, -before)
-        through[p] = stopped if drawn else before
-        r[p] += weight * red
-        g[p] += weight * green
-        b[p] += weight * blue
-        d[p] += weight * depth
+        planes[p + _THROUGH] = stopped if drawn else before
+        planes[p + _RED] += weight * red
+        planes[p + _GREEN] += weight * green
+        planes[p + _BLUE] += weight * blue
+        planes[p + _DEPTH] += weight * depth
 
 
-@compiled
-def _draw_backward(limits, first, count, x, y, splat, px, py, through, gr, gg, gb, gd, behind, out):
+@kernel_part
+def _draw_backward(limits, first, count, x, y, splat, planes, out):
     """Gradient of `_draw` with respect to the splat, added to the `GRADIENTS` sums of ``out``.
 
-    ``behind`` holds, per pixel, the gradient-weighted light that is still to come.
+    ``planes`` [8 x pixels]: x, y, transmittance, the gradients of red, green, blue and depth, and the
+    gradient-weighted light that is still to come.
     """
     alpha_min, alpha_max, transmittance_min = limits
     half_xx, xy, half_yy, opacity = np.float32(0.5) * splat[0], splat[1], np.float32(0.5) * splat[2], splat[3]
@@ -81,10 +89,10 @@ def _draw_backward(limits, first, count, x, y, splat, px, py, through, gr, gg, g
     m0 = mx = my = mxx = mxy = myy = abs_x = abs_y = np.float32(0)
     for k in range(count):
         p = first + k
-        dx, dy = x - px[p], y - py[p]
+        dx, dy = x - planes[p], y - planes[p + _Y]
         raw = opacity * _exp_minus((half_xx * dx + xy * dy) * dx + half_yy * dy * dy)
         alpha = min(raw, alpha_max)
-        before = through[p]
+        before = planes[p + _THROUGH]
         weight = alpha * before
         after = before - weight
         drawn, going = alpha >= alpha_min, after > transmittance_min
@@ -92,17 +100,18 @@ def _draw_backward(limits, first, count, x, y, splat, px, py, through, gr, gg, g
         weight = weight if lit else np.float32(0)
         alpha = alpha if lit else np.float32(0)
         stopped = after if going else min(before, -before)
-        through[p] = stopped if drawn else before
-        own = red * gr[p] + green * gg[p] + blue * gb[p] + depth * gd[p]
-        rest = behind[p] - weight * own
-        behind[p] = rest
-        # dL/dsigma = -alpha dL/dalpha; a clamped alpha does not answer to sigma
-        ds = alpha * rest / (np.float32(1) - alpha) - weight * own
+        planes[p + _THROUGH] = stopped if drawn else before
+        gr, gg, gb, gd = planes[p + _RED], planes[p + _GREEN], planes[p + _BLUE], planes[p + _DEPTH]
+        own = weight * (red * gr + green * gg + blue * gb + depth * gd)
+        rest = planes[p + _BEHIND] - own
+        planes[p + _BEHIND] = rest
+        # dL/dsigma = -alpha dL/dalpha; a capped alpha does not answer to sigma
+        ds = alpha * rest / (np.float32(1) - alpha) - own
         ds = ds if raw <= alpha_max else np.float32(0)
-        sum_red += weight * gr[p]
-        sum_green += weight * gg[p]
-        sum_blue += weight * gb[p]
-        sum_depth += weight * gd[p]
+        sum_red += weight * gr
+        sum_green += weight * gg
+        sum_blue += weight * gb
+        sum_depth += weight * gd
         hx, hy = ds * dx, ds * dy
         m0 += ds
         mx += hx
@@ -126,131 +135,124 @@ def _draw_backward(limits, first, count, x, y, splat, px, py, through, gr, gg, g
     out[11] += abs_y
 
 
-@compiled
-def _any_alive(through):
+@kernel_part
+def _any_alive(planes):
     highest = np.float32(0)
-    for p in range(len(through)):
-        highest = max(highest, through[p])
+    for p in range(2 * _PLANE, 3 * _PLANE):
+        highest = max(highest, planes[p])
     return highest > 0
 
 
-@compiled
-def _pixel_of(row, column, tile):
-    return column // _STRIP * (_STRIP * tile) + row * _STRIP + column % _STRIP
+@kernel_part
+def _pixel_of(row, column):
+    return column // _STRIP * (_STRIP * TILE) + row * _STRIP + column % _STRIP
 
 
-@compiled
-def _new_planes(count, x0, y0, tile):
+@kernel_part
+def _new_planes(count, x0, y0):
     """``count`` arrays over a tile's pixels: the pixel centres' x and y, full transmittance, then zeros."""
-    planes = np.zeros((count, tile * tile), np.float32)
-    for row in range(tile):
-        for column in range(tile):
-            p = _pixel_of(row, column, tile)
-            planes[0, p] = np.float32(x0 + column) + np.float32(0.5)
-            planes[1, p] = np.float32(y0 + row) + np.float32(0.5)
-            planes[2, p] = np.float32(1)
+    planes = np.zeros(count * _PLANE, np.float32)
+    for row in range(TILE):
+        for column in range(TILE):
+            p = _pixel_of(row, column)
+            planes[p] = np.float32(x0 + column) + np.float32(0.5)
+            planes[p + _PLANE] = np.float32(y0 + row) + np.float32(0.5)
+            planes[p + 2 * _PLANE] = np.float32(1)
     return planes
 
 
-@compiled
-def _runs(box, x0, y0, tile):
-    """Where a pixel box lies in a tile: first and one-past-last strip, and within a strip the first pixel and a count."""
-    row0, row1 = max(box[2] - y0, 0), min(box[3] - y0, tile)
-    strip0, strip1 = max(box[0] - x0, 0) // _STRIP, (min(box[1] - x0, tile) - 1) // _STRIP + 1
+@kernel_part
+def _runs(box, x0, y0):
+    """Where a pixel box lies in a tile: first and one-past-last strip; within a strip the first pixel and a count."""
+    row0, row1 = max(box[2] - y0, 0), min(box[3] - y0, TILE)
+    strip0, strip1 = max(box[0] - x0, 0) // _STRIP, (min(box[1] - x0, TILE) - 1) // _STRIP + 1
     return strip0, strip1, np.uintp(row0 * _STRIP), np.uintp((row1 - row0) * _STRIP)
 
 
-@compiled
-def _draw_tile(
-    c, x0, y0, tile, first, last, means2d, splats, boxes, splat_of, limits, background, rgb, transmittance, depth
-):  # fmt: skip
+@kernel_part
+def _draw_tile(c, x0, y0, first, last, means2d, splats, boxes, splat_of, limits, background, rgb, transmittance, depth):
     """Draw the splats at positions ``first`` to ``last``; returns one past the last position that could be seen."""
-    planes = _new_planes(7, x0, y0, tile)
-    px, py, through, r, g, b, d = planes[0], planes[1], planes[2], planes[3], planes[4], planes[5], planes[6]
+    planes = _new_planes(7, x0, y0)
     for position in range(first, last):
         s = splat_of[position]
-        strip0, strip1, start, count = _runs(boxes[s], x0, y0, tile)
+        strip0, strip1, start, count = _runs(boxes[s], x0, y0)
         for strip in range(strip0, strip1):
-            shift = np.uintp(strip * _STRIP * tile)
-            _draw(limits, start + shift, count, means2d[s, 0], means2d[s, 1], splats[s], px, py, through, r, g, b, d)
-        if (position - first) % _LIVELINESS_EVERY == _LIVELINESS_EVERY - 1 and not _any_alive(through):
+            shift = np.uintp(strip * _STRIP * TILE)
+            _draw(limits, start + shift, count, means2d[s, 0], means2d[s, 1], splats[s], planes)
+        if (position - first) % _LIVELINESS_EVERY == _LIVELINESS_EVERY - 1 and not _any_alive(planes):
             last = position + 1
             break
-    for row in range(min(tile, rgb.shape[1] - y0)):
-        for column in range(min(tile, rgb.shape[2] - x0)):
-            p, y, x = _pixel_of(row, column, tile), y0 + row, x0 + column
-            left = abs(through[p])
+    for row in range(min(TILE, rgb.shape[1] - y0)):
+        for column in range(min(TILE, rgb.shape[2] - x0)):
+            p, y, x = _pixel_of(row, column), y0 + row, x0 + column
+            left = abs(planes[p + 2 * _PLANE])
             transmittance[c, y, x] = left
-            depth[c, y, x] = d[p]
-            rgb[c, y, x, 0] = r[p] + left * background[0]
-            rgb[c, y, x, 1] = g[p] + left * background[1]
-            rgb[c, y, x, 2] = b[p] + left * background[2]
+            for k in range(3):
+                rgb[c, y, x, k] = planes[p + (3 + k) * _PLANE] + left * background[k]
+            depth[c, y, x] = planes[p + 6 * _PLANE]
     return last
 
 
-@compiled(parallel=True)
-def composite(means2d, splats, boxes, starts, splat_of, tile, limits, background, rgb, transmittance, depth, ends):
-    """Draw all tiles.
+@kernel
+def composite(
+    first, last, means2d, splats, boxes, starts, splat_of, limits, background, rgb, transmittance, depth, ends
+):
+    """Draw tiles ``first`` to ``last``.
 
     Fills ``rgb`` [C, H, W, 3] over the background, ``transmittance`` [C, H, W] and ``depth`` [C, H, W] (weighted, not
     normalised), and ``ends`` [C T]: one past the last position that could be seen in the tile.
     """
-    columns, rows = (rgb.shape[2] + tile - 1) // tile, (rgb.shape[1] + tile - 1) // tile
-    for t in numba.prange(len(ends)):
-        x0, y0 = t % columns * tile, t // columns % rows * tile
+    columns, rows = (rgb.shape[2] + TILE - 1) // TILE, (rgb.shape[1] + TILE - 1) // TILE
+    for t in range(first, last):
+        x0, y0 = t % columns * TILE, t // columns % rows * TILE
         ends[t] = _draw_tile(
-            t // (rows * columns), x0, y0, tile, starts[t], starts[t + 1], means2d, splats, boxes, splat_of, limits,
+            t // (rows * columns), x0, y0, starts[t], starts[t + 1], means2d, splats, boxes, splat_of, limits,
             background, rgb, transmittance, depth,
         )  # fmt: skip
 
 
-@compiled
+@kernel_part
 def _draw_tile_backward(
-    c, x0, y0, tile, first, last, means2d, splats, boxes, splat_of, slot_of, limits, rgb, transmittance, depth,
+    c, x0, y0, first, last, means2d, splats, boxes, splat_of, slot_of, limits, rgb, transmittance, depth,
     grad_rgb, grad_transmittance, grad_depth, pair_gradients,
 ):  # fmt: skip
-    planes = _new_planes(8, x0, y0, tile)
-    px, py, through, gr, gg, gb, gd, behind = (
-        planes[0], planes[1], planes[2], planes[3], planes[4], planes[5], planes[6], planes[7],
-    )  # fmt: skip
-    for row in range(min(tile, rgb.shape[1] - y0)):
-        for column in range(min(tile, rgb.shape[2] - x0)):
-            p, y, x = _pixel_of(row, column, tile), y0 + row, x0 + column
-            gr[p], gg[p], gb[p] = grad_rgb[c, y, x, 0], grad_rgb[c, y, x, 1], grad_rgb[c, y, x, 2]
-            gd[p] = grad_depth[c, y, x]
-            behind[p] = (
-                gr[p] * rgb[c, y, x, 0] + gg[p] * rgb[c, y, x, 1] + gb[p] * rgb[c, y, x, 2]
-                + gd[p] * depth[c, y, x] + grad_transmittance[c, y, x] * transmittance[c, y, x]
-            )  # fmt: skip
+    planes = _new_planes(8, x0, y0)
+    for row in range(min(TILE, rgb.shape[1] - y0)):
+        for column in range(min(TILE, rgb.shape[2] - x0)):
+            p, y, x = _pixel_of(row, column), y0 + row, x0 + column
+            light = grad_depth[c, y, x] * depth[c, y, x] + grad_transmittance[c, y, x] * transmittance[c, y, x]
+            for k in range(3):
+                planes[p + (3 + k) * _PLANE] = grad_rgb[c, y, x, k]
+                light += grad_rgb[c, y, x, k] * rgb[c, y, x, k]
+            planes[p + 6 * _PLANE] = grad_depth[c, y, x]
+            planes[p + 7 * _PLANE] = light
     for position in range(first, last):
         s, out = splat_of[position], pair_gradients[slot_of[position]]
-        strip0, strip1, start, count = _runs(boxes[s], x0, y0, tile)
+        strip0, strip1, start, count = _runs(boxes[s], x0, y0)
         for strip in range(strip0, strip1):
-            _draw_backward(
-                limits, start + np.uintp(strip * _STRIP * tile), count, means2d[s, 0], means2d[s, 1], splats[s],
-                px, py, through, gr, gg, gb, gd, behind, out,
-            )  # fmt: skip
+            shift = np.uintp(strip * _STRIP * TILE)
+            _draw_backward(limits, start + shift, count, means2d[s, 0], means2d[s, 1], splats[s], planes, out)
 
 
-@compiled(parallel=True)
+@kernel
 def composite_backward(
-    means2d, splats, boxes, starts, ends, splat_of, slot_of, tile, limits, rgb, transmittance, depth,
+    first, last, means2d, splats, boxes, starts, ends, splat_of, slot_of, limits, rgb, transmittance, depth,
     grad_rgb, grad_transmittance, grad_depth, pair_gradients,
 ):  # fmt: skip
     """Add the gradient sums of every (splat, tile) pair to its slot of ``pair_gradients`` [pairs, GRADIENTS].
 
     ``grad_transmittance`` leaves out what passes through the background in ``rgb``.
     """
-    columns, rows = (rgb.shape[2] + tile - 1) // tile, (rgb.shape[1] + tile - 1) // tile
-    for t in numba.prange(len(ends)):
-        x0, y0 = t % columns * tile, t // columns % rows * tile
+    columns, rows = (rgb.shape[2] + TILE - 1) // TILE, (rgb.shape[1] + TILE - 1) // TILE
+    for t in range(first, last):
+        x0, y0 = t % columns * TILE, t // columns % rows * TILE
         _draw_tile_backward(
-            t // (rows * columns), x0, y0, tile, starts[t], ends[t], means2d, splats, boxes, splat_of, slot_of, limits,
+            t // (rows * columns), x0, y0, starts[t], ends[t], means2d, splats, boxes, splat_of, slot_of, limits,
             rgb, transmittance, depth, grad_rgb, grad_transmittance, grad_depth, pair_gradients,
         )  # fmt: skip
 
 
-@compiled
+@kernel_part
 def _sum_pairs_of(splat, pairs, grad_mean, absolute, grad):
     total, half = pairs[0], np.float32(0.5)
     for n in range(1, len(pairs)):
@@ -264,13 +266,13 @@ def _sum_pairs_of(splat, pairs, grad_mean, absolute, grad):
     grad[4], grad[5], grad[6], grad[7] = total[0], total[1], total[2], total[3]
 
 
-@compiled(parallel=True)
-def sum_pairs(splats, first_slot, pair_gradients, grad_means2d, absolute_means2d, grad_splats):
+@kernel
+def sum_pairs(first, last, splats, first_slot, pair_gradients, grad_means2d, absolute_means2d, grad_splats):
     """Add up each splat's pairs in the order of its slots, and turn the moments into gradients of its numbers.
 
     Splats without pairs are left as they are; ``pair_gradients`` is used up.
     """
-    for s in numba.prange(len(splats)):
+    for s in range(first, last):
         if first_slot[s] < first_slot[s + 1]:
             pairs = pair_gradients[first_slot[s] : first_slot[s + 1]]
             _sum_pairs_of(splats[s], pairs, grad_means2d[s], absolute_means2d[s], grad_splats[s])

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-from fvgen.rendering.numba_compile import compiled
+from fvgen.rendering.numba_compile import kernel, kernel_part
 
-_CHUNK = 128  # Gaussians per parallel work item
 _K0 = np.float32(0.28209479177387814)
 _K1 = np.float32(0.4886025119029199)
 _K2 = np.float32(1.0925484305920792)
@@ -25,7 +23,7 @@ _K31 = np.float32(0.4570457994644658)
 _K30 = np.float32(0.3731763325901154)
 
 
-@compiled
+@kernel_part
 def _basis(degree, x, y, z, out):
     """Fill ``out`` [(degree + 1)^2] with the basis at the unit vector (x, y, z)."""
     one, three, five = np.float32(1), np.float32(3), np.float32(5)
@@ -44,7 +42,7 @@ def _basis(degree, x, y, z, out):
         out[12] = _K30 * z * (five * z * z - three)
 
 
-@compiled
+@kernel_part
 def _basis_gradient(degree, x, y, z, g):
     """sum_k g[k] d(basis_k)/d(x, y, z), the three coordinates taken as independent."""
     two, three, five, six = np.float32(2), np.float32(3), np.float32(5), np.float32(6)
@@ -65,7 +63,7 @@ def _basis_gradient(degree, x, y, z, g):
     return gx, gy, gz
 
 
-@compiled
+@kernel_part
 def _direction(means, camera, i):
     """Unit vector from the camera to the Gaussian, and one over the distance."""
     x, y, z = means[i, 0] - camera[16], means[i, 1] - camera[17], means[i, 2] - camera[18]
@@ -73,8 +71,9 @@ def _direction(means, camera, i):
     return np.float32(x * inverse), np.float32(y * inverse), np.float32(z * inverse), np.float32(inverse)
 
 
-@compiled
-def _colours_of(first, last, means, sh, degree, cameras, radii, splats):
+@kernel
+def colours(first, last, means, sh, degree, cameras, radii, splats):
+    """Write red, green and blue of the visible Gaussians from ``first`` to ``last`` into ``splats`` [C, N, 8]."""
     basis, terms, zero = np.empty(16, np.float32), (degree + 1) ** 2, np.float32(0)
     for c in range(len(cameras)):
         for i in range(first, last):
@@ -90,16 +89,9 @@ def _colours_of(first, last, means, sh, degree, cameras, radii, splats):
             splats[c, i, 4], splats[c, i, 5], splats[c, i, 6] = max(red, zero), max(green, zero), max(blue, zero)
 
 
-@compiled(parallel=True)
-def colours(means, sh, degree, cameras, radii, splats):
-    """Write red, green and blue of every visible Gaussian into ``splats`` [C, N, 8]."""
-    for chunk in numba.prange((len(means) + _CHUNK - 1) // _CHUNK):
-        last = min(len(means), (chunk + 1) * _CHUNK)
-        _colours_of(chunk * _CHUNK, last, means, sh, degree, cameras, radii, splats)
-
-
-@compiled
-def _colours_of_backward(first, last, means, sh, degree, cameras, radii, splats, grad_splats, grad_means, grad_sh):
+@kernel
+def colours_backward(first, last, means, sh, degree, cameras, radii, splats, grad_splats, grad_means, grad_sh):
+    """Add the gradients of `colours` to ``grad_means`` [N, 3] and ``grad_sh`` [N, K, 3]."""
     basis, along = np.empty(16, np.float32), np.empty(16, np.float32)
     terms, zero = (degree + 1) ** 2, np.float32(0)
     for c in range(len(cameras)):
@@ -124,13 +116,3 @@ def _colours_of_backward(first, last, means, sh, degree, cameras, radii, splats,
                 grad_means[i, 0] += (gx - radial * x) * inverse
                 grad_means[i, 1] += (gy - radial * y) * inverse
                 grad_means[i, 2] += (gz - radial * z) * inverse
-
-
-@compiled(parallel=True)
-def colours_backward(means, sh, degree, cameras, radii, splats, grad_splats, grad_means, grad_sh):
-    """Add the gradients of `colours` to ``grad_means`` [N, 3] and ``grad_sh`` [N, K, 3]."""
-    for chunk in numba.prange((len(means) + _CHUNK - 1) // _CHUNK):
-        last = min(len(means), (chunk + 1) * _CHUNK)
-        _colours_of_backward(
-            chunk * _CHUNK, last, means, sh, degree, cameras, radii, splats, grad_splats, grad_means, grad_sh
-        )

@@ -11,30 +11,28 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-from fvgen.rendering.numba_compile import compiled
+from fvgen.rendering.numba_compile import kernel, kernel_part
 
 
-
-@compiled
+@kernel_part
 def _dot(a, b):
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-@compiled
+@kernel_part
 def _combine(s, a, t, b):
     """s a + t b for scalars s, t and 3-vectors a, b."""
     return (s * a[0] + t * b[0], s * a[1] + t * b[1], s * a[2] + t * b[2])
 
 
-@compiled
+@kernel_part
 def _row(array, i):
     return (np.float64(array[i, 0]), np.float64(array[i, 1]), np.float64(array[i, 2]))
 
 
-@compiled
+@kernel_part
 def _view(camera):
     """Rows of the world-to-camera rotation, and its translation."""
     return (
@@ -45,7 +43,7 @@ def _view(camera):
     )
 
 
-@compiled
+@kernel_part
 def _quaternion(quats, i):
     """The unit quaternion (w, x, y, z) and one over the norm it had."""
     w, x, y, z = np.float64(quats[i, 0]), np.float64(quats[i, 1]), np.float64(quats[i, 2]), np.float64(quats[i, 3])
@@ -53,7 +51,7 @@ def _quaternion(quats, i):
     return (w * inverse_norm, x * inverse_norm, y * inverse_norm, z * inverse_norm), inverse_norm
 
 
-@compiled
+@kernel_part
 def _rotation_columns(quaternion):
     """Columns of the rotation matrix: the Gaussian's axes in the world."""
     w, x, y, z = quaternion
@@ -64,7 +62,7 @@ def _rotation_columns(quaternion):
     )
 
 
-@compiled
+@kernel_part
 def _clamped_slopes(camera, x_over_z, y_over_z, width, height):
     """x/z and y/z held near the image: the linearised projection is meaningless far outside it."""
     fx, fy, cx, cy = camera[12], camera[13], camera[14], camera[15]
@@ -75,7 +73,7 @@ def _clamped_slopes(camera, x_over_z, y_over_z, width, height):
     )
 
 
-@compiled
+@kernel_part
 def _jacobian_rows(camera, slope_x, slope_y, inverse_z):
     """The two rows of J W: how a pixel position answers to a step in the world."""
     row_x, row_y, row_z, _ = _view(camera)
@@ -83,7 +81,7 @@ def _jacobian_rows(camera, slope_x, slope_y, inverse_z):
     return _combine(fx, row_x, -fx * slope_x, row_z), _combine(fy, row_y, -fy * slope_y, row_z)
 
 
-@compiled
+@kernel_part
 def _scaled_axes(jacobian, axes, scale):
     """Rows u, v of J W R S, a 2x3 matrix whose outer product is the 2D covariance."""
     u = (
@@ -99,7 +97,7 @@ def _scaled_axes(jacobian, axes, scale):
     return u, v
 
 
-@compiled
+@kernel_part
 def _determinants(u, v, eps2d):
     """Determinant of the 2D covariance before and after the blur.
 
@@ -110,7 +108,7 @@ def _determinants(u, v, eps2d):
     return sharp, sharp + eps2d * (_dot(u, u) + _dot(v, v)) + eps2d * eps2d
 
 
-@compiled
+@kernel_part
 def _pixel_box(x, y, radius, extent_x, extent_y, width, height, tile, box):
     """First and one-past-last column and row of the pixel centres a splat can reach: [x0, x1, y0, y1].
 
@@ -123,7 +121,7 @@ def _pixel_box(x, y, radius, extent_x, extent_y, width, height, tile, box):
     box[3] = min(math.floor(y + extent_y - 0.5) + 1, tile * math.ceil((y + radius) / tile), height)
 
 
-@compiled
+@kernel_part
 def _project_one(
     c, i, means, quats, scales, opacities, cameras, width, height, near, far, eps2d, alpha_min, tile, antialiased,
     means2d, splats, radii, boxes,
@@ -161,16 +159,16 @@ def _project_one(
         _pixel_box(x, y, radius, extent_x, extent_y, width, height, tile, boxes[c, i])
 
 
-@compiled(parallel=True)
+@kernel
 def project(
-    means, quats, scales, opacities, cameras, width, height, near, far, eps2d, alpha_min, tile, antialiased,
+    first, last, means, quats, scales, opacities, cameras, width, height, near, far, eps2d, alpha_min, tile, antialiased,
     means2d, splats, radii, boxes,
 ):  # fmt: skip
-    """Fill ``means2d`` [C, N, 2], ``splats`` [C, N, 8] except colours, ``radii`` [C, N] and pixel ``boxes`` [C, N, 4].
+    """For Gaussians ``first`` to ``last``, fill ``means2d`` [C, N, 2], ``splats`` [C, N, 8] except colours, ``radii`` [C, N] and pixel ``boxes`` [C, N, 4].
 
     A Gaussian that is not seen (or not finite) keeps radius 0, and its other outputs stay as they are.
     """
-    for i in numba.prange(len(means)):
+    for i in range(first, last):
         for c in range(len(cameras)):
             _project_one(
                 c, i, means, quats, scales, opacities, cameras, width, height, near, far, eps2d, alpha_min, tile,
@@ -178,7 +176,7 @@ def project(
             )  # fmt: skip
 
 
-@compiled
+@kernel_part
 def _covariance_gradient(splat, grad, sharp, determinant, eps2d, opacity, antialiased):
     """dL/d(xx, xy, yy) of the 2D covariance; xy stands for both off-diagonal entries together."""
     a, b, c = np.float64(splat[0]), np.float64(splat[1]), np.float64(splat[2])
@@ -196,7 +194,7 @@ def _covariance_gradient(splat, grad, sharp, determinant, eps2d, opacity, antial
     return gxx, gxy, gyy
 
 
-@compiled
+@kernel_part
 def _quaternion_gradient(quaternion, inverse_norm, g0, g1, g2, out):
     """Add to ``out`` the gradient of the raw quaternion, from that of the rotation's columns ``g0, g1, g2``."""
     w, x, y, z = quaternion
@@ -211,7 +209,7 @@ def _quaternion_gradient(quaternion, inverse_norm, g0, g1, g2, out):
     out[3] += inverse_norm * (gz - along * z)
 
 
-@compiled
+@kernel_part
 def _mean_gradient(camera, slopes, clamped, inverse_z, grad_jacobian, grad_mean2d, grad_z, out):
     """Add to ``out`` the gradient of the mean, through the pixel position, the Jacobian and the depth."""
     row_x, row_y, row_z, _ = _view(camera)
@@ -228,14 +226,14 @@ def _mean_gradient(camera, slopes, clamped, inverse_z, grad_jacobian, grad_mean2
         out[k] += row_x[k] * gx + row_y[k] * gy + row_z[k] * gz
 
 
-@compiled
+@kernel_part
 def _weigh_axes(weights, axes):
     """sum_k weights[k] axes[k]"""
     first = _combine(weights[0], axes[0], weights[1], axes[1])
     return _combine(1.0, first, weights[2], axes[2])
 
 
-@compiled
+@kernel_part
 def _project_one_backward(
     c, i, means, quats, scales, opacities, cameras, width, height, eps2d, antialiased, splats, grad_means2d,
     grad_splats, grad_means, grad_quats, grad_scales, grad_opacities,
@@ -271,16 +269,16 @@ def _project_one_backward(
     _mean_gradient(camera, slopes, clamped, inverse_z, grad_jacobian, grad_mean2d, grad_z, grad_means[i])
 
 
-@compiled(parallel=True)
+@kernel
 def project_backward(
-    means, quats, scales, opacities, cameras, width, height, eps2d, antialiased, splats, radii, grad_means2d,
+    first, last, means, quats, scales, opacities, cameras, width, height, eps2d, antialiased, splats, radii, grad_means2d,
     grad_splats, grad_means, grad_quats, grad_scales, grad_opacities,
 ):  # fmt: skip
     """Add the gradients of `project`'s inputs to the last four arguments, summed over the cameras in their order."""
-    for i in numba.prange(len(means)):
+    for i in range(first, last):
         for c in range(len(cameras)):
             if radii[c, i] > 0:
                 _project_one_backward(
-                    c, i, means, quats, scales, opacities, cameras, width, height, eps2d, antialiased, splats,
-                    grad_means2d, grad_splats, grad_means, grad_quats, grad_scales, grad_opacities,
+                    c, i, means, quats, scales, opacities, cameras, width, height, eps2d,
+                    antialiased, splats,                    grad_means2d, grad_splats, grad_means, grad_quats, grad_scales, grad_opacities,
                 )  # fmt: skip

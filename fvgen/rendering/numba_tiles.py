@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fvgen.rendering.numba_compile import compiled
+from fvgen.rendering.numba_compile import kernel
 
 
-@compiled
+@kernel
 def _count_pairs(boxes, depth_bits, tile, tiles, columns, first_slot, starts, keys):
     """Number the slots, count pairs per tile into ``starts``, and list (depth, splat) keys; returns the number of keys."""
     pairs, visible = 0, 0
@@ -34,7 +34,7 @@ def _count_pairs(boxes, depth_bits, tile, tiles, columns, first_slot, starts, ke
     return visible
 
 
-@compiled
+@kernel
 def _place_pairs(boxes, keys, tile, tiles, columns, first_slot, starts, splat_of, slot_of):
     """Deal the splats, nearest first, into the lists of their tiles."""
     cursor = starts[:-1].copy()

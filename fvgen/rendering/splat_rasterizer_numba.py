@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fvgen.rendering import numba_compositing, numba_harmonics, numba_projection
+from fvgen.rendering.numba_compile import run_parallel
 from fvgen.rendering.numba_tiles import TileLists
 from fvgen.rendering.splat_rasterizer import (
     ALPHA_MAX,
@@ -29,11 +29,6 @@ from fvgen.rendering.splat_rasterizer import (
 from fvgen.types import Cameras
 
 _LIMITS = (np.float32(ALPHA_MIN), np.float32(ALPHA_MAX), np.float32(TRANSMITTANCE_MIN))
-
-
-def _use_torch_threads() -> None:
-    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    numba.set_num_threads(min(torch.get_num_threads(), most))
 
 
 def _camera_numbers(cameras: Cameras) -> NDArray[np.float64]:
@@ -59,12 +54,13 @@ class _Project(torch.autograd.Function):
         shape = (len(cameras), len(means))
         means2d, splats = torch.zeros(*shape, 2), torch.zeros(*shape, 8)
         radii, boxes = torch.zeros(shape, dtype=torch.int32), torch.zeros(*shape, 4, dtype=torch.int32)
-        _use_torch_threads()
-        numba_projection.project(
-            *arrays[:4], cameras, width, height, NEAR_PLANE, FAR_PLANE, EPS2D, ALPHA_MIN, TILE, antialiased,
+        run_parallel(
+            numba_projection.project, len(means), *arrays[:4], cameras, width, height, NEAR_PLANE, FAR_PLANE, EPS2D, ALPHA_MIN, TILE, antialiased,
             means2d.numpy(), splats.numpy(), radii.numpy(), boxes.numpy(),
         )  # fmt: skip
-        numba_harmonics.colours(arrays[0], arrays[4], degree, cameras, radii.numpy(), splats.numpy())
+        run_parallel(
+            numba_harmonics.colours, len(means), arrays[0], arrays[4], degree, cameras, radii.numpy(), splats.numpy()
+        )
         ctx.save_for_backward(means, quats, scales, opacities, sh, splats, radii)
         ctx.constants = (cameras, degree, width, height, antialiased)
         ctx.mark_non_differentiable(radii, boxes)
@@ -79,12 +75,23 @@ class _Project(torch.autograd.Function):
         cameras, degree, width, height, antialiased = ctx.constants
         to_means2d, to_splats = grad_means2d.contiguous().numpy(), grad_splats.contiguous().numpy()
         out = [g.numpy() for g in grads]
-        _use_torch_threads()
-        numba_projection.project_backward(
-            means, quats, scales, opacities, cameras, width, height, EPS2D, antialiased, splats, radii,
+        run_parallel(
+            numba_projection.project_backward, len(means), means, quats, scales, opacities, cameras, width, height, EPS2D, antialiased, splats, radii,
             to_means2d, to_splats, *out[:4],
         )  # fmt: skip
-        numba_harmonics.colours_backward(means, sh, degree, cameras, radii, splats, to_splats, out[0], out[4])
+        run_parallel(
+            numba_harmonics.colours_backward,
+            len(means),
+            means,
+            sh,
+            degree,
+            cameras,
+            radii,
+            splats,
+            to_splats,
+            out[0],
+            out[4],
+        )
         return (*grads, None, None, None, None, None)
 
 
@@ -97,9 +104,8 @@ class _Composite(torch.autograd.Function):
         rgb, transmittance, depth = torch.empty(*shape, 3), torch.empty(shape), torch.empty(shape)
         lists = TileLists(boxes.numpy(), np.ascontiguousarray(splats.numpy()[..., 7]), height, width, TILE)
         ends = np.empty(len(lists.starts) - 1, np.int32)
-        _use_torch_threads()
-        numba_compositing.composite(
-            *_flat(means2d, splats, boxes), lists.starts, lists.splat_of, TILE, _LIMITS, background.numpy(),
+        run_parallel(
+            numba_compositing.composite, len(ends),            *_flat(means2d, splats, boxes), lists.starts, lists.splat_of, _LIMITS, background.numpy(),
             rgb.numpy(), transmittance.numpy(), depth.numpy(), ends,
         )  # fmt: skip
         ctx.save_for_backward(means2d, splats, boxes, rgb, transmittance, depth)
@@ -118,13 +124,12 @@ class _Composite(torch.autograd.Function):
         grad_depth = torch.zeros_like(depth) if grad_depth is None else grad_depth.contiguous()
         pairs = np.zeros((len(lists.splat_of), numba_compositing.GRADIENTS), np.float32)
         grad_means2d, absolute, grad_splats = (torch.zeros_like(t) for t in (means2d, means2d, splats))
-        _use_torch_threads()
-        numba_compositing.composite_backward(
-            *_flat(means2d, splats, boxes), lists.starts, ctx.ends, lists.splat_of, lists.slot_of, TILE, _LIMITS,
+        run_parallel(
+            numba_compositing.composite_backward, len(ctx.ends),            *_flat(means2d, splats, boxes), lists.starts, ctx.ends, lists.splat_of, lists.slot_of, _LIMITS,
             *images, grad_rgb.numpy(), grad_transmittance.numpy(), grad_depth.numpy(), pairs,
         )  # fmt: skip
-        numba_compositing.sum_pairs(
-            *_flat(splats), lists.first_slot, pairs, *_flat(grad_means2d, absolute, grad_splats)
+        run_parallel(
+            numba_compositing.sum_pairs, len(lists.first_slot) - 1,            *_flat(splats), lists.first_slot, pairs, *_flat(grad_means2d, absolute, grad_splats)
         )  # fmt: skip
         if ctx.absgrad:
             means2d.absgrad = absolute
