@@ -24,6 +24,16 @@ _RENAMED = {
     "fs_condition": "fps_condition",
     "default_fs": "default_fps",
 }
+_WHERE_ABSENT: dict[str, object] = {
+    "channel_mult": (1, 2, 4, 8),
+    "temporal_conv": False,
+    "addition_attention": False,
+    "image_cross_attention": False,
+    "fs_condition": False,
+    "default_fs": 4,
+    "dropout": 0.0,
+}
+"""The original's defaults where they differ from ours."""
 _FIXED: dict[str, object] = {
     "temporal_selfatt_only": True,
     "use_relative_position": False,
@@ -61,7 +71,7 @@ def viewcrafter_unet_config(config: Mapping) -> dict:
         InputError: An option is unknown, or has a value this network has no counterpart for.
     """
     arguments = {}
-    for name, value in config.items():
+    for name, value in {**_WHERE_ABSENT, **config}.items():
         if name in _RENAMED:
             arguments[_RENAMED[name]] = tuple(value) if isinstance(value, (list, tuple)) else value
         elif name in _FIXED:
