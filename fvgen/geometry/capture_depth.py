@@ -28,7 +28,7 @@ class CaptureDepth:
     agreement: float = 0.02
     """two views agree when their depths differ by less than this fraction"""
     speckle: int = 50
-    """connected patches of fewer pixels are dropped (at 480 pixels of the long side)"""
+    """connected patches of fewer pixels are dropped"""
 
     def reconstruct(self, capture: Capture, progress: Progress = no_progress) -> SceneGeometry:
         """Depth, confidence and the fused cloud.
@@ -57,8 +57,7 @@ class CaptureDepth:
         confirmed = agreeing_views(depths, cameras, float("inf"), self.agreement)
         denied = seen_through(depths, cameras, self.edge_jump)
         kept = depths * (denied <= confirmed)
-        smallest = round(self.speckle * (max(cameras.height, cameras.width) / 480) ** 2)
-        kept = without_speckles(kept, smallest, self.agreement)
+        kept = without_speckles(kept, self.speckle, self.agreement)
         # measured, but by one view alone: still worth more than most estimates
         confidence = 1 - 0.5 ** (1 + confirmed)
         return kept, confidence * (kept > 0)

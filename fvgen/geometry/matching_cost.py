@@ -111,11 +111,11 @@ def best_mean(scores: Tensor, best: int, absent: float) -> Tensor:
 
     Args:
         scores: [S, H, W], NaN where a neighbour sees nothing.
-        best: how many count.
+        best: how many count; at most S.
         absent: the score that stands for NaN.
     """
     scores = scores.nan_to_num(absent)
-    first, second = scores[0], torch.full_like(scores[0], absent)
+    first, second = scores[0], torch.full_like(scores[0], -math.inf)
     for score in scores[1:]:
         second = torch.maximum(second, torch.minimum(first, score))
         first = torch.maximum(first, score)

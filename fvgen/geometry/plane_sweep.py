@@ -36,7 +36,7 @@ class PlaneSweep:
     """planes per photo, evenly spaced in inverse depth"""
     neighbours: int = 4
     """most photos that one photo is compared with"""
-    window_radius: int = 3
+    window_radius: int = 4
     """the correlation window reaches this many pixels from its centre"""
     penalty_small: float = 0.08
     """smoothing: cost of a change by one plane"""
@@ -46,7 +46,7 @@ class PlaneSweep:
     """smoothing: grey difference at which a jump costs half"""
     absent: float = -0.2
     """correlation assumed where a neighbour sees nothing"""
-    least_correlation: float = 0.1
+    least_correlation: float = 0.2
     """depth with less correlation is dropped"""
     least_views: int = 1
     """other photos that must confirm a depth"""
@@ -55,7 +55,7 @@ class PlaneSweep:
     agreement_depth: float = 0.015
     """and with a depth that differs by less than this fraction"""
     speckle: int = 100
-    """connected patches of fewer pixels are dropped (at 480 pixels of the long side)"""
+    """connected patches of fewer pixels are dropped; chance patches are about as large as the window"""
 
     def reconstruct(self, capture: Capture, progress: Progress = no_progress) -> SceneGeometry:
         """Depth, confidence and the fused cloud; an empty cloud when no photos share a view.
@@ -125,8 +125,7 @@ class PlaneSweep:
         kept = depths * ((scores > self.least_correlation) & (count >= self.least_views))
         # gaps first: a surface with pinholes is one patch, not many speckles
         kept = with_gaps_closed(kept, _SMOOTH, passes=3)
-        smallest = round(self.speckle * (max(cameras.height, cameras.width) / 480) ** 2)
-        kept = without_flying_pixels(without_speckles(kept, smallest, _PATCH_STEP), _SMOOTH)
+        kept = without_flying_pixels(without_speckles(kept, self.speckle, _PATCH_STEP), _SMOOTH)
         confidence = (0.5 + 0.5 * scores.clamp(0, 1)) * (1 - 0.5 ** (1 + count))
         return kept, confidence * (kept > 0)
 
