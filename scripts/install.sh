@@ -103,7 +103,7 @@ debian_package() { # LIBRARY
 mend_imports() { # Nerfstudio imports open3d and OpenCV, whose wheels leave some system libraries to the machine
     SITE=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
     "$VENV/bin/python" -c 'import cv2, open3d' >/dev/null 2>&1 && return
-    local missing packages=() library
+    local missing packages library
     missing=$(missing_libraries)
     if grep -q '^libusb-1.0' <<<"$missing"; then
         say "open3d wants libusb, which this machine lacks: taking the one of the PyPI package libusb-package"
@@ -111,7 +111,7 @@ mend_imports() { # Nerfstudio imports open3d and OpenCV, whose wheels leave some
         # open3d looks for libraries in its own folder
         ln -sf ../libusb_package/libusb-1.0.so "$SITE/open3d/libusb-1.0.so.0"
     fi
-    for library in $missing; do mapfile -t -O "${#packages[@]}" packages < <(debian_package "$library"); done
+    mapfile -t packages < <(for library in $missing; do debian_package "$library"; done | sort -u)
     if [ ${#packages[@]} -gt 0 ]; then
         if ! is_root || ! apt_install "${packages[@]}"; then
             apt_unpack "$WORK/libraries" "${packages[@]}" || fail "ask for: apt-get install ${packages[*]}"

@@ -60,7 +60,7 @@ def read_depth(path: Path, unit: float) -> np.ndarray:
                 raise InputError(
                     complaint(f"depth {path}", "be a whole image", f"'{error}'", "Copy it again.")
                 ) from error
-    depth = raw.astype(np.float32) * unit
+    depth = raw.astype(np.float64) * unit
     return np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
 
 

@@ -23,7 +23,6 @@ SPLIT_PANORAMA = (
     "Cut it into perspective photos: "
     "ns-process-data images --camera-type equirectangular --data PHOTOS --output-dir CAPTURE"
 )
-_OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 _RESTORE = "Restore transforms.json or run ns-process-data again."
 
 
@@ -149,7 +148,9 @@ def _pose(entry: dict[str, Any], name: str) -> np.ndarray:
     matrix = entry.get("transform_matrix")
     if isinstance(matrix, list) and len(matrix) == 3:
         matrix = [*matrix, [0.0, 0.0, 0.0, 1.0]]
-    return _numbers(matrix, (4, 4), f"transform_matrix of {name}") @ _OPENGL_TO_OPENCV
+    c2w = _numbers(matrix, (4, 4), f"transform_matrix of {name}")
+    c2w[:, 1:3] *= -1
+    return c2w
 
 
 def _size(both: dict[str, Any], photo: Path, name: str) -> tuple[int, int]:

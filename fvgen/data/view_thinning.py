@@ -26,9 +26,8 @@ def thin_views(positions: Tensor, count: int) -> list[int]:
     if count >= len(positions):
         return list(range(len(positions)))
     distance = torch.cdist(positions.double(), positions.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    distance.fill_diagonal_(-1)  # below every distance: no photo is chosen twice, not even where cameras coincide
     chosen = list(divmod(int(distance.argmax()), len(positions)))
     while len(chosen) < count:
-        nearest = distance[:, chosen].amin(dim=1)
-        nearest[chosen] = -1  # a photo taken from a chosen one's place may be kept, a chosen one not twice
-        chosen.append(int(nearest.argmax()))
+        chosen.append(int(distance[:, chosen].amin(dim=1).argmax()))
     return sorted(chosen)

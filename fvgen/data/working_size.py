@@ -22,6 +22,9 @@ from fvgen.types import Cameras, Capture, PointCloud, Progress, no_progress
 _FULLY_SEEN = 0.99
 """Least share of a working pixel that the photo must fill for it to be valid."""
 
+_SAME_SHAPE = 0.02
+"""Aspect ratios closer than this fraction are one shape: rounding to whole pixels makes them differ."""
+
 
 def load_capture(folder: Path, *, long_side: int, split: Split = "train") -> tuple[Capture, list[str]]:
     """A split of a ``transforms.json`` capture in memory, and the names of its photos.
@@ -91,12 +94,12 @@ def make_capture(
 def working_size(sizes: Sequence[tuple[int, int]], long_side: int) -> tuple[int, int]:
     """(width, height) for photos of these sizes: the most common size of the most common shape, shrunk so that its
     longer side is ``long_side`` at most. Ties go to the earlier photo."""
-
-    def shape(size: tuple[int, int]) -> float:
-        return round(np.log(size[0] / size[1]), 2)  # sizes that rounding has made differ are one shape
-
-    common, _ = Counter(shape(size) for size in sizes).most_common(1)[0]
-    (width, height), _ = Counter(size for size in sizes if shape(size) == common).most_common(1)[0]
+    shapes = np.log([width / height for width, height in sizes])
+    alike = np.abs(shapes[:, None] - shapes) < _SAME_SHAPE
+    common = alike[alike.sum(axis=1).argmax()]
+    (width, height), _ = Counter(size for size, is_common in zip(sizes, common, strict=True) if is_common).most_common(
+        1
+    )[0]
     factor = min(1.0, long_side / max(width, height))
     return max(round(width * factor), 1), max(round(height * factor), 1)
 

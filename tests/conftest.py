@@ -1,0 +1,29 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fvgen.data.procedural import TINY, write_room_capture
+
+
+@pytest.fixture(scope="session")
+def shared_captures() -> Path:
+    """Folder of real captures beside the repository."""
+    folder = Path(__file__).parents[2] / "shared" / "captures"
+    if not folder.is_dir():
+        pytest.skip("no real captures: ../shared/captures is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_room(tmp_path_factory) -> Path:
+    """A procedural capture of 4 + 2 photos, 96x64, with depth; not to be written to."""
+    folder = tmp_path_factory.mktemp("captures") / "room"
+    write_room_capture(folder, seed=0, layout=TINY, with_depth=True)
+    return folder
+
+
+@pytest.fixture
+def capture(tiny_room, tmp_path) -> Path:
+    """A copy of the tiny room for a test to damage."""
+    return Path(shutil.copytree(tiny_room, tmp_path / "capture"))

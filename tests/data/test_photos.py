@@ -1,0 +1,119 @@
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fvgen.checks import InputError
+from fvgen.data.photos import check_photo_size, photo_size, read_photo
+
+UPRIGHT = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+STORED_AS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a, -1),
+}
+"""How an upright array is stored under each EXIF orientation (inverse of TIFF 6.0's table of row 0 and column 0)."""
+
+
+def save_turned(path, orientation, pixels=UPRIGHT):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(STORED_AS[orientation](pixels))
+    Image.fromarray(stored).save(path, exif=exif)
+    return stored
+
+
+@pytest.mark.parametrize("orientation", STORED_AS)
+@pytest.mark.parametrize("expected", [None, (30, 20)])
+def test_turned_photos_are_read_upright(tmp_path, orientation, expected):
+    save_turned(tmp_path / "photo.png", orientation)
+    assert photo_size(tmp_path / "photo.png", expected) == (30, 20)
+    assert np.array_equal(read_photo(tmp_path / "photo.png", expected), UPRIGHT)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_intrinsics_of_the_stored_size_mean_the_stored_pixels(tmp_path, orientation):
+    stored = save_turned(tmp_path / "photo.png", orientation)
+    check_photo_size(tmp_path / "photo.png", (20, 30))
+    assert np.array_equal(read_photo(tmp_path / "photo.png", (20, 30)), stored)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 4711])
+def test_an_orientation_that_does_not_exist_is_ignored(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(UPRIGHT).save(tmp_path / "photo.png", exif=exif)
+    assert np.array_equal(read_photo(tmp_path / "photo.png"), UPRIGHT)
+
+
+def test_grey_becomes_three_equal_channels(tmp_path):
+    Image.fromarray(UPRIGHT[..., 0]).save(tmp_path / "grey.png")
+    assert np.array_equal(read_photo(tmp_path / "grey.png"), np.repeat(UPRIGHT[..., :1], 3, axis=2))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bit_grey_keeps_its_brightness(tmp_path, suffix):
+    deep = np.linspace(0, 65535, 600).reshape(20, 30).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / f"deep{suffix}")
+    rgb = read_photo(tmp_path / f"deep{suffix}", (30, 20))
+    assert rgb.dtype == np.uint8
+    assert np.abs(rgb[..., 0] - deep / 257).max() <= 0.5
+    assert (rgb == rgb[..., :1]).all()
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_sixteen_bit_grey_is_turned(tmp_path, orientation):
+    deep = UPRIGHT[..., 0].astype(np.uint16) * 257
+    save_turned(tmp_path / "deep.png", orientation, deep)
+    assert np.array_equal(read_photo(tmp_path / "deep.png")[..., 0], UPRIGHT[..., 0])
+
+
+def test_sixteen_bit_colour_keeps_its_brightness(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    cv2.imwrite(str(tmp_path / "deep.png"), UPRIGHT[..., ::-1].astype(np.uint16) * 257)
+    assert np.array_equal(read_photo(tmp_path / "deep.png"), UPRIGHT)
+
+
+def test_transparency_comes_as_a_fourth_channel(tmp_path):
+    rgba = np.concatenate([UPRIGHT, UPRIGHT[..., :1]], axis=2)
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    assert np.array_equal(read_photo(tmp_path / "rgba.png"), rgba)
+
+
+def test_palettes_give_their_colours(tmp_path):
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    index = UPRIGHT[..., 0] % 3
+    image = Image.fromarray(index).convert("P")
+    image.putpalette(colours.tobytes())
+    image.save(tmp_path / "palette.png")
+    image.save(tmp_path / "see_through.png", transparency=1)
+    assert np.array_equal(read_photo(tmp_path / "palette.png"), colours[index])
+    assert np.array_equal(read_photo(tmp_path / "see_through.png")[..., 3], np.where(index == 1, 0, 255))
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.97])
+def test_truncated_photos_are_refused_by_name(tmp_path, kind, share):
+    path = tmp_path / f"cut.{kind}"
+    Image.fromarray(np.tile(UPRIGHT, (10, 10, 1))).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        read_photo(path)
+
+
+def test_photos_of_another_size_are_refused(tmp_path):
+    Image.fromarray(UPRIGHT).save(tmp_path / "photo.png")
+    with pytest.raises(InputError, match="be 31x20 pixels as its intrinsics say, got 30x20"):
+        read_photo(tmp_path / "photo.png", (31, 20))
+
+
+def test_missing_photos_are_refused(tmp_path):
+    with pytest.raises(InputError, match="existing file"):
+        read_photo(tmp_path / "gone.png")
