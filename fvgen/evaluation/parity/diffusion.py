@@ -120,19 +120,16 @@ def _names_weights(file: Path, named: str) -> bool:
     return file.stem.startswith("ddim") and VectorFile.load(file).config.get("weights") == named
 
 
-def check_ddim(vector: VectorFile) -> Comparisons:
-    """Every step's network outputs, x0 and x, from the sampler running freely, and its result."""
-    config, dtype = vector.config, torch.float32
-    schedule = NoiseSchedule(base_scale=float(vector.setting("base_scale")))
-    timesteps = schedule.timesteps(int(vector.setting("steps")), config.get("spacing", "uniform_trailing"))
+def _conditions(vector: VectorFile, default_fps: int) -> Conditions:
+    fps = vector["in.fs"] if "in.fs" in vector else torch.full((len(vector["in.x_T"]),), default_fps)
+    unconditional = vector["in.uncond_context"].float() if "in.uncond_context" in vector else None
+    return Conditions(swap_axes(vector["in.c_concat"]).float(), vector["in.context"].float(), fps, unconditional)
+
+
+def _sampled(vector: VectorFile, schedule: NoiseSchedule, timesteps: list[int]) -> dict[str, list[Tensor]]:
+    """The sampler's run on the file's inputs: what each step saw and made, [B, C, F, h, w], by the file's names."""
     unet = load_unet_vector({"unet": vector.setting("unet")}, single_precision(_weights(vector)))
-    guidance = float(vector.setting("cfg"))
-    conditions = Conditions(
-        swap_axes(vector["in.c_concat"]).to(dtype),
-        vector["in.context"].to(dtype),
-        vector["in.fs"],
-        vector["in.uncond_context"].to(dtype) if "in.uncond_context" in vector else None,
-    )
+    guidance, eta = float(vector.setting("cfg")), float(vector.setting("eta"))
     outputs, clean, noisy = [], [], []
 
     def network(*inputs):
@@ -141,47 +138,48 @@ def check_ddim(vector: VectorFile) -> Comparisons:
 
     denoise = conditional_denoiser(
         network,
-        conditions,
+        _conditions(vector, unet.config.default_fps),
         schedule,
         guidance_scale=guidance,
-        guidance_rescale=float(config.get("guidance_rescale", 0)),
+        guidance_rescale=float(vector.config.get("guidance_rescale", 0)),
     )
 
     def recorded(x_t: Tensor, t: Tensor) -> Tensor:
         clean.append(denoise(x_t, t))
         return clean[-1]
 
-    noises = iter(vector["in.noises"])
+    noises = iter(vector["in.noises"] if eta > 0 else ())
     last = sample_ddim(
         recorded,
-        swap_axes(vector["in.x_T"]).to(dtype),
+        swap_axes(vector["in.x_T"]).float(),
         timesteps,
         schedule,
-        randn_like=lambda _: swap_axes(next(noises)).to(dtype),
-        eta=float(vector.setting("eta")),
+        randn_like=lambda _: swap_axes(next(noises)).float(),
+        eta=eta,
         callback=lambda _step, _t, x: noisy.append(x),
     )
     calls = 1 if guidance == 1 else 2
-    predicted = [swap_axes(output.sample) for output in outputs]
+    predicted = [output.sample for output in outputs]
+    # The original records x0 as it goes into the next step, so scaled for that one.
     moved = [schedule.move_x0(x, t, p) for x, t, p in zip(clean, timesteps, [*timesteps[1:], 0], strict=True)]
-    steps = {
-        "steps.v_cond": predicted[::calls],
-        "steps.v_uncond": predicted[1::calls] if calls == 2 else [],
-        "steps.pred_x0": [swap_axes(x) for x in moved],
-        "steps.x_prev": [swap_axes(x) for x in noisy],
-    }
-    yield _exact(vector, "steps.t", timesteps)
-    yield _exact(vector, "steps.index", list(range(len(timesteps)))[::-1])
-    for name, values in steps.items():
+    made = {"v_cond": predicted[::calls], "v_uncond": predicted[1::2] if calls == 2 else [], "pred_x0": moved}
+    made = {f"steps.{name}": values for name, values in made.items()} | {"steps.x_prev": noisy, "out.x0": [last]}
+    return {name: [swap_axes(x) for x in values] for name, values in made.items()}
+
+
+def check_ddim(vector: VectorFile) -> Comparisons:
+    """Every step's network outputs, x0 and x, from the sampler running freely, and its result."""
+    schedule = NoiseSchedule(base_scale=float(vector.setting("base_scale")))
+    spacing = vector.config.get("spacing", "uniform_trailing")
+    timesteps = schedule.timesteps(int(vector.setting("steps")), spacing)
+    exact = {"steps.t": timesteps, "steps.index": list(range(len(timesteps)))[::-1]}
+    for name, numbers in exact.items():
+        if name in vector:
+            yield vector.compare(name, torch.tensor(numbers), 0.0)
+    for name, values in _sampled(vector, schedule, timesteps).items():
         if name in vector and values:
-            yield _where_finite(vector, name, torch.stack(values), len(timesteps))
-    yield _where_finite(vector, "out.x0", swap_axes(last), len(timesteps))
-
-
-def _exact(vector: VectorFile, name: str, values: list[int]) -> Comparison:
-    if name not in vector:
-        return Comparison(name, 0.0, 0.0)
-    return vector.compare(name, torch.tensor(values), 0.0)
+            actual = torch.stack(values) if name.startswith("steps.") else values[0]
+            yield _where_finite(vector, name, actual, len(timesteps))
 
 
 def _where_finite(vector: VectorFile, name: str, actual: Tensor, num_steps: int) -> Comparison:

@@ -17,6 +17,7 @@ PATH_TOLERANCE = 1e-6
 """float64 paths, stored in part as float32."""
 RENDER_TOLERANCE = 1e-4
 """Colours and depths at a radius of 0.01: PyTorch3D's positions are float32, and alpha magnifies them by 2 / radius."""
+_COMPOSITOR = "AlphaCompositor no background"
 
 
 def _scaled(vector: VectorFile, names: list[str]) -> float:
@@ -96,6 +97,8 @@ def check_single_view(vector: VectorFile) -> Comparisons:
 def check_render(vector: VectorFile) -> Comparisons:
     """Pictures of a point cloud, and per pixel which points, how deep and how far; every picture size of the file."""
     radius, per_pixel = float(vector.setting("radius")), int(vector.setting("points_per_pixel"))
+    compositor = vector.config.get("compositor", _COMPOSITOR)
+    require(compositor == _COMPOSITOR, "compositor", f"be {_COMPOSITOR}", compositor, "ViewCrafter used no other.")
     colours = vector["in.colors"].float()
     points = PointCloud(vector["in.points"].float(), colours, torch.ones(len(colours)))
     renderer = TeacherCompositing(per_pixel)

@@ -36,7 +36,8 @@ def _dtype(module: nn.Module) -> torch.dtype:
 
 def _predict(unet: VideoUNet, vector: VectorFile, with_fps: bool) -> tuple[Tensor, Tensor]:
     """Output [B, C, F, h, w] and middle block [B*F, C, h', w'] for the file's inputs."""
-    sample = swap_axes(torch.cat([vector["in.x"], vector["in.c_concat"]], dim=1)).to(_dtype(unet))
+    parts = [vector[name] for name in ("in.x", "in.c_concat") if name in vector]
+    sample = swap_axes(torch.cat(parts, dim=1)).to(_dtype(unet))
     fps = vector["in.fs"] if with_fps else None
     output = unet(sample, vector["in.timesteps"], vector["in.context"].to(sample), fps, return_features="middle")
     return swap_axes(output.sample), output.middle.flatten(0, 1)
