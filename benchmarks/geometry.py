@@ -1,0 +1,203 @@
+"""Geometry from the train photos alone, judged in the held-out views.
+
+Per capture: how much of a held-out view the cloud covers and how well it does there, seconds per train photo; and
+whole-frame PSNR of `warp` frames beside the raw render (black holes) and the render inpainted by OpenCV (Telea).
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: seconds are those of one core
+
+import resource
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from reporting import write_json
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from fvgen.data.working_size import load_capture
+from fvgen.devices import default_device, is_gpu
+from fvgen.evaluation.metrics import fit_affine_colour, psnr
+from fvgen.geometry.provider import GEOMETRY_PROVIDERS
+from fvgen.geometry.trajectory import path_at
+from fvgen.pipelines.warp import WarpViews
+from fvgen.rendering.point_renderer import radius_of_pixels, resolve
+from fvgen.types import Capture, PointRender, SceneGeometry
+
+BARS = {"herzjesu": (0.55, 24.5), "fox": (0.45, 19.0)}
+"""Capture -> coverage and PSNR to reach."""
+WARP_BAR = 1.5
+"""dB that `warp` is to gain over inpainting on the mean."""
+COLUMNS = {
+    "coverage": "coverage",
+    "sparse_coverage": "SfM points",
+    "psnr": "PSNR there",
+    "psnr_affine": "affine",
+    "seconds_per_view": "s / view",
+    "raw": "raw",
+    "inpainted": "inpainted",
+    "warp": "warp",
+    "warp_covered": "warp, covered",
+    "warp_holes": "warp, holes",
+}
+
+
+@dataclass
+class Options:
+    """Measure geometry on a folder of captures."""
+
+    captures: Path
+    """Folder of captures, each with train_filenames and test_filenames."""
+    output: Path
+    """JSON file to write."""
+    only: list[str] = field(default_factory=list)
+    """Names of the captures to run; all by default."""
+    geometry: str = "auto"
+    """Name of the geometry provider."""
+    without_sparse: bool = False
+    """Leave the captures' sparse points away: depth ranges from the cameras."""
+    long_side: int = 480
+    """Longest side of the working size in pixels."""
+    point_pixels: float = 1.0
+    """Radius of a rendered point in pixels."""
+    pictures: Path | None = None
+    """Folder for a picture per capture: photos over depth, held-out photos over renders over warps."""
+
+
+def main(options: Options) -> None:
+    """Run, print the table, write the JSON."""
+    console = Console(width=140)
+    names = sorted(path.parent.name for path in options.captures.glob("*/transforms.json"))
+    names = [name for name in names if not options.only or name in options.only]
+    if not names:
+        raise SystemExit(f"--captures must hold captures, got none in {options.captures}. Check the path and --only.")
+    results = {name: measure(options, name) for name in names}
+    mean = {key: float(np.mean([result[key] for result in results.values()])) for key in COLUMNS}
+    table = Table("capture", *COLUMNS.values(), title=f"{options.geometry}, held-out views")
+    for name, result in {**results, "mean": mean}.items():
+        table.add_row(name, *(_cell(key, result[key]) for key in COLUMNS))
+    console.print(table)
+    for name, (coverage, quality) in BARS.items():
+        if name in results:
+            reached = results[name]["coverage"] >= coverage and results[name]["psnr"] >= quality
+            console.print(f"{name}: bar {coverage:.0%} at {quality} dB {'reached' if reached else 'NOT reached'}")
+    gain = mean["warp"] - mean["inpainted"]
+    console.print(
+        f"warp over inpainting: {gain:+.2f} dB, bar +{WARP_BAR} {'reached' if gain >= WARP_BAR else 'NOT reached'}"
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    settings = {key: str(value) for key, value in vars(options).items()}
+    write_json(options.output, {"captures": results, "mean": mean, "peak_gib": peak, "settings": settings})
+
+
+def _cell(key: str, value: float) -> str:
+    return f"{value:.1%}" if "coverage" in key else f"{value:.2f}"
+
+
+def measure(options: Options, name: str) -> dict[str, float]:
+    """All figures of one capture; PSNRs are means over the held-out views."""
+    device = default_device()
+    train, _ = load_capture(options.captures / name, long_side=options.long_side)
+    test, _ = load_capture(options.captures / name, long_side=options.long_side, split="test")
+    train, test = train.to(device), test.to(device)
+    sparse = train.sparse
+    if options.without_sparse:
+        train = Capture(train.photos, train.cameras, train.valid, None, train.depths)
+    start = time.perf_counter()
+    geometry = GEOMETRY_PROVIDERS[options.geometry]().reconstruct(train)
+    if is_gpu(device):
+        torch.cuda.synchronize()
+    seconds = (time.perf_counter() - start) / len(train.photos)
+
+    renderer = resolve("front")
+    radius = radius_of_pixels(options.point_pixels, test.cameras.height, test.cameras.width)
+    render = renderer.render(geometry.points, test.cameras, radius)
+    covered = render.depth > 0
+    result = {"coverage": float(covered.float().mean()), "seconds_per_view": seconds, "points": len(geometry.points)}
+    result["sparse_coverage"] = 0.0
+    if sparse is not None:
+        result["sparse_coverage"] = float((renderer.render(sparse, test.cameras, radius).depth > 0).float().mean())
+    result["psnr"] = _mean_psnr(render.rgb, test.photos, covered)
+    fitted = [_fit_where(rgb, photo, where) for rgb, photo, where in zip(render.rgb, test.photos, covered, strict=True)]
+    result["psnr_affine"] = _mean_psnr(torch.stack(fitted), test.photos, covered)
+    warp = WarpViews(point_pixels=options.point_pixels).generate(train, geometry, path_at(train.cameras, test.cameras))
+    everywhere = torch.ones_like(covered)
+    result["raw"] = _mean_psnr(render.rgb, test.photos, everywhere)
+    result["inpainted"] = _mean_psnr(inpaint(render), test.photos, everywhere)
+    result["warp"] = _mean_psnr(warp.rgb, test.photos, everywhere)
+    result["warp_covered"] = _mean_psnr(warp.rgb, test.photos, covered)
+    result["warp_holes"] = _mean_psnr(warp.rgb, test.photos, ~covered)
+    if options.pictures:
+        _picture(options.pictures / f"{name}.png", train, geometry, test, render, warp.rgb)
+    return result
+
+
+def _mean_psnr(pictures: Tensor, photos: Tensor, where: Tensor) -> float:
+    """Mean over the views that have such pixels; [F, 3, H, W] twice and bool [F, 1, H, W]."""
+    parts = [
+        float(psnr(picture, photo, mask))
+        for picture, photo, mask in zip(pictures, photos, where, strict=True)
+        if mask.any()
+    ]
+    return float(np.mean(parts)) if parts else float("nan")
+
+
+def _fit_where(picture: Tensor, photo: Tensor, where: Tensor) -> Tensor:
+    """``picture`` [3, H, W] after the affine colour fit over the pixels of ``where`` [1, H, W]."""
+    fitted, mask = picture.clone(), where[0]
+    if mask.any():
+        fitted[:, mask] = fit_affine_colour(picture[:, mask][..., None], photo[:, mask][..., None])[..., 0]
+    return fitted
+
+
+def inpaint(render: PointRender) -> Tensor:
+    """[F, 3, H, W]: uncovered pixels filled by OpenCV's Telea method, radius 3."""
+    filled = []
+    for rgb, depth in zip(render.rgb.cpu(), render.depth.cpu(), strict=True):
+        picture = (rgb.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        hole = (depth[0] <= 0).numpy().astype(np.uint8)
+        filled.append(torch.from_numpy(cv2.inpaint(picture, hole, 3, cv2.INPAINT_TELEA)))
+    return (torch.stack(filled).permute(0, 3, 1, 2).float() / 255).to(render.rgb.device)
+
+
+def _picture(
+    path: Path, train: Capture, geometry: SceneGeometry, test: Capture, render: PointRender, warp: Tensor, most: int = 5
+) -> None:
+    """Train photos and their depth, held-out photos, renders and warps, as rows of at most ``most``."""
+    rows: list[Any] = [train.photos, _depth_colours(geometry.depths), test.photos, render.rgb, warp]
+    height, width = train.photos.shape[-2:]
+    sheet = np.zeros((height * len(rows), width * most, 3), np.uint8)
+    for r, row in enumerate(rows):
+        for c, picture in enumerate(row[:most]):
+            pixels = (picture.clamp(0, 1).permute(1, 2, 0).cpu().numpy() * 255).astype(np.uint8)
+            sheet[r * height : (r + 1) * height, c * width : (c + 1) * width] = pixels
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet).resize((sheet.shape[1] // 2, sheet.shape[0] // 2)).save(path)
+
+
+def _depth_colours(depths: Tensor) -> Tensor:
+    """[V, 3, H, W] inverse depth from blue (far) to red (near), black where unknown."""
+    inverse = torch.where(depths > 0, 1 / depths.clamp_min(1e-12), 0.0).cpu().numpy()
+    pictures = []
+    for one in inverse:
+        known = one > 0
+        low, high = np.percentile(one[known], [1, 99]) if known.any() else (0.0, 1.0)
+        scaled = ((one - low) / max(high - low, 1e-12)).clip(0, 1)
+        coloured = cv2.applyColorMap((scaled * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+        pictures.append(torch.from_numpy(coloured * known[..., None]).permute(2, 0, 1) / 255)
+    return torch.stack(pictures)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
