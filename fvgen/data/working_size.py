@@ -166,9 +166,10 @@ def _undistort(
     """Pixels as a pinhole camera with the same K sees them; alpha 0 where the lens saw nothing."""
     K = frame.K.copy()
     K[:2, 2] -= 0.5  # OpenCV puts pixel centres at whole numbers
-    maps = cv2.initUndistortRectifyMap(K, np.array(frame.distortion), None, K, frame.size, cv2.CV_32FC1)
-    rgb = cv2.remap(rgb, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    alpha = cv2.remap(alpha, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    lens = np.array(frame.distortion)
+    x, y = cv2.initUndistortRectifyMap(K, lens, np.eye(3), K, frame.size, cv2.CV_32FC1)
+    rgb = cv2.remap(rgb, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.remap(alpha, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0,))
     if depth is not None:
-        depth = cv2.remap(depth, *maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+        depth = cv2.remap(depth, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(0,))
     return rgb, alpha, depth
