@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +27,7 @@ import tyro
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from fvgen.rendering.splat_rasterizer import SplatRasterizer, SplatRender, resolve
+from fvgen.rendering.splat_rasterizer import SplatRasterizer, resolve
 from fvgen.types import Cameras
 
 SH_DEGREE = 3
@@ -70,27 +70,43 @@ def make_scene(count: int, width: int, height: int, seed: int = 0) -> tuple[list
     return [torch.tensor(t, dtype=torch.float32) for t in gaussians], Cameras(torch.eye(4)[None], K, height, width)
 
 
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of one pass. On one thread wall and CPU time agree when the machine has nothing else to do."""
+
+    forward: float
+    backward: float
+    forward_cpu: float
+    backward_cpu: float
+
+
 def forward_backward(
     rasterizer: SplatRasterizer, gaussians: list[Tensor], cameras: Cameras, weights: Tensor | None = None
-) -> tuple[float, float, list[Tensor]]:
-    """Milliseconds forward and backward, and the gradients of the Gaussians for a weighted sum of the image."""
+) -> tuple[Times, list[Tensor]]:
+    """Render and differentiate a weighted sum of the image; the gradients are those of the Gaussians."""
     leaves = [t.detach().requires_grad_() for t in gaussians]
-    start = time.perf_counter()
-    render: SplatRender = rasterizer.rasterize(*leaves, cameras, SH_DEGREE)
-    middle = time.perf_counter()
+    means, quats, scales, opacities, sh = leaves
+    marks = [_clocks()]
+    render = rasterizer.rasterize(means, quats, scales, opacities, sh, cameras, SH_DEGREE)
+    marks.append(_clocks())
     grad = torch.ones_like(render.rgb) if weights is None else weights.to(render.rgb)
-    before_backward = time.perf_counter()
+    marks.append(_clocks())
     render.rgb.backward(grad)
-    end = time.perf_counter()
-    return 1e3 * (middle - start), 1e3 * (end - before_backward), [t.grad for t in leaves if t.grad is not None]
+    marks.append(_clocks())
+    spans = [1e3 * (marks[end][clock] - marks[end - 1][clock]) for clock in (0, 1) for end in (1, 3)]
+    return Times(*spans), [t.grad for t in leaves if t.grad is not None]
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
 
 
 def gradient_error(gaussians: list[Tensor], cameras: Cameras) -> dict[str, float]:
     """Largest difference to float64 autograd per tensor, relative to the largest gradient in it."""
     generator = torch.Generator().manual_seed(1)
     weights = torch.randn(1, cameras.height, cameras.width, 3, generator=generator)
-    *_, ours = forward_backward(resolve("numba", "cpu"), gaussians, cameras, weights)
-    *_, exact = forward_backward(
+    _, ours = forward_backward(resolve("numba", "cpu"), gaussians, cameras, weights)
+    _, exact = forward_backward(
         resolve("torch", "cpu"), [t.double() for t in gaussians], cameras.to(torch.float64), weights
     )
     return {
@@ -99,43 +115,38 @@ def gradient_error(gaussians: list[Tensor], cameras: Cameras) -> dict[str, float
 
 
 def measure_size(count: int, width: int, height: int, options: Options) -> dict[str, float]:
-    """Times of numba and torch at one size."""
+    """Times of numba and torch at one size: medians, and the fastest run."""
     gaussians, cameras = make_scene(count, width, height)
-    numba_times = [
-        forward_backward(resolve("numba", "cpu"), gaussians, cameras)[:2] for _ in range(options.repeats + 3)
-    ]
-    torch_times = [
-        forward_backward(resolve("torch", "cpu"), gaussians, cameras)[:2] for _ in range(options.torch_repeats)
-    ]
-    forward, backward = zip(*numba_times[3:], strict=True)
-    slow = min(sum(pair) for pair in torch_times)
-    return {
-        "gaussians": count, "width": width, "height": height,
-        "forward_ms": statistics.median(forward), "forward_min_ms": min(forward),
-        "backward_ms": statistics.median(backward), "backward_min_ms": min(backward),
-        "torch_ms": slow, "times_torch": slow / statistics.median(f + b for f, b in numba_times[3:]),
-        "times_torch_fastest": slow / min(f + b for f, b in numba_times[3:]),
-    }  # fmt: skip
+    fast = [forward_backward(resolve("numba", "cpu"), gaussians, cameras)[0] for _ in range(options.repeats + 3)][3:]
+    slow = [forward_backward(resolve("torch", "cpu"), gaussians, cameras)[0] for _ in range(options.torch_repeats)]
+    row: dict[str, float] = {"gaussians": count, "width": width, "height": height}
+    for name in Times.__dataclass_fields__:
+        values = [getattr(times, name) for times in fast]
+        row[f"{name}_ms"], row[f"{name}_min_ms"] = statistics.median(values), min(values)
+    torch_cpu, numba_cpu = (min(t.forward_cpu + t.backward_cpu for t in runs) for runs in (slow, fast))
+    return {**row, "torch_cpu_ms": torch_cpu, "times_torch": torch_cpu / numba_cpu}
 
 
 def measure_startup() -> dict[str, float]:
-    """Seconds that the first forward and backward pass of a new process take, with an empty and a filled kernel cache."""
+    """Seconds for the first forward and backward pass of a new process, with an empty and a filled kernel cache."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
         command = [sys.executable, str(Path(__file__).resolve()), "--startup"]
         runs = [
-            float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+            json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
             for _ in range(3)
         ]
-    return {"cold_s": runs[0], "warm_s": min(runs[1:])}
+    (cold, cold_cpu), (warm, warm_cpu) = runs[0], min(runs[1:])
+    return {"cold_s": cold, "cold_cpu_s": cold_cpu, "warm_s": warm, "warm_cpu_s": warm_cpu}
 
 
-def first_call_seconds() -> float:
-    """Importing numba included, importing torch not."""
+def first_call_seconds() -> tuple[float, float]:
+    """Wall and CPU time of this process's first pass; importing numba counts, importing torch does not."""
     gaussians, cameras = make_scene(1000, 64, 48)
-    start = time.perf_counter()
+    start = _clocks()
     forward_backward(resolve("numba", "cpu"), gaussians, cameras)
-    return time.perf_counter() - start
+    end = _clocks()
+    return end[0] - start[0], end[1] - start[1]
 
 
 def machine() -> dict[str, str]:
@@ -148,33 +159,45 @@ def machine() -> dict[str, str]:
     return {"cpu": model or platform.processor(), "cores": str(os.cpu_count()), "load_average": load, **packages}
 
 
+def print_sizes(sizes: list[dict[str, float]]) -> None:
+    """One line per size and direction."""
+    print(f"{'Gaussians':>9} {'image':>8} {'':8} {'median':>7} {'min':>6} {'CPU median':>10} {'min':>6} {'bar':>5}  ms")
+    for row in sizes:
+        for name in ("forward", "backward"):
+            figures = (row[f"{name}_ms"], row[f"{name}_min_ms"], row[f"{name}_cpu_ms"], row[f"{name}_cpu_min_ms"])
+            image = f"{row['width']}x{row['height']}"
+            print(
+                f"{row['gaussians']:9d} {image:>8} {name:8} {figures[0]:7.1f} {figures[1]:6.1f} {figures[2]:10.1f}"
+                f" {figures[3]:6.1f} {row[name + '_bar_ms']:5.0f}"
+            )
+        print(
+            f"{'':9} {'':8} torch per tile takes {row['times_torch']:.0f} times as long (bar {FASTER_THAN_TORCH:.0f})"
+        )
+
+
 def main(options: Options) -> None:
     """Measure, print a table, write JSON."""
     torch.set_num_threads(1)
     if options.startup:
-        print(first_call_seconds())
+        print(json.dumps(first_call_seconds()))
         return
-    sizes = []
-    print("Gaussians  image     forward ms (min)  bar   backward ms (min)  bar   x torch per tile (fastest)")
-    for count, width, height, forward_bar, backward_bar in SIZES:
-        row = measure_size(count, width, height, options)
-        sizes.append({**row, "forward_bar_ms": forward_bar, "backward_bar_ms": backward_bar})
-        print(
-            f"{count:9d}  {width}x{height}  {row['forward_ms']:7.1f} ({row['forward_min_ms']:5.1f})  {forward_bar:5.0f}"
-            f"  {row['backward_ms']:9.1f} ({row['backward_min_ms']:5.1f})  {backward_bar:5.0f}"
-            f"  {row['times_torch']:9.0f} ({row['times_torch_fastest']:.0f}), bar {FASTER_THAN_TORCH:.0f}"
-        )
+    sizes = [
+        {**measure_size(count, width, height, options), "forward_bar_ms": forward_bar, "backward_bar_ms": backward_bar}
+        for count, width, height, forward_bar, backward_bar in SIZES
+    ]
+    print_sizes(sizes)
     errors = gradient_error(*make_scene(5_000, 160, 96))
     print("Gradients against float64 autograd, 5000 Gaussians at 160x96, relative to the largest of each tensor:")
     print("  " + "  ".join(f"{name} {error:.1e}" for name, error in errors.items()) + f"  (bar {GRADIENT_BAR:.0e})")
     startup = measure_startup()
-    print(f"First call and backward: cold {startup['cold_s']:.1f} s (bar {COLD_BAR_S:.0f}), ", end="")
-    print(f"warm {startup['warm_s']:.2f} s (bar {WARM_BAR_S:.0f})")
+    for name, bar in (("cold", COLD_BAR_S), ("warm", WARM_BAR_S)):
+        wall, cpu = startup[f"{name}_s"], startup[f"{name}_cpu_s"]
+        print(f"First forward and backward, {name} cache: {wall:.2f} s, CPU {cpu:.2f} s (bar {bar:.0f})")
+    about = machine()
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
     if options.output:
-        result = {
-            "machine": machine(), "options": {**asdict(options), "output": str(options.output)},
-            "sizes": sizes, "gradient_error": errors, "startup": startup,
-        }  # fmt: skip
+        result = {"machine": about, "scene": __doc__, "repeats": options.repeats}
+        result |= {"sizes": sizes, "gradient_error": errors, "startup": startup}
         temporary = options.output.with_name(options.output.name + ".tmp")
         temporary.write_text(json.dumps(result, indent=1))
         temporary.replace(options.output)

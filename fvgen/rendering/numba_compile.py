@@ -22,7 +22,7 @@ _PARTS_PER_THREAD = 4
 
 def kernel_part(function: Callable) -> Callable:
     """Compile a function that only kernels of the same file call."""
-    return numba.njit(no_cpython_wrapper=True, **_OPTIONS)(function)
+    return numba.njit(**_OPTIONS)(function)
 
 
 def kernel(function: Callable) -> Callable:

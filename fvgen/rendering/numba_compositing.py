@@ -15,7 +15,7 @@ GRADIENTS = 12
 """Sums per (splat, tile) pair: dL/d(red, green, blue, depth); the moments 1, x, y, xx, xy, yy of dL/dsigma over the
 pixels' offsets; the absolute dL/dx and dL/dy."""
 TILE = 16
-"""Pixels on a side of a tile. A constant of this file, so that the compiler knows how far apart a tile's planes are."""
+"""Pixels on a side of a tile. A constant of this file, so that the compiler knows how far apart the planes are."""
 _PLANE = TILE * TILE
 # Where the planes of a tile begin. Unsigned: a signed index could be negative, and checking that stops vectorisation.
 _Y, _THROUGH, _RED, _GREEN, _BLUE, _DEPTH, _BEHIND = (np.uintp(k * _PLANE) for k in range(1, 8))
@@ -24,7 +24,7 @@ _LIVELINESS_EVERY = 16  # splats between two looks whether any pixel of the tile
 
 
 def _exp_coefficients():
-    """Degree 5 in sigma / 8 over [0, 0.7], interpolated at Chebyshev nodes; relative error of exp(-sigma) below 2e-6."""
+    """Degree 5 in sigma / 8 over [0, 0.7], interpolated at Chebyshev nodes."""
     nodes = 0.35 - 0.35 * np.cos(np.pi * (np.arange(6) + 0.5) / 6)
     return tuple(np.polyfit(nodes, np.exp(-nodes), 5).astype(np.float32))
 

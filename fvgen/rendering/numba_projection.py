@@ -161,12 +161,13 @@ def _project_one(
 
 @kernel
 def project(
-    first, last, means, quats, scales, opacities, cameras, width, height, near, far, eps2d, alpha_min, tile, antialiased,
-    means2d, splats, radii, boxes,
+    first, last, means, quats, scales, opacities, cameras, width, height, near, far, eps2d, alpha_min, tile,
+    antialiased, means2d, splats, radii, boxes,
 ):  # fmt: skip
-    """For Gaussians ``first`` to ``last``, fill ``means2d`` [C, N, 2], ``splats`` [C, N, 8] except colours, ``radii`` [C, N] and pixel ``boxes`` [C, N, 4].
+    """Project Gaussians ``first`` to ``last`` into every camera.
 
-    A Gaussian that is not seen (or not finite) keeps radius 0, and its other outputs stay as they are.
+    Fills ``means2d`` [C, N, 2], ``splats`` [C, N, 8] except colours, ``radii`` [C, N] and pixel ``boxes`` [C, N, 4]. A
+    Gaussian that is not seen, or not finite, keeps radius 0, and its other outputs stay as they are.
     """
     for i in range(first, last):
         for c in range(len(cameras)):
@@ -177,20 +178,20 @@ def project(
 
 
 @kernel_part
-def _covariance_gradient(splat, grad, sharp, determinant, eps2d, opacity, antialiased):
+def _covariance_gradient(u, v, sharp, determinant, eps2d, grad, grad_log_dimming):
     """dL/d(xx, xy, yy) of the 2D covariance; xy stands for both off-diagonal entries together."""
-    a, b, c = np.float64(splat[0]), np.float64(splat[1]), np.float64(splat[2])
+    xx, xy, yy = _dot(u, u), _dot(u, v), _dot(v, v)
+    a, b, c = (yy + eps2d) / determinant, -xy / determinant, (xx + eps2d) / determinant
     ga, gb, gc = np.float64(grad[0]), 0.5 * np.float64(grad[1]), np.float64(grad[2])
     # d(inverse) = -inverse d(cov) inverse
     p, q, r, s = a * ga + b * gb, a * gb + b * gc, b * ga + c * gb, b * gb + c * gc
     gxx, gxy, gyy = -(p * a + q * b), -2.0 * (p * b + q * c), -(r * b + s * c)
-    if antialiased and sharp > 0.0:
-        # ratio = sqrt(sharp / determinant); d(log ratio) = (d(log sharp) - d(log determinant)) / 2
-        weight = 0.5 * grad[3] * opacity * math.sqrt(sharp / determinant)
-        xx, xy, yy = c * determinant, -b * determinant, a * determinant
-        gxx += weight * ((yy - eps2d) / sharp - yy / determinant)
-        gyy += weight * ((xx - eps2d) / sharp - xx / determinant)
-        gxy -= 2.0 * weight * xy * (1.0 / sharp - 1.0 / determinant)
+    if grad_log_dimming != 0.0:
+        # dimming = sqrt(sharp / determinant): d(log dimming) = (d(log sharp) - d(log determinant)) / 2
+        weight = 0.5 * grad_log_dimming
+        gxx += weight * (yy / sharp - a)
+        gyy += weight * (xx / sharp - c)
+        gxy -= 2.0 * weight * (xy / sharp + b)
     return gxx, gxy, gyy
 
 
@@ -235,8 +236,8 @@ def _weigh_axes(weights, axes):
 
 @kernel_part
 def _project_one_backward(
-    c, i, means, quats, scales, opacities, cameras, width, height, eps2d, antialiased, splats, grad_means2d,
-    grad_splats, grad_means, grad_quats, grad_scales, grad_opacities,
+    c, i, means, quats, scales, opacities, cameras, width, height, eps2d, antialiased, grad_means2d, grad_splats,
+    grad_means, grad_quats, grad_scales, grad_opacities,
 ):  # fmt: skip
     camera, mean, scale, grad = cameras[c], _row(means, i), _row(scales, i), grad_splats[c, i]
     row_x, row_y, row_z, shift = _view(camera)
@@ -248,9 +249,10 @@ def _project_one_backward(
     axes = _rotation_columns(quaternion)
     u, v = _scaled_axes(jacobian, axes, scale)
     sharp, determinant = _determinants(u, v, eps2d)
-    opacity = np.float64(opacities[i])
-    gxx, gxy, gyy = _covariance_gradient(splats[c, i], grad, sharp, determinant, eps2d, opacity, antialiased)
-    grad_opacities[i] += grad[3] * (math.sqrt(sharp / determinant) if antialiased else 1.0)
+    dimming = math.sqrt(sharp / determinant) if antialiased else 1.0
+    grad_opacities[i] += grad[3] * dimming
+    grad_log_dimming = grad[3] * opacities[i] * dimming if antialiased and sharp > 0.0 else 0.0
+    gxx, gxy, gyy = _covariance_gradient(u, v, sharp, determinant, eps2d, grad, grad_log_dimming)
     gu, gv = _combine(2.0 * gxx, u, gxy, v), _combine(gxy, u, 2.0 * gyy, v)
     for k in range(3):
         grad_scales[i, k] += gu[k] * _dot(jacobian[0], axes[k]) + gv[k] * _dot(jacobian[1], axes[k])
@@ -271,7 +273,7 @@ def _project_one_backward(
 
 @kernel
 def project_backward(
-    first, last, means, quats, scales, opacities, cameras, width, height, eps2d, antialiased, splats, radii, grad_means2d,
+    first, last, means, quats, scales, opacities, cameras, width, height, eps2d, antialiased, radii, grad_means2d,
     grad_splats, grad_means, grad_quats, grad_scales, grad_opacities,
 ):  # fmt: skip
     """Add the gradients of `project`'s inputs to the last four arguments, summed over the cameras in their order."""
@@ -279,6 +281,6 @@ def project_backward(
         for c in range(len(cameras)):
             if radii[c, i] > 0:
                 _project_one_backward(
-                    c, i, means, quats, scales, opacities, cameras, width, height, eps2d,
-                    antialiased, splats,                    grad_means2d, grad_splats, grad_means, grad_quats, grad_scales, grad_opacities,
+                    c, i, means, quats, scales, opacities, cameras, width, height, eps2d, antialiased,
+                    grad_means2d, grad_splats, grad_means, grad_quats, grad_scales, grad_opacities,
                 )  # fmt: skip

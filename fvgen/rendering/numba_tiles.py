@@ -15,7 +15,7 @@ from fvgen.rendering.numba_compile import kernel
 
 @kernel
 def _count_pairs(boxes, depth_bits, tile, tiles, columns, first_slot, starts, keys):
-    """Number the slots, count pairs per tile into ``starts``, and list (depth, splat) keys; returns the number of keys."""
+    """Number the slots, count pairs per tile into ``starts``, list (depth, splat) keys; returns the number of keys."""
     pairs, visible = 0, 0
     for s in range(len(boxes)):
         first_slot[s] = pairs

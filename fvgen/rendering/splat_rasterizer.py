@@ -170,7 +170,8 @@ def resolve(name: str, device: torch.device | str) -> SplatRasterizer:
     if name == "auto":
         name = "gsplat" if is_gpu(device) else "numba"
     require(
-        name in RASTERIZERS, "rasterizer", f"be one of auto, {', '.join(RASTERIZERS)}", repr(name), "Use auto if in doubt."
+        name in RASTERIZERS,
+        "rasterizer", f"be one of auto, {', '.join(RASTERIZERS)}", repr(name), "Use auto if in doubt.",
     )  # fmt: skip
     if (name == "gsplat" and not is_gpu(device)) or (name == "numba" and torch.device(device).type != "cpu"):
         need = "a CUDA GPU" if name == "gsplat" else "the CPU"

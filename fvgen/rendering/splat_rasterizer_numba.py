@@ -40,6 +40,11 @@ def _camera_numbers(cameras: Cameras) -> NDArray[np.float64]:
     return np.concatenate([rotation.reshape(-1, 9), shift, focal_and_centre, position], 1)
 
 
+def _arrays(*tensors: Tensor) -> list[NDArray]:
+    """The same memory as numpy arrays."""
+    return [t.detach().numpy() for t in tensors]
+
+
 def _flat(*tensors: Tensor) -> list[NDArray]:
     """[C, N, D] tensors as [C N, D] arrays over the same memory."""
     return [t.detach().view(-1, t.shape[-1]).numpy() for t in tensors]
@@ -50,17 +55,17 @@ class _Project(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, means, quats, scales, opacities, sh, cameras, degree, width, height, antialiased):
-        arrays = [t.numpy() for t in (means, quats, scales, opacities, sh)]
         shape = (len(cameras), len(means))
-        means2d, splats = torch.zeros(*shape, 2), torch.zeros(*shape, 8)
-        radii, boxes = torch.zeros(shape, dtype=torch.int32), torch.zeros(*shape, 4, dtype=torch.int32)
+        means2d, splats = means.new_zeros(*shape, 2), means.new_zeros(*shape, 8)
+        radii, boxes = means.new_zeros(shape, dtype=torch.int32), means.new_zeros(*shape, 4, dtype=torch.int32)
+        inputs, outputs = _arrays(means, quats, scales, opacities, sh), _arrays(means2d, splats, radii, boxes)
         run_parallel(
-            numba_projection.project, len(means), *arrays[:4], cameras, width, height, NEAR_PLANE, FAR_PLANE, EPS2D, ALPHA_MIN, TILE, antialiased,
-            means2d.numpy(), splats.numpy(), radii.numpy(), boxes.numpy(),
+            numba_projection.project, len(means),
+            *inputs[:4], cameras, width, height, NEAR_PLANE, FAR_PLANE, EPS2D, ALPHA_MIN, TILE, antialiased, *outputs,
         )  # fmt: skip
         run_parallel(
-            numba_harmonics.colours, len(means), arrays[0], arrays[4], degree, cameras, radii.numpy(), splats.numpy()
-        )
+            numba_harmonics.colours, len(means), inputs[0], inputs[4], degree, cameras, outputs[2], outputs[1]
+        )  # fmt: skip
         ctx.save_for_backward(means, quats, scales, opacities, sh, splats, radii)
         ctx.constants = (cameras, degree, width, height, antialiased)
         ctx.mark_non_differentiable(radii, boxes)
@@ -69,29 +74,19 @@ class _Project(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_means2d, grad_splats, *_):
-        inputs = [t.detach() for t in ctx.saved_tensors[:5]]
-        grads = [torch.zeros_like(t) for t in inputs]
-        means, quats, scales, opacities, sh, splats, radii = (t.detach().numpy() for t in ctx.saved_tensors)
+        means, quats, scales, opacities, sh, splats, radii = _arrays(*ctx.saved_tensors)
         cameras, degree, width, height, antialiased = ctx.constants
-        to_means2d, to_splats = grad_means2d.contiguous().numpy(), grad_splats.contiguous().numpy()
-        out = [g.numpy() for g in grads]
+        grads = [torch.zeros_like(t) for t in ctx.saved_tensors[:5]]
+        incoming, outgoing = _arrays(grad_means2d.contiguous(), grad_splats.contiguous()), _arrays(*grads)
         run_parallel(
-            numba_projection.project_backward, len(means), means, quats, scales, opacities, cameras, width, height, EPS2D, antialiased, splats, radii,
-            to_means2d, to_splats, *out[:4],
+            numba_projection.project_backward, len(means),
+            means, quats, scales, opacities, cameras, width, height, EPS2D, antialiased, radii,
+            *incoming, *outgoing[:4],
         )  # fmt: skip
         run_parallel(
-            numba_harmonics.colours_backward,
-            len(means),
-            means,
-            sh,
-            degree,
-            cameras,
-            radii,
-            splats,
-            to_splats,
-            out[0],
-            out[4],
-        )
+            numba_harmonics.colours_backward, len(means),
+            means, sh, degree, cameras, radii, splats, incoming[1], outgoing[0], outgoing[4],
+        )  # fmt: skip
         return (*grads, None, None, None, None, None)
 
 
@@ -101,12 +96,14 @@ class _Composite(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, means2d, splats, background, boxes, width, height, absgrad):
         shape = (len(splats), height, width)
-        rgb, transmittance, depth = torch.empty(*shape, 3), torch.empty(shape), torch.empty(shape)
-        lists = TileLists(boxes.numpy(), np.ascontiguousarray(splats.numpy()[..., 7]), height, width, TILE)
+        rgb, transmittance, depth = splats.new_empty(*shape, 3), splats.new_empty(shape), splats.new_empty(shape)
+        depths = np.ascontiguousarray(splats.numpy()[..., 7])
+        lists = TileLists(boxes.numpy(), depths, height, width, TILE)
         ends = np.empty(len(lists.starts) - 1, np.int32)
         run_parallel(
-            numba_compositing.composite, len(ends),            *_flat(means2d, splats, boxes), lists.starts, lists.splat_of, _LIMITS, background.numpy(),
-            rgb.numpy(), transmittance.numpy(), depth.numpy(), ends,
+            numba_compositing.composite, len(ends),
+            *_flat(means2d, splats, boxes), lists.starts, lists.splat_of, _LIMITS, background.numpy(),
+            *_arrays(rgb, transmittance, depth), ends,
         )  # fmt: skip
         ctx.save_for_backward(means2d, splats, boxes, rgb, transmittance, depth)
         ctx.lists, ctx.ends, ctx.absgrad = lists, ends, absgrad
@@ -118,22 +115,25 @@ class _Composite(torch.autograd.Function):
     def backward(ctx: Any, grad_rgb, grad_alpha, grad_depth):
         means2d, splats, boxes, rgb, transmittance, depth = ctx.saved_tensors
         lists = ctx.lists
-        images = [t.detach().numpy() for t in (rgb, transmittance, depth)]
         grad_rgb = torch.zeros_like(rgb) if grad_rgb is None else grad_rgb.contiguous()
         grad_transmittance = torch.zeros_like(transmittance) if grad_alpha is None else -grad_alpha.contiguous()
         grad_depth = torch.zeros_like(depth) if grad_depth is None else grad_depth.contiguous()
         pairs = np.zeros((len(lists.splat_of), numba_compositing.GRADIENTS), np.float32)
+        run_parallel(
+            numba_compositing.composite_backward, len(ctx.ends),
+            *_flat(means2d, splats, boxes), lists.starts, ctx.ends, lists.splat_of, lists.slot_of, _LIMITS,
+            *_arrays(rgb, transmittance, depth, grad_rgb, grad_transmittance, grad_depth), pairs,
+        )  # fmt: skip
         grad_means2d, absolute, grad_splats = (torch.zeros_like(t) for t in (means2d, means2d, splats))
         run_parallel(
-            numba_compositing.composite_backward, len(ctx.ends),            *_flat(means2d, splats, boxes), lists.starts, ctx.ends, lists.splat_of, lists.slot_of, _LIMITS,
-            *images, grad_rgb.numpy(), grad_transmittance.numpy(), grad_depth.numpy(), pairs,
-        )  # fmt: skip
-        run_parallel(
-            numba_compositing.sum_pairs, len(lists.first_slot) - 1,            *_flat(splats), lists.first_slot, pairs, *_flat(grad_means2d, absolute, grad_splats)
+            numba_compositing.sum_pairs, len(lists.first_slot) - 1,
+            *_flat(splats), lists.first_slot, pairs, *_flat(grad_means2d, absolute, grad_splats),
         )  # fmt: skip
         if ctx.absgrad:
             means2d.absgrad = absolute
-        grad_background = torch.einsum("chw,chwk->k", transmittance, grad_rgb) if ctx.needs_input_grad[2] else None
+        grad_background = None
+        if ctx.needs_input_grad[2]:  # numpy's sum, unlike torch's, does not depend on the number of threads
+            grad_background = torch.from_numpy(np.einsum("chw,chwk->k", *_arrays(transmittance, grad_rgb)))
         return grad_means2d, grad_splats, grad_background, None, None, None, None
 
 

@@ -73,7 +73,7 @@ def _rotations(quats: Tensor) -> Tensor:
 
 
 def _project(means: Tensor, quats: Tensor, scales: Tensor, c2w: Tensor, K: Tensor, width: int, height: int):
-    """One camera's view of N Gaussians: pixel positions [N, 2], 2D covariances [N, 2, 2] before the blur, depths [N]."""
+    """One camera's view of N Gaussians: positions [N, 2] in pixels, 2D covariances [N, 2, 2] unblurred, depths [N]."""
     rotation = c2w[:3, :3].T
     in_camera = (means - c2w[:3, 3]) @ rotation.T
     x, y, z = in_camera.unbind(-1)
@@ -89,7 +89,7 @@ def _project(means: Tensor, quats: Tensor, scales: Tensor, c2w: Tensor, K: Tenso
 
 
 def _composite(offsets: Tensor, conics: Tensor, opacities: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Blend M >= 1 depth-sorted splats over P pixels (equation 3 of 3DGS).
+    """Blend M depth-sorted splats over P pixels (equation 3 of 3DGS).
 
     Args:
         offsets: [M, P, 2] splat position minus pixel centre.
@@ -103,11 +103,10 @@ def _composite(offsets: Tensor, conics: Tensor, opacities: Tensor, features: Ten
     sigma = 0.5 * torch.einsum("mpi,mij,mpj->mp", offsets, conics, offsets)
     alpha = (opacities[:, None] * torch.exp(-sigma)).clamp(max=ALPHA_MAX)
     alpha = torch.where(alpha >= ALPHA_MIN, alpha, 0)
-    # Transmittance only falls: a pixel's finishing splat is the first to take it to the minimum, and none after is drawn.
+    # Transmittance only falls: the first splat to take it to the minimum finishes a pixel, none after is drawn.
     alpha = torch.where(torch.cumprod(1 - alpha, 0) > TRANSMITTANCE_MIN, alpha, 0)
-    through = torch.cumprod(1 - alpha, 0)
-    before = torch.cat([torch.ones_like(through[:1]), through[:-1]])
-    return (alpha * before).T @ features, through[-1]
+    through = torch.cat([alpha.new_ones(1, alpha.shape[1]), torch.cumprod(1 - alpha, 0)])
+    return (alpha * through[:-1]).T @ features, through[-1]
 
 
 @dataclass(frozen=True)
@@ -211,13 +210,10 @@ def _draw(view: _Splats, cameras: Cameras, means2d: Tensor, c: int, absgrad: boo
             height, width = min(TILE, cameras.height - line * TILE), min(TILE, cameras.width - column * TILE)
             y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
             pixels = torch.stack([x, y], -1).view(-1, 2).to(means2d) + tile * TILE
-            if len(here) == 0:
-                image, through = pixels.new_zeros(len(pixels), 4), pixels.new_ones(len(pixels))
-            else:
-                offsets = view.positions[here][:, None] - pixels
-                if absgrad and offsets.requires_grad:
-                    offsets.register_hook(partial(_add_absolute, means2d, c, view.index[here]))
-                image, through = _composite(offsets, view.conics[here], view.opacities[here], view.features[here])
+            offsets = view.positions[here][:, None] - pixels
+            if absgrad and offsets.requires_grad:
+                offsets.register_hook(partial(_add_absolute, means2d, c, view.index[here]))
+            image, through = _composite(offsets, view.conics[here], view.opacities[here], view.features[here])
             row.append(image.view(height, width, 4))
             row_through.append(through.view(height, width))
         rows.append(torch.cat(row, 1))
