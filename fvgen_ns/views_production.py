@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from fvgen.pipelines.view_generator import VIEW_GENERATORS
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
 
 import fvgen
 from fvgen.data.capture import CaptureFrame
+from fvgen.data.photos import read_photo
 from fvgen.data.working_size import make_capture
 from fvgen.devices import default_device
 from fvgen.geometry.points import write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of
 from fvgen.pipelines.hole_seeding import decide_seeding, hole_points
+from fvgen.pipelines.view_generator import VIEW_GENERATORS
 from fvgen.pipelines.views_folder import DEPTH_STEPS, ViewsWriter
 from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry
 from fvgen_ns.capture_frames import capture_frames, scene_scale, similarity, sparse_points
@@ -54,7 +55,8 @@ def produce(outputs: DataparserOutputs, config: DensifyConfig, folder: Path, key
         for i, frame in enumerate(frames):
             if not writer.has(i):
                 writer.put_photo(
-                    i, frame.photo, frame.c2w, frame.K, frame.size, frame.distortion, geometry.depths[i]
+                    i, frame.photo, frame.c2w, frame.K, frame.size, frame.distortion, geometry.depths[i],
+                    decode=read_photo,
                 )  # fmt: skip
         count, notes = len(frames), []
         if len(geometry.points) < FEWEST_POINTS:

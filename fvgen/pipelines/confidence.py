@@ -41,7 +41,11 @@ def cover_distance(covered: Tensor) -> Tensor:
     height, width = covered.shape[-2:]
     out = []
     for mask in covered[:, 0].cpu().numpy():
-        distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3) if mask.any() else np.inf
+        distance = (
+            cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            if mask.any()
+            else np.inf
+        )
         out.append(np.minimum(np.broadcast_to(distance, mask.shape) / np.hypot(height, width), 1))
     return torch.from_numpy(np.stack(out).astype(np.float32))[:, None].to(covered.device) if out else covered.float()
 

@@ -14,13 +14,9 @@ Poses, depth and points are in the capture's own frame, whatever frame they were
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,52 +25,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fvgen.checks import InputError, complaint
+from fvgen.checks import InputError, complaint, require
 from fvgen.geometry.points import write_ply
-from fvgen.types import Cameras, PointCloud
+from fvgen.geometry.similarity import Similarity
+from fvgen.pipelines.whole_files import UNFINISHED, checksum, intact, read_json, store
+from fvgen.types import Cameras, GeneratedViews, PointCloud
 
-FORMAT = 1
+FORMAT = 2
+"""Version of the folder's layout; folders of another are made anew."""
 DEPTH_STEPS = 65535
 _AXES = np.diag([1.0, -1.0, -1.0, 1.0])
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """``x_working = scale * (rotation @ x_capture + translation)``: how a dataparser moved the capture."""
-
-    transform: np.ndarray
-    """[3, 4] rotation and translation"""
-    scale: float
-
-    def pose_to_capture(self, c2w: np.ndarray) -> np.ndarray:
-        """[4, 4] camera-to-world from the working frame to the capture's."""
-        rotation, translation = self.transform[:, :3], self.transform[:, 3]
-        out = np.eye(4)
-        out[:3, :3] = rotation.T @ c2w[:3, :3]
-        out[:3, 3] = rotation.T @ (c2w[:3, 3] / self.scale - translation)
-        return out
-
-    def pose_to_working(self, c2w: np.ndarray) -> np.ndarray:
-        """[4, 4] camera-to-world from the capture's frame to the working one."""
-        rotation, translation = self.transform[:, :3], self.transform[:, 3]
-        out = np.eye(4)
-        out[:3, :3] = rotation @ c2w[:3, :3]
-        out[:3, 3] = self.scale * (rotation @ c2w[:3, 3] + translation)
-        return out
-
-    def points_to_working(self, xyz: Tensor) -> Tensor:
-        """[P, 3] points from the capture's frame to the working one."""
-        rotation, translation = self._tensors()
-        return (self.scale * (xyz.double().cpu() @ rotation.T + translation)).float()
-
-    def _tensors(self) -> tuple[Tensor, Tensor]:
-        transform = torch.from_numpy(self.transform).double()
-        return transform[:, :3], transform[:, 3]
-
-    def points_to_capture(self, xyz: Tensor) -> Tensor:
-        """[P, 3] points from the working frame to the capture's."""
-        rotation, translation = self._tensors()
-        return ((xyz.double().cpu() / self.scale - translation) @ rotation).float()
+"""OpenCV camera axes to Nerfstudio's OpenGL ones, and back."""
+_PARTS = ("frames", "images", "depth", "confidence", "covered")
+_ORIENTATION = 0x0112
+"""EXIF tag: how the stored pixels must be turned to stand upright."""
 
 
 class ViewsWriter:
@@ -89,17 +53,32 @@ class ViewsWriter:
             key: hash of all that the views depend on.
             similarity: from the capture's frame to the one that cameras and points are given in.
             depth_unit: capture units of one step of the depth files.
-            provenance: JSON values common to all frames: generator, seed, settings.
+            provenance: JSON values common to all frames: version, generator, seed, settings.
+
+        Raises:
+            InputError: the folder holds something else, or cannot be written.
         """
-        self.folder, self.key = folder, key
+        self.folder, self.key = Path(folder), key
         self._similarity, self._depth_unit, self._provenance = similarity, depth_unit, provenance
+        _refuse_foreign(self.folder)
         self._guarded(self._prepare)
 
     def _prepare(self) -> None:
-        (self.folder / "frames").mkdir(parents=True, exist_ok=True)
+        for name in _PARTS:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "transforms.json").unlink(missing_ok=True)
-        for name in ("images", "depth", "confidence", "covered"):
-            (self.folder / name).mkdir(exist_ok=True)
+        for left in self.folder.rglob(f".*{UNFINISHED}"):
+            left.unlink()
+        for record in (self.folder / "frames").glob("*.json"):
+            entry = read_json(record)
+            if entry is None or entry.get("key") != self.key:
+                self._discard(record, entry)
+
+    def _discard(self, record: Path, entry: dict[str, Any] | None) -> None:
+        """Remove a frame's record, then its files."""
+        record.unlink()
+        for name in (entry or {}).get("checksums", ()):
+            (self.folder / name).unlink(missing_ok=True)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -113,32 +92,51 @@ class ViewsWriter:
 
     def has(self, index: int) -> bool:
         """Whether the frame is finished, of this key, and its files are what was written."""
-        entry = _read_json(self.folder / "frames" / f"{index:05d}.json")
-        return entry is not None and entry["key"] == self.key and _intact(self.folder, entry["checksums"])
+        entry = read_json(self._record(index))
+        return entry is not None and entry.get("key") == self.key and intact(self.folder, entry["checksums"])
+
+    def _record(self, index: int) -> Path:
+        return self.folder / "frames" / f"{index:05d}.json"
 
     def put_photo(
         self, index: int, photo: Path, c2w: np.ndarray, K: np.ndarray, size: tuple[int, int],
-        distortion: tuple[float, ...], depth: Tensor,
+        distortion: tuple[float, ...], depth: Tensor, *, decode: Callable[[Path, tuple[int, int]], np.ndarray],
     ) -> None:  # fmt: skip
-        """Store one of the user's photos: its file as it is, and [H, W] depth at the working size."""
-        name = f"{index:05d}_{photo.stem}{photo.suffix.lower()}"
-        keys = dict(zip(("k1", "k2", "p1", "p2", "k3"), distortion, strict=True)) if any(distortion) else {}
-        files = {f"images/{name}": photo, f"depth/{index:05d}.png": self._depth_png(depth)}
-        entry = {**_intrinsics(K, size), **keys, "file_path": f"images/{name}"}
+        """Store one of the user's photos: its file byte for byte, or as PNG where other tools would misread it.
+
+        Other tools ignore EXIF orientation and garble 16-bit files.
+
+        Args:
+            index: place in the folder.
+            photo: the file.
+            c2w: [4, 4] in the working frame, OpenCV axes.
+            K: [3, 3] for the photo's own size.
+            size: (width, height) of the upright photo.
+            distortion: OpenCV's k1 k2 p1 p2 k3.
+            depth: [H, W] at the working size; left out where lens or crop make it another picture than the photo.
+            decode: gives upright 8-bit pixels [h, w(, 3 or 4)] of a file and its size (`fvgen.data.photos.read_photo`).
+        """
+        kept = _portable(photo, size)
+        name = f"{index:05d}_{photo.stem}{photo.suffix.lower() if kept else '.png'}"
+        content = photo if kept else _encoded(decode(photo, size))
+        lens = dict(zip(("k1", "k2", "p1", "p2", "k3"), distortion, strict=True)) if any(distortion) else {}
+        same_picture = not lens and abs(depth.shape[1] * size[1] - depth.shape[0] * size[0]) <= max(size)
+        depth_png = self._depth_png(depth if same_picture else torch.zeros_like(depth))
+        entry = {**_intrinsics(K, size), **lens, "file_path": f"images/{name}"}
         entry["fvgen"] = {"photo": True, "source": photo.name}
-        self._put(index, files, entry, c2w)
+        self._put(index, {f"images/{name}": content, f"depth/{index:05d}.png": depth_png}, entry, c2w)
 
     def put_view(
         self, index: int, camera: Cameras, rgb: Tensor, depth: Tensor, confidence: Tensor, covered: Tensor,
         info: dict[str, Any],
     ) -> None:  # fmt: skip
-        """Store a generated view.
+        """Store a generated view, without loss but for 8 bits a channel.
 
         Args:
             index: place in the folder.
-            camera: a batch of one.
-            rgb: [3, H, W].
-            depth: [H, W].
+            camera: a batch of one, in the working frame.
+            rgb: [3, H, W] in [0, 1].
+            depth: [H, W] in working units, 0 where unknown.
             confidence: [H, W] in [0, 1].
             covered: [H, W] bool.
             info: provenance of this frame.
@@ -156,59 +154,127 @@ class ViewsWriter:
         entry["fvgen"] = {"photo": False, **info}
         self._put(index, files, entry, camera.c2w[0].cpu().double().numpy())
 
-    def _put(self, index: int, files: dict[str, Any], entry: dict[str, Any], c2w: np.ndarray) -> None:
+    def _put(self, index: int, files: dict[str, Path | bytes], entry: dict[str, Any], c2w: np.ndarray) -> None:
         entry["transform_matrix"] = (self._similarity.pose_to_capture(c2w) @ _AXES).tolist()
         entry["depth_file_path"] = f"depth/{index:05d}.png"
 
         def work() -> None:
-            checksums = {name: _store(self.folder / name, content) for name, content in files.items()}
+            # Without a record the frame counts as unfinished while its files change.
+            self._record(index).unlink(missing_ok=True)
+            checksums = {name: store(self.folder / name, content) for name, content in files.items()}
             record = {"key": self.key, "checksums": checksums, "frame": entry}
-            _store(self.folder / "frames" / f"{index:05d}.json", json.dumps(record).encode())
+            store(self._record(index), json.dumps(record).encode())
 
         self._guarded(work)
 
     def _depth_png(self, depth: Tensor) -> bytes:
         steps = (depth.cpu().double() / self._similarity.scale / self._depth_unit).round()
-        steps = torch.where(steps <= DEPTH_STEPS, steps, torch.zeros_like(steps))  # too far to store: unknown
-        buffer = io.BytesIO()
-        Image.fromarray(steps.numpy().astype(np.uint16)).save(buffer, "PNG")
-        return buffer.getvalue()
+        steps = torch.where(steps <= DEPTH_STEPS, steps, 0.0)  # too far to store: unknown
+        return _encoded(steps.numpy().astype(np.uint16))
 
-    def finish(self, count: int, points: PointCloud, notes: list[str]) -> None:
-        """Write the cloud and ``transforms.json`` over frames 0 .. count-1, which must all be there."""
-        records = [_read_json(self.folder / "frames" / f"{i:05d}.json") for i in range(count)]
-        frames = [record["frame"] for record in records if record is not None]
+    def finish(self, count: int, points: PointCloud, notes: Sequence[str] = ()) -> None:
+        """Write the cloud and ``transforms.json`` over frames 0 .. count-1.
+
+        Raises:
+            InputError: a frame is missing, or the folder cannot be written.
+        """
+        records = [read_json(self._record(i)) for i in range(count)]
+        missing = [i for i, record in enumerate(records) if record is None]
+        require(
+            not missing, f"frames of {self.folder}", "all be stored before the folder is finished",
+            f"none for {missing[:8]}", "Store them with put_photo or put_view.",
+        )  # fmt: skip
+        done = [record for record in records if record is not None]
+        self._guarded(lambda: self._finish(done, points, list(notes)))
+
+    def _finish(self, records: list[dict[str, Any]], points: PointCloud, notes: list[str]) -> None:
+        frames = [record["frame"] for record in records]
+        checksums = {name: found for record in records for name, found in record["checksums"].items()}
+        for record in (self.folder / "frames").glob("*.json"):
+            if int(record.stem) >= len(records):
+                self._discard(record, read_json(record))
+        if len(points):
+            moved = PointCloud(self._similarity.points_to_capture(points.xyz), points.rgb.cpu(), points.confidence)
+            write_ply(self.folder / "dense.ply", moved)
+            checksums["dense.ply"] = checksum(self.folder / "dense.ply")
         photos = [frame["file_path"] for frame in frames if frame["fvgen"]["photo"]]
-
-        def work() -> None:
-            if len(points):
-                moved = PointCloud(self._similarity.points_to_capture(points.xyz), points.rgb.cpu(), points.confidence)
-                write_ply(self.folder / "dense.ply", moved)
-            checksums = {name: c for record in records if record is not None for name, c in record["checksums"].items()}
-            if len(points):
-                checksums["dense.ply"] = _checksum((self.folder / "dense.ply").read_bytes())
-            meta = {
-                "camera_model": "OPENCV" if any("k1" in frame for frame in frames) else "PINHOLE",
-                "depth_unit_scale_factor": self._depth_unit,
-                **({"ply_file_path": "dense.ply"} if len(points) else {}),
-                "frames": frames,
-                "train_filenames": [frame["file_path"] for frame in frames],
-                "val_filenames": photos,
-                "test_filenames": photos,
-                "fvgen": {"format": FORMAT, "key": self.key, "notes": notes, **self._provenance},
-                "fvgen_checksums": checksums,
-            }
-            _store(self.folder / "transforms.json", json.dumps(meta, indent=1).encode())
-
-        self._guarded(work)
+        similarity = {"transform": self._similarity.transform.tolist(), "scale": self._similarity.scale}
+        about = {"format": FORMAT, "key": self.key, "notes": notes, "working_from_capture": similarity}
+        meta = {
+            "camera_model": "OPENCV" if any("k1" in frame for frame in frames) else "PINHOLE",
+            "depth_unit_scale_factor": self._depth_unit,
+            **({"ply_file_path": "dense.ply"} if len(points) else {}),
+            "frames": frames,
+            "train_filenames": [frame["file_path"] for frame in frames],
+            "val_filenames": photos,
+            "test_filenames": photos,
+            "fvgen": about | self._provenance,
+            "fvgen_checksums": checksums,
+        }
+        store(self.folder / "transforms.json", json.dumps(meta, indent=1).encode())
 
 
 def is_complete(folder: Path, key: str) -> bool:
     """Whether the folder holds all views of this key and every file is what was written."""
-    meta = _read_json(folder / "transforms.json")
+    meta = read_json(Path(folder) / "transforms.json")
     if meta is None or meta.get("fvgen", {}).get("key") != key or meta["fvgen"].get("format") != FORMAT:
         return False
-    return _intact(folder, meta["fvgen_checksums"])
+    return "fvgen_checksums" in meta and intact(Path(folder), meta["fvgen_checksums"])
+
+
+def save_views(
+    folder: Path,
+    views: GeneratedViews,
+    points: PointCloud,
+    *,
+    key: str,
+    provenance: dict[str, Any] | None = None,
+    similarity: Similarity | None = None,
+) -> None:
+    """All frames at once, in their order, photos among them as PNG; `load_views` gives them back.
+
+    Args:
+        folder: made when missing.
+        views: F frames.
+        points: the fused cloud, in the views' frame.
+        key: hash of all that the views depend on.
+        provenance: JSON values for the whole folder.
+        similarity: from the capture's frame to the views'; without it they are the same.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+    """
+    similarity = similarity or Similarity.identity()
+    farthest = float(views.depth.max()) / similarity.scale if views.depth.numel() else 0.0
+    unit = farthest / DEPTH_STEPS if farthest > 0 else 1e-3
+    writer = ViewsWriter(folder, key, similarity, unit, provenance or {})
+    for i in range(len(views)):
+        info = {"photo": bool(views.is_photo[i]), "view_confidence": float(views.view_confidence[i]), "key": key}
+        if not writer.has(i):
+            writer.put_view(
+                i, views.cameras[i], views.rgb[i], views.depth[i, 0], views.pixel_confidence[i, 0],
+                views.covered[i, 0], info,
+            )  # fmt: skip
+    writer.finish(len(views), points)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Never write over a folder that holds anything but an earlier run's views."""
+    require(not folder.is_file(), "views folder", "be a folder", folder, "Choose another name.")
+    meta = read_json(folder / "transforms.json")
+    ours = "fvgen" in meta if meta is not None else (folder / "frames").is_dir()
+    require(
+        ours or not folder.is_dir() or not any(folder.iterdir()),
+        "views folder", "be new, empty or hold an earlier run's views", folder,
+        "Choose another folder: nothing in this one is touched.",
+    )  # fmt: skip
+
+
+def _portable(photo: Path, size: tuple[int, int]) -> bool:
+    """Whether the stored pixels are upright 8-bit grey or colour of that size."""
+    with Image.open(photo) as image:
+        upright = image.getexif().get(_ORIENTATION, 1) == 1
+        return upright and image.mode in ("L", "RGB", "RGBA") and image.size == tuple(size)
 
 
 def _intrinsics(K: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
@@ -219,43 +285,11 @@ def _intrinsics(K: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def _png(image: Tensor) -> bytes:
+    """[H, W] or [H, W, 3] in [0, 1] with 8 bits a channel."""
+    return _encoded((255 * image.cpu().float().clamp(0, 1)).round().to(torch.uint8).numpy())
+
+
+def _encoded(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray((255 * image.cpu().float().clamp(0, 1)).round().to(torch.uint8).numpy()).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _store(path: Path, content: bytes | Path) -> str:
-    """Write whole or not at all; the checksum of what was written."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        if isinstance(content, Path):
-            shutil.copyfile(content, unfinished)
-        else:
-            unfinished.write_bytes(content)
-        checksum = _checksum(unfinished.read_bytes())
-        os.replace(unfinished, path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
-    return checksum
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """None when the file is missing or damaged: both mean that the work was not finished."""
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _intact(folder: Path, checksums: dict[str, str]) -> bool:
-    for name, expected in checksums.items():
-        path = folder / name
-        if not path.is_file() or _checksum(path.read_bytes()) != expected:
-            return False
-    return True

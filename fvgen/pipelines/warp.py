@@ -52,7 +52,7 @@ class WarpViews:
         far = _typical_depth(geometry, capture.cameras)
         progress(0, len(cameras), "warping photos")
         photo_depths = _photo_depths(geometry, capture.cameras, renderer, radius, far)
-        change = view_change(cameras, capture.cameras, focus_point(capture.cameras))
+        change = view_change(capture.cameras, cameras).T
         out = blank_drawing(capture, len(cameras))
         for i in range(len(cameras)):
             near = change[i].argsort()[: self.photos_per_frame]

@@ -1,0 +1,53 @@
+"""The similarity between a capture's own frame and the frame that work is done in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """``x_working = scale * (rotation @ x_capture + translation)``: how a dataparser moved the capture."""
+
+    transform: np.ndarray
+    """[3, 4] rotation and translation"""
+    scale: float
+
+    @staticmethod
+    def identity() -> Similarity:
+        """Work is done in the capture's own frame."""
+        return Similarity(np.eye(4)[:3], 1.0)
+
+    def pose_to_capture(self, c2w: np.ndarray) -> np.ndarray:
+        """[4, 4] camera-to-world from the working frame to the capture's."""
+        rotation, translation = self.transform[:, :3], self.transform[:, 3]
+        out = np.eye(4)
+        out[:3, :3] = rotation.T @ c2w[:3, :3]
+        out[:3, 3] = rotation.T @ (c2w[:3, 3] / self.scale - translation)
+        return out
+
+    def pose_to_working(self, c2w: np.ndarray) -> np.ndarray:
+        """[4, 4] camera-to-world from the capture's frame to the working one."""
+        rotation, translation = self.transform[:, :3], self.transform[:, 3]
+        out = np.eye(4)
+        out[:3, :3] = rotation @ c2w[:3, :3]
+        out[:3, 3] = self.scale * (rotation @ c2w[:3, 3] + translation)
+        return out
+
+    def points_to_working(self, xyz: Tensor) -> Tensor:
+        """[P, 3] points from the capture's frame to the working one, float32 on the CPU."""
+        rotation, translation = self._tensors()
+        return (self.scale * (xyz.double().cpu() @ rotation.T + translation)).float()
+
+    def points_to_capture(self, xyz: Tensor) -> Tensor:
+        """[P, 3] points from the working frame to the capture's, float32 on the CPU."""
+        rotation, translation = self._tensors()
+        return ((xyz.double().cpu() / self.scale - translation) @ rotation).float()
+
+    def _tensors(self) -> tuple[Tensor, Tensor]:
+        transform = torch.from_numpy(self.transform).double()
+        return transform[:, :3], transform[:, 3]
