@@ -117,14 +117,15 @@ class _Composite(torch.autograd.Function):
         lists = ctx.lists
         grad_rgb = torch.zeros_like(rgb) if grad_rgb is None else grad_rgb.contiguous()
         grad_transmittance = torch.zeros_like(transmittance) if grad_alpha is None else -grad_alpha.contiguous()
-        grad_depth = torch.zeros_like(depth) if grad_depth is None else grad_depth.contiguous()
+        grad_depth = None if grad_depth is None else grad_depth.contiguous().numpy()
         pairs = np.zeros((len(lists.splat_of), numba_compositing.GRADIENTS), np.float32)
+        grad_means2d, absolute, grad_splats = (torch.zeros_like(t) for t in (means2d, means2d, splats))
         run_parallel(
             numba_compositing.composite_backward, len(ctx.ends),
             *_flat(means2d, splats, boxes), lists.starts, ctx.ends, lists.splat_of, lists.slot_of, _LIMITS,
-            *_arrays(rgb, transmittance, depth, grad_rgb, grad_transmittance, grad_depth), pairs,
+            *_arrays(rgb, transmittance, depth, grad_rgb, grad_transmittance), grad_depth,
+            absolute.numpy() if ctx.absgrad else None, pairs,
         )  # fmt: skip
-        grad_means2d, absolute, grad_splats = (torch.zeros_like(t) for t in (means2d, means2d, splats))
         run_parallel(
             numba_compositing.sum_pairs, len(lists.first_slot) - 1,
             *_flat(splats), lists.first_slot, pairs, *_flat(grad_means2d, absolute, grad_splats),
