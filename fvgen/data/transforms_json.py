@@ -81,6 +81,7 @@ def _inside(folder: Path, relative: Any, what: str) -> Path:
     )  # fmt: skip
     path = folder / relative
     try:
+        path.exists()  # raises for names that are too long
         stays = path.resolve().is_relative_to(folder.resolve())
     except (OSError, ValueError, RuntimeError):  # a name no file can have, or links in a circle
         stays = False
@@ -128,7 +129,8 @@ def _check_model(both: dict[str, Any], name: str) -> None:
     """Refuse lenses that no pinhole camera with OpenCV's k1 k2 p1 p2 k3 describes."""
     model = "OPENCV_FISHEYE" if both.get("is_fisheye") else both.get("camera_model", "PINHOLE")
     cure = SPLIT_PANORAMA if model == "EQUIRECTANGULAR" else UNDISTORT
-    require(model in PINHOLE_MODELS, f"camera_model of {name}", f"be one of {sorted(PINHOLE_MODELS)}", model, cure)
+    known = isinstance(model, str) and model in PINHOLE_MODELS
+    require(known, f"camera_model of {name}", f"be one of {sorted(PINHOLE_MODELS)}", model, cure)
 
 
 def _numbers(value: Any, shape: tuple[int, ...], what: str) -> np.ndarray:

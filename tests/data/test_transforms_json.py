@@ -265,3 +265,32 @@ def test_the_shared_captures_are_read(shared_captures):
         files = use(folder)
         assert len(files.split("train")) >= 4
         assert files.warnings == ()
+
+
+JUNK = [None, "", "x", -1, 0, 1.5, 10**400, math.nan, math.inf, [], [[]], [None], {}, {"a": 1}, True, "\0", "." * 5000]
+
+
+@pytest.mark.parametrize("where", ["capture", "frame"])
+def test_no_junk_in_a_description_leads_to_another_error(capture, where):
+    original = json.loads((capture / "transforms.json").read_text())
+    extra = dict.fromkeys(("camera_model", "is_fisheye", "camera_angle_x", "k1", "k4", "p2", "distortion_params"))
+    keys = [
+        *original,
+        *extra,
+        "depth_unit_scale_factor",
+        "transform_matrix",
+        "file_path",
+        "depth_file_path",
+        "mask_path",
+    ]
+    for key in keys:
+        for junk in JUNK:
+            meta = json.loads(json.dumps(original))
+            (meta if where == "capture" else meta["frames"][1])[key] = junk
+            (capture / "transforms.json").write_text(json.dumps(meta))
+            try:
+                load_capture(capture, long_side=16)
+            except InputError:
+                continue
+            except Exception as error:
+                pytest.fail(f"{key} = {str(junk)[:20]} of the {where} raised {error!r}")
