@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import torch
@@ -25,3 +26,35 @@ def default_dtype(device: torch.device | str) -> torch.dtype:
 def cpu_count() -> int:
     """Cores this process may use (respects affinity and containers that pin)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def gpu_name() -> str | None:
+    """What the default GPU calls itself; None without one."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def free_memory() -> None:
+    """Give back memory that nothing refers to any more, on the GPU too (pipelines hold reference cycles)."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def synchronize(device: torch.device | str) -> None:
+    """Wait until ``device`` has done all that it was given: clocks read before that time nothing."""
+    if is_gpu(device):
+        torch.cuda.synchronize(device)
+
+
+def reset_peak_memory(device: torch.device | str) -> None:
+    """Start `peak_memory` anew."""
+    if is_gpu(device):
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device | str) -> int | None:
+    """Most bytes of GPU memory that this process has held since `reset_peak_memory`; None on a CPU.
+
+    Counted is what the allocator took from the GPU, which is what must be free for the work to run.
+    """
+    return torch.cuda.max_memory_reserved(device) if is_gpu(device) else None

@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,22 @@ def tiny_room(tmp_path_factory) -> Path:
 def capture(tiny_room, tmp_path) -> Path:
     """A copy of the tiny room for a test to damage."""
     return Path(shutil.copytree(tiny_room, tmp_path / "capture"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Callable[[str], Path]:
+    """``tiny_model("student" | "teacher")``: folder of a saved pipeline of tiny random networks.
+
+    The student has a lossless codec and no towers, the teacher all six components; both were "trained" on 4 frames.
+    Not to be written to.
+    """
+    root = tmp_path_factory.mktemp("models")
+
+    def folder(kind: str) -> Path:
+        if not (root / kind).is_dir():
+            from tiny_pipelines import tiny_pipeline
+
+            tiny_pipeline(kind).save_pretrained(root / kind)
+        return root / kind
+
+    return folder

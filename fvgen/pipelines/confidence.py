@@ -10,7 +10,7 @@ from torch import Tensor
 IN_HOLES = 0.02
 """The least trust: not 0, because fog grows where nothing at all is supervised."""
 _DISAGREEMENT = 0.12
-"""Standard deviation between the photos' colours that halves the trust, for colours in [0, 1]."""
+"""Difference between colours in [0, 1] that should be equal at which trust is halved."""
 _REACH = 0.06
 """Distance from the nearest covered pixel over which trust falls by e, as a share of the picture's diagonal."""
 _JUST_OUTSIDE = 0.6
@@ -29,11 +29,18 @@ def pixel_confidence(covered: Tensor, disagreement: Tensor, seen: Tensor, point_
         seen: [F, 1, H, W] in [0, 1], how surely some photo sees the place.
         point_confidence: [F, 1, H, W] of the points, in [0, 1].
     """
-    agreement = 1 / (1 + (disagreement / _DISAGREEMENT) ** 2)
-    start = torch.where(
-        covered, 0.5 + 0.5 * point_confidence, _JUST_OUTSIDE * torch.exp(-cover_distance(covered) / _REACH)
-    )
-    return (start * agreement * (0.25 + 0.75 * seen)).clamp(IN_HOLES, 1)
+    start = torch.where(covered, 0.5 + 0.5 * point_confidence, hole_trust(covered))
+    return (start * agreement(disagreement) * (0.25 + 0.75 * seen)).clamp(IN_HOLES, 1)
+
+
+def agreement(difference: Tensor) -> Tensor:
+    """Trust in (0, 1] in colours that differ by ``difference`` (any shape, 0 or more) from what they should equal."""
+    return 1 / (1 + (difference / _DISAGREEMENT) ** 2)
+
+
+def hole_trust(covered: Tensor) -> Tensor:
+    """[F, 1, H, W] trust by distance to the cover alone; ``covered`` [F, 1, H, W] bool."""
+    return _JUST_OUTSIDE * torch.exp(-cover_distance(covered) / _REACH)
 
 
 def cover_distance(covered: Tensor) -> Tensor:

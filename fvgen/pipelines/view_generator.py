@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -152,13 +152,16 @@ class PointViews:
         return join_with_photos(capture, geometry, path, out)
 
 
-def _loader(module: str, class_name: str) -> Callable[[], ViewGenerator]:
-    return lambda: getattr(import_module(f"fvgen.pipelines.{module}"), class_name)()
+def _loader(module: str, class_name: str, **preset: Any) -> Callable[..., ViewGenerator]:
+    return lambda **settings: getattr(import_module(f"fvgen.pipelines.{module}"), class_name)(**preset, **settings)
 
 
-VIEW_GENERATORS: Mapping[str, Callable[[], ViewGenerator]] = {
+VIEW_GENERATORS: Mapping[str, Callable[..., ViewGenerator]] = {
     "none": PhotosOnly,
     "points": PointViews,
     "warp": _loader("warp", "WarpViews"),
+    "student": _loader("diffusion_views", "DiffusionViews", kind="student"),
+    "teacher": _loader("diffusion_views", "DiffusionViews", kind="teacher"),
 }
-"""Name -> factory; each is imported on first use."""
+"""Name -> factory, which takes the fields of the generator's dataclass; each is imported on first use. Those that need
+a model are in `fvgen.pipelines.model_folder.NEEDS_MODEL`."""

@@ -19,6 +19,10 @@ from fvgen.pipelines.view_generator import blank_drawing, check_path, drawn_came
 from fvgen.rendering.point_renderer import PointRenderer, radius_of_pixels, resolve
 from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 
+_KEEPS_DETAIL = 0.4
+"""Trust from which a pixel keeps the warped colour as it is."""
+_FEATHER = 0.06
+"""Share of the shorter side over which a photo fades in from its border, so that no seam shows there."""
 _DEPTH_TOLERANCE = 0.03
 """Share of its depth by which a point may lie behind a photo's surface and still belong to it."""
 _DEPTH_FALLOFF = 0.05
@@ -31,7 +35,7 @@ class WarpViews:
 
     photos_per_frame: int = 6
     """how many of the nearest photos may give colour to a frame"""
-    nearness: float = 4.0
+    nearness: float = 3.0
     """exponent with which a photo's weight falls with the change of view"""
     point_pixels: float = 1.0
     """radius of a point in the depth render, in pixels"""
@@ -49,9 +53,9 @@ class WarpViews:
         cameras = drawn_cameras(path)
         renderer = resolve("front")
         radius = radius_of_pixels(self.point_pixels, cameras.height, cameras.width)
-        far = _typical_depth(geometry, capture.cameras)
+        far = typical_depth(geometry, capture.cameras)
         progress(0, len(cameras), "warping photos")
-        photo_depths = _photo_depths(geometry, capture.cameras, renderer, radius, far)
+        photo_depths = filled_photo_depths(geometry, capture.cameras, renderer, radius, far)
         change = view_change(capture.cameras, cameras).T
         out = blank_drawing(capture, len(cameras))
         for i in range(len(cameras)):
@@ -64,8 +68,10 @@ class WarpViews:
             )
             rgb, disagreement, sure = _blend(colour, seen, weight[:, None, None, None])
             covered = render.depth > 0
-            out.rgb[i], out.depth[i], out.covered[i] = rgb[0], depth[0], covered[0]
-            out.confidence[i] = pixel_confidence(covered, disagreement, sure, render.confidence)[0]
+            trust = pixel_confidence(covered, disagreement, sure, render.confidence)
+            # What is hardly trusted would be a wrong detail: there the trusted surroundings go on instead.
+            rgb = push_pull(rgb, (trust / _KEEPS_DETAIL).clamp_max(1) ** 2)
+            out.rgb[i], out.depth[i], out.covered[i], out.confidence[i] = rgb[0], depth[0], covered[0], trust[0]
             progress(i + 1, len(cameras), "warping photos")
         return join_with_photos(capture, geometry, path, out)
 
@@ -122,7 +128,8 @@ def warp_photos(
         depth: [1, 1, H, W] of the frame, without zeros.
 
     Returns:
-        colour [S, 3, H, W]; seen [S, 1, H, W] in [0, 1]: 0 out of the picture, falling where something lies in front.
+        colour [S, 3, H, W]; seen [S, 1, H, W] in [0, 1]: 0 out of the picture, low near its border, behind something
+        nearer and where the photo would be drawn out.
     """
     height, width = depth.shape[-2:]
     uv, z = project(unproject(depth[:, 0], frame).reshape(-1, 3), cameras)
@@ -134,8 +141,22 @@ def warp_photos(
         return functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     inside = ((uv > 0) & (uv < size)).all(-1)[:, None] & (z > 0) & (sample(valid[:, None].to(photos.dtype)) > 0.99)
+    to_border = torch.minimum(uv, size - uv).amin(-1)[:, None] / (_FEATHER * size.min())
     behind = (z / sample(depths) - 1 - _DEPTH_TOLERANCE).clamp_min(0)
-    return sample(photos), inside * torch.exp(-behind / _DEPTH_FALLOFF)
+    seen = torch.exp(-behind / _DEPTH_FALLOFF) * to_border.clamp(1e-3, 1) * _squareness(uv).clamp_min(1e-3)
+    return sample(photos), inside * seen
+
+
+def _squareness(uv: Tensor) -> Tensor:
+    """[S, 1, H, W] short over long axis of what a frame's pixel covers in a photo, from uv [S, H, W, 2].
+
+    A slanted surface is drawn out from few pixels of the photo; at a jump in depth the photo is torn.
+    """
+    down, right = torch.gradient(uv, dim=(1, 2))
+    half_trace = ((down**2).sum(-1) + (right**2).sum(-1)) / 2
+    off = torch.sqrt(((down**2).sum(-1) - (right**2).sum(-1)) ** 2 / 4 + (down * right).sum(-1) ** 2)
+    # Singular values of the Jacobian are the roots of half_trace +- off.
+    return (((half_trace - off).clamp_min(0) / (half_trace + off).clamp_min(1e-12)).sqrt())[:, None]
 
 
 def _blend(colour: Tensor, seen: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -157,7 +178,7 @@ def _blend(colour: Tensor, seen: Tensor, weight: Tensor) -> tuple[Tensor, Tensor
     return rgb.clamp(0, 1), variance.sqrt(), (share * seen).sum(0, keepdim=True)
 
 
-def _photo_depths(
+def filled_photo_depths(
     geometry: SceneGeometry, cameras: Cameras, renderer: PointRenderer, radius: float, far: float
 ) -> Tensor:
     """[V, 1, H, W] each photo's own depth, else that of the cloud seen from it, else filled."""
@@ -165,7 +186,7 @@ def _photo_depths(
     return fill_depth(torch.where(own > 0, own, renderer.render(geometry.points, cameras, radius).depth), far)
 
 
-def _typical_depth(geometry: SceneGeometry, cameras: Cameras) -> float:
+def typical_depth(geometry: SceneGeometry, cameras: Cameras) -> float:
     """The median known depth; without any, the distance to what the cameras look at."""
     known = geometry.depths[geometry.depths > 0]
     if len(known):

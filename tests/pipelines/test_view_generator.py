@@ -12,12 +12,13 @@ from fvgen.checks import InputError
 from fvgen.evaluation.metrics import psnr
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of, part_of, path_between
 from fvgen.pipelines.confidence import IN_HOLES
+from fvgen.pipelines.model_folder import NEEDS_MODEL
 from fvgen.pipelines.view_generator import VIEW_GENERATORS
 from fvgen.pipelines.warp import fill_depth, push_pull
 from fvgen.rendering.point_renderer import resolve
 from fvgen.types import Cameras, Capture, GeneratedViews
 
-GENERATORS = list(VIEW_GENERATORS)
+GENERATORS = [name for name in VIEW_GENERATORS if name not in NEEDS_MODEL]  # the others: test_diffusion_views.py
 DRAWING = [name for name in GENERATORS if name != "none"]
 
 

@@ -1,0 +1,70 @@
+"""Pipelines whose networks are tiny and random but of every real kind."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPTextModel, CLIPVisionModel
+
+from fvgen.diffusion.schedule import NoiseSchedule
+from fvgen.models.codec import SpaceToDepth
+from fvgen.models.convert_openclip import text_config, vision_config
+from fvgen.models.image_projector import ImageProjector
+from fvgen.models.unet_3d import VideoUNet
+from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
+
+FRAMES = 4
+"""Of the clips that the networks count as trained on."""
+
+
+def tiny_pipeline(kind: str) -> FVGenPipeline:
+    """A "student" with a lossless codec and no towers, or a "teacher" with all components; the same at every call."""
+    torch.manual_seed(0)
+    if kind == "student":
+        return FVGenPipeline(
+            _unet(latent_channels=12, text_length=1), SpaceToDepth(2), NoiseSchedule(base_scale=0.7), sampler="few_step"
+        )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        latent_channels=4,
+    ).eval()
+    projector = ImageProjector(
+        dim=16, depth=1, dim_head=8, heads=2, num_queries=2, embedding_dim=16, output_dim=16, video_length=FRAMES
+    ).eval()
+    return FVGenPipeline(
+        _unet(latent_channels=4, text_length=77),
+        vae,
+        NoiseSchedule(base_scale=0.7),
+        image_encoder=CLIPVisionModel(
+            vision_config(image_size=28, patch_size=14, width=16, head_width=8, layers=1)
+        ).eval(),
+        image_projector=projector,
+        text_encoder=CLIPTextModel(text_config(vocab_size=49408, width=16, heads=2, layers=2)).eval(),
+    )
+
+
+def _unet(latent_channels: int, text_length: int) -> VideoUNet:
+    unet = VideoUNet(
+        in_channels=2 * latent_channels,
+        out_channels=latent_channels,
+        model_channels=8,
+        channel_mult=(1, 2),
+        num_res_blocks=1,
+        attention_resolutions=(2,),
+        num_head_channels=8,
+        context_dim=16,
+        text_context_length=text_length,
+        image_tokens_per_frame=2,
+        temporal_length=FRAMES,
+        sample_frames=FRAMES,
+        sample_size=(24, 32),
+        initial_attention_heads=1,
+        norm_num_groups=4,
+    ).eval()
+    for parameter in unet.parameters():
+        if parameter.ndim > 1:  # zero-initialised outputs would hide every difference
+            torch.nn.init.normal_(parameter, std=0.1)
+    return unet
