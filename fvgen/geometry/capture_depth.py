@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from fvgen.checks import require
@@ -61,3 +62,16 @@ class CaptureDepth:
         # measured, but by one view alone: still worth more than most estimates
         confidence = 1 - 0.5 ** (1 + confirmed)
         return kept, confidence * (kept > 0)
+
+
+def completed(measured: SceneGeometry, estimated: SceneGeometry, capture: Capture, jump: float = 0.03) -> SceneGeometry:
+    """Measured depth with estimated depth where the sensor left nothing.
+
+    An estimate that another view looks through, at a surface farther by the fraction ``jump``, is left out.
+    """
+    known = measured.depths > 0
+    both = torch.where(known, measured.depths, estimated.depths)
+    depths = both * (known | (seen_through(both, capture.cameras, jump) == 0))
+    confidences = torch.where(known, measured.confidences, estimated.confidences) * (depths > 0)
+    points = depth_to_points(capture.photos, capture.cameras, depths, confidences)
+    return SceneGeometry(capture.cameras, points, depths, confidences)

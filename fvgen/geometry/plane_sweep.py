@@ -13,7 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from fvgen.geometry.cameras import check_cameras, resize_intrinsics
-from fvgen.geometry.depth_filters import agreeing_views, with_gaps_closed, without_flying_pixels, without_speckles
+from fvgen.geometry.depth_filters import (
+    agreeing_views,
+    seen_through,
+    with_gaps_closed,
+    without_flying_pixels,
+    without_speckles,
+)
 from fvgen.geometry.matching_cost import Correlation, PlaneWarp, best_mean, grey_images
 from fvgen.geometry.points import depth_to_points
 from fvgen.geometry.sgm import semi_global_cost
@@ -23,7 +29,7 @@ from fvgen.types import Cameras, Capture, Progress, SceneGeometry, no_progress
 _COARSE_SIDE = 240
 """Pixels of the long side on which the depth range is found when there are no sparse points."""
 _SMOOTH = 0.03
-"""Depths within 3x3 pixels that span less than this fraction are one surface."""
+"""Depths that differ by less than this fraction may be one surface."""
 _PATCH_STEP = 0.01
 """Neighbouring pixels whose depths differ by less than this fraction are one patch."""
 
@@ -125,7 +131,8 @@ class PlaneSweep:
         kept = depths * ((scores > self.least_correlation) & (count >= self.least_views))
         # gaps first: a surface with pinholes is one patch, not many speckles
         kept = with_gaps_closed(kept, _SMOOTH, passes=3)
-        kept = without_flying_pixels(without_speckles(kept, self.speckle, _PATCH_STEP), _SMOOTH)
+        kept = without_speckles(kept, self.speckle, _PATCH_STEP)
+        kept = without_flying_pixels(kept * (seen_through(kept, cameras, _SMOOTH) == 0), _SMOOTH)
         confidence = (0.5 + 0.5 * scores.clamp(0, 1)) * (1 - 0.5 ** (1 + count))
         return kept, confidence * (kept > 0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fvgen.geometry.capture_depth import CaptureDepth
+from fvgen.geometry.capture_depth import CaptureDepth, completed
 from fvgen.geometry.plane_sweep import PlaneSweep
 from fvgen.types import Capture, Progress, SceneGeometry, no_progress
 
@@ -20,22 +20,27 @@ class GeometryProvider(Protocol):
 
 @dataclass(frozen=True)
 class AutoGeometry:
-    """Measured depth where the capture has enough of it, else plane sweep."""
+    """Measured depth where the capture has enough of it, plane sweep for the rest."""
 
     least_measured: float = 0.05
     """part of all pixels that must have measured depth for it to be used"""
+    complete: bool = True
+    """estimate by plane sweep what the sensor left empty"""
     capture_depth: CaptureDepth = field(default_factory=CaptureDepth)
     plane_sweep: PlaneSweep = field(default_factory=PlaneSweep)
 
     def reconstruct(self, capture: Capture, progress: Progress = no_progress) -> SceneGeometry:
         """See `GeometryProvider`."""
-        return self.choose(capture).reconstruct(capture, progress)
+        if not self.has_measured(capture):
+            return self.plane_sweep.reconstruct(capture, progress)
+        measured = self.capture_depth.reconstruct(capture, progress)
+        if not self.complete:
+            return measured
+        return completed(measured, self.plane_sweep.reconstruct(capture, progress), capture)
 
-    def choose(self, capture: Capture) -> GeometryProvider:
-        """The provider that `reconstruct` uses for this capture."""
-        if capture.depths is not None and float((capture.depths > 0).float().mean()) >= self.least_measured:
-            return self.capture_depth
-        return self.plane_sweep
+    def has_measured(self, capture: Capture) -> bool:
+        """Whether the capture's own depth is used."""
+        return capture.depths is not None and float((capture.depths > 0).float().mean()) >= self.least_measured
 
 
 GEOMETRY_PROVIDERS: dict[str, type[GeometryProvider]] = {

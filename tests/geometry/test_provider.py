@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fvgen.checks import InputError
-from fvgen.geometry.capture_depth import CaptureDepth
+from fvgen.geometry.capture_depth import CaptureDepth, completed
 from fvgen.geometry.plane_sweep import PlaneSweep
 from fvgen.geometry.points import depth_to_points
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS, AutoGeometry
@@ -28,9 +28,37 @@ def test_auto_takes_measured_depth_when_there_is_enough(exact_capture):
     auto = AutoGeometry()
     few = torch.zeros_like(exact_capture.depths)
     few[:, 0, 0] = 5.0
-    assert isinstance(auto.choose(exact_capture), CaptureDepth)
-    assert isinstance(auto.choose(replace(exact_capture, depths=few)), PlaneSweep)
-    assert isinstance(auto.choose(replace(exact_capture, depths=None)), PlaneSweep)
+    assert auto.has_measured(exact_capture)
+    assert not auto.has_measured(replace(exact_capture, depths=few))
+    assert not auto.has_measured(replace(exact_capture, depths=None))
+
+
+def test_auto_completes_what_the_sensor_left_empty(exact_capture):
+    exact = exact_capture.depths
+    capture = replace(exact_capture, depths=exact.clone())
+    capture.depths[:, :, :48] = 0
+    measured = CaptureDepth().reconstruct(capture)
+    geometry = AutoGeometry(plane_sweep=PlaneSweep(hypotheses=64)).reconstruct(capture)
+    known = measured.depths > 0
+    assert torch.equal(geometry.depths[known], measured.depths[known])
+    left = geometry.depths[:, :, :40]
+    assert float((left > 0).float().mean()) > 0.4
+    error = ((left - exact[:, :, :40]).abs() / exact[:, :, :40])[left > 0]
+    assert float(error.median()) < 0.01
+    alone = AutoGeometry(complete=False).reconstruct(capture)
+    assert torch.equal(alone.depths, measured.depths)
+
+
+def test_an_estimate_that_the_sensor_looks_through_is_left_out(exact_capture):
+    capture = replace(exact_capture, depths=exact_capture.depths.clone())
+    capture.depths[0, 30:45, 40:60] = 0
+    measured = CaptureDepth().reconstruct(capture)
+    estimated = replace(measured, depths=exact_capture.depths * 0.6, confidences=torch.ones_like(exact_capture.depths))
+    empty = measured.depths[0, 30:45, 40:60] == 0
+    assert bool(empty.any())
+    geometry = completed(measured, estimated, capture)
+    assert not bool((geometry.depths[0, 30:45, 40:60] > 0)[empty].any())
+    assert torch.equal(geometry.confidences > 0, geometry.depths > 0)
 
 
 def test_measured_depth_is_kept_as_it_is_where_it_is_right(exact_capture):
