@@ -12,7 +12,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from fvgen.checks import require
 from fvgen.data.capture import CaptureFrame, check_frames
 from fvgen.data.transforms_json import UNDISTORT
-from fvgen.pipelines.views_folder import Similarity
+from fvgen.geometry.similarity import Similarity
 from fvgen.types import PointCloud
 from fvgen_ns.camera_axes import flip_axes
 

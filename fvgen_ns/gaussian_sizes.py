@@ -8,9 +8,10 @@ from torch import Tensor
 
 
 def neighbour_distance(points: Tensor, neighbours: int = 3) -> Tensor:
-    """[N] mean distance of each of the [N, 3] points to its nearest neighbours, kept within sane bounds.
+    """[N] mean distance of each of the [N, 3] points to its nearest neighbours.
 
-    Isolated points would start as balls that hide the scene, coincident ones as Gaussians of no size.
+    Points that coincide get a tenth of the typical distance, so that none starts without size. Lonely points keep their
+    large one: they are what stands in for all that the dense cloud left empty.
     """
     from scipy.spatial import cKDTree
 
@@ -19,5 +20,4 @@ def neighbour_distance(points: Tensor, neighbours: int = 3) -> Tensor:
     array = points.detach().cpu().numpy()
     distances, _ = cKDTree(array).query(array, k=min(neighbours, len(points) - 1) + 1)
     mean = distances[:, 1:].mean(axis=1)
-    typical = max(float(np.median(mean)), 1e-6)
-    return torch.from_numpy(np.clip(mean, 0.1 * typical, 10 * typical)).float()
+    return torch.from_numpy(np.maximum(mean, max(0.1 * float(np.median(mean)), 1e-6))).float()

@@ -11,7 +11,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
 from fvgen.data.transforms_json import read_transforms
-from fvgen.pipelines.views_folder import Similarity
+from fvgen.geometry.similarity import Similarity
 from fvgen_ns.camera_axes import flip_axes
 
 

@@ -59,10 +59,15 @@ def ssim_map(prediction: Tensor, target: Tensor) -> Tensor:
     if min(height, width) < SSIM_WINDOW:
         pad = (0, max(0, SSIM_WINDOW - width), 0, max(0, SSIM_WINDOW - height))
         return ssim_map(F.pad(prediction, pad), F.pad(target, pad))
-    stack = torch.cat([prediction, target, prediction.square(), target.square(), prediction * target])
-    rows = _blur_matrix(height, stack.dtype, stack.device)
-    columns = _blur_matrix(width, stack.dtype, stack.device)
-    mean_p, mean_t, mean_pp, mean_tt, mean_pt = (rows @ (stack @ columns.T)).split(3)
+    rows = _blur_matrix(height, prediction.dtype, prediction.device)
+    columns = _blur_matrix(width, prediction.dtype, prediction.device)
+
+    def blurred(*images: Tensor) -> tuple[Tensor, ...]:
+        return (rows @ (torch.cat(images) @ columns.T)).split(3)
+
+    # apart, because in training only the first three carry a gradient
+    mean_p, mean_pp, mean_pt = blurred(prediction, prediction.square(), prediction * target)
+    mean_t, mean_tt = blurred(target, target.square())
     variance_p, variance_t = mean_pp - mean_p.square(), mean_tt - mean_t.square()
     covariance = mean_pt - mean_p * mean_t
     luminance = (2 * mean_p * mean_t + _C1) / (mean_p.square() + mean_t.square() + _C1)

@@ -20,7 +20,7 @@ from fvgen.types import Capture, GeneratedViews, PointCloud, Progress, SceneGeom
 
 TRIAL_SIDE = 160
 """Longest side of the photos that trial fits see, in pixels."""
-TRIAL_ITERATIONS = 200
+TRIAL_ITERATIONS = 150
 MARGIN_DB = 0.2
 """What seeding must win on the mean of the left-out photos; smaller differences are noise between seeds."""
 MAX_FOLDS = 3
@@ -90,6 +90,8 @@ def decide_seeding(
         seeds = hole_points(make_views(part, known))
         if len(known.points) and len(seeds) >= MIN_SEEDS:
             gains.append(_gain(capture, part, known.points, seeds, fold, sizes, scene_scale, seed))
+            if gains[-1] < -MARGIN_DB:
+                break  # one photo that suffers decides
     progress(len(folds), max(len(folds), 1), "leaving out photos to decide on seeds in holes")
     mean = sum(gains) / len(gains) if gains else 0.0
     return SeedingDecision(mean > MARGIN_DB and min(gains) > -MARGIN_DB, tuple(gains))
