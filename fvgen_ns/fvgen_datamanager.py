@@ -41,7 +41,7 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
     """Type in which images are kept in memory: uint8 takes a quarter of float32."""
 
     def check_inputs(self) -> None:
-        """Read the capture's description and refuse what cannot be used.
+        """Read the capture's description, look for the generator's weights, and refuse what cannot be used.
 
         Raises:
             InputError: naming what is wrong and what to do.
@@ -49,6 +49,7 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
         if self.data is not None:
             self.dataparser.data = Path(self.data)
         check_outputs(self.dataparser.setup().get_dataparser_outputs(split="train"))
+        self.densify.find_weights()
 
 
 class FVGenDataManager(FullImageDatamanager[FVGenDataset]):

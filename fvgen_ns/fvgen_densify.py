@@ -15,6 +15,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from fvgen.geometry.points import merge, read_ply, voxel_thin
+from fvgen.pipelines.model_folder import NEEDS_MODEL, find_model
 from fvgen.types import PointCloud
 from fvgen_ns.camera_axes import concatenate
 from fvgen_ns.capture_frames import capture_frames, check_outputs, scene_scale, similarity, sparse_points
@@ -29,9 +30,15 @@ class DensifyConfig:
     geometry: Literal["auto", "capture-depth", "plane-sweep", "none"] = "auto"
     """Where dense points come from: the capture's measured depth, plane sweep stereo, or nowhere; auto takes measured
     depth when there is some."""
-    generator: Literal["none", "points", "warp"] = "warp"
-    """What makes views between the photos: nothing, the rendered points, or the points with holes filled from the
-    photos."""
+    generator: Literal["none", "points", "warp", "student", "teacher"] = "warp"
+    """What makes views between the photos: nothing, the rendered points, the points with holes filled from the photos,
+    or a video diffusion model, distilled (student, 4 steps) or not (teacher, 50 steps)."""
+    model: Path | None = None
+    """Pipeline folder of the student or teacher; the teacher's default is models/viewcrafter-512."""
+    low_memory: bool = False
+    """Let a student or teacher take less GPU memory and more time."""
+    confidence_seeds: int = 0
+    """Further samples of every view by a student or teacher; where they disagree, the view is trusted less."""
     path: Literal["between", "viewcrafter", "orbit", "spiral"] = "between"
     """Where the generated views stand: smoothly between the photos, as the ViewCrafter reference places them, or around
     what the photos look at."""
@@ -48,6 +55,15 @@ class DensifyConfig:
     """Where finished views are kept; by default fvgen in the user's cache folder."""
     views: Path | None = None
     """Folder of a Nerfstudio dataset in the capture's frame whose images are taken as the generated views."""
+
+    def find_weights(self) -> None:
+        """Make ``model`` the full path of the chosen generator's weights; nothing for one that needs none.
+
+        Raises:
+            InputError: they are not on this machine (the text names the command that gets them), or not usable.
+        """
+        if self.geometry != "none" and self.generator in NEEDS_MODEL:
+            self.model = find_model(self.generator, self.model).resolve()
 
 
 def densify(

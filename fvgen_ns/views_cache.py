@@ -13,12 +13,13 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 import fvgen
 from fvgen.data.capture import CaptureFrame
+from fvgen.pipelines.model_folder import NEEDS_MODEL, locate_model, model_fingerprint
 
 if TYPE_CHECKING:
     from fvgen_ns.fvgen_densify import DensifyConfig
 
-_NOT_IN_KEY = {"cache_dir", "views"}
-"""Settings that do not change what is made."""
+_NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model"}
+"""Settings that do not change what is made; of the model its content counts, not its path."""
 
 
 def views_key(outputs: DataparserOutputs, frames: list[CaptureFrame], config: DensifyConfig) -> str:
@@ -35,6 +36,9 @@ def views_key(outputs: DataparserOutputs, frames: list[CaptureFrame], config: De
         digest.update(points.numpy().tobytes())
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in _NOT_IN_KEY}
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    if config.generator in NEEDS_MODEL:
+        model = locate_model(config.generator, config.model)
+        digest.update(b"-" if model is None else model_fingerprint(model).encode())
     return digest.hexdigest()
 
 

@@ -15,14 +15,15 @@ import fvgen
 from fvgen.data.capture import CaptureFrame
 from fvgen.data.photos import read_photo
 from fvgen.data.working_size import make_capture
-from fvgen.devices import default_device
+from fvgen.devices import default_device, free_memory
 from fvgen.geometry.points import write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of
 from fvgen.pipelines.hole_seeding import decide_seeding, hole_points
+from fvgen.pipelines.model_folder import NEEDS_MODEL
 from fvgen.pipelines.view_generator import VIEW_GENERATORS
 from fvgen.pipelines.views_folder import DEPTH_STEPS, ViewsWriter
-from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry
+from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 from fvgen_ns.capture_frames import capture_frames, scene_scale, similarity, sparse_points
 from fvgen_ns.gaussian_sizes import neighbour_distance
 from fvgen_ns.progress import ProgressBars
@@ -42,8 +43,9 @@ def produce(outputs: DataparserOutputs, config: DensifyConfig, folder: Path, key
     A run that was killed goes on: frames that the folder holds already are not generated again.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the generator's weights are not there, or the folder cannot be written.
     """
+    config.find_weights()
     frames, points = capture_frames(outputs), sparse_points(outputs)
     unit = outputs.metadata.get("depth_unit_scale_factor", 1e-3) * outputs.dataparser_scale
     with ProgressBars() as progress:
@@ -64,6 +66,7 @@ def produce(outputs: DataparserOutputs, config: DensifyConfig, folder: Path, key
         elif config.generator != "none":
             path = PATH_STYLES[config.path](capture.cameras, config.frames_per_clip)
             count += _generate(capture, geometry, path, config, writer, len(frames), progress)
+            free_memory()  # a network's weights leave before the splat trains
         if not notes and config.seed_holes != "never":
             notes += _seed_holes(capture, geometry, frames, config, folder, outputs, progress)
         for note in notes:
@@ -91,7 +94,10 @@ def _generate(
     first: int, progress: Progress,
 ) -> int:  # fmt: skip
     """Generate clip by clip and store each frame; how many frames the path has beside the photos."""
-    generator = VIEW_GENERATORS[config.generator]()
+    has_model = config.generator in NEEDS_MODEL
+    settings = {name: getattr(config, name) for name in ("model", "low_memory", "confidence_seeds") if has_model}
+    generator = VIEW_GENERATORS[config.generator](**settings)
+    within_clip = progress if has_model else no_progress  # a network's clip may take minutes
     places = torch.cumsum(path.photo < 0, dim=0) - 1 + first
     clips = clips_of(path)
     done: set[int] = set()
@@ -100,7 +106,7 @@ def _generate(
         done.update(new)
         if not all(writer.has(int(places[i])) for i in new):
             part = CameraPath(path.cameras[clip], path.ends[clip], path.position[clip], path.photo[clip])
-            views = generator.generate(capture, geometry, part, config.seed)
+            views = generator.generate(capture, geometry, part, config.seed, within_clip)
             for at, i in enumerate(clip.tolist()):
                 if i in new:
                     info = {

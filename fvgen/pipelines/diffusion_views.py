@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -45,7 +46,7 @@ class DiffusionViews:
 
     kind: Literal["student", "teacher"] = "student"
     """whose sampler the model must have been saved with"""
-    model: str | None = None
+    model: str | Path | None = None
     """pipeline folder, name of a converted variant, or id of a hub repository in the local cache"""
     steps: int | None = None
     """steps of the sampler; by default 4 for a student and 50 for a teacher"""

@@ -1,0 +1,188 @@
+"""Student and teacher in the plugin: weights are looked for first, content decides the key, inference loads nothing."""
+
+import os
+import shutil
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+
+from fvgen.checks import InputError
+from fvgen.pipelines import diffusion_views
+from fvgen.pipelines.model_folder import find_model, locate_model, model_fingerprint
+from fvgen_ns import fvgen_densify
+from fvgen_ns.capture_frames import capture_frames
+from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
+from fvgen_ns.fvgen_densify import DensifyConfig, densify
+from fvgen_ns.views_cache import views_key
+
+
+@pytest.fixture(scope="module")
+def outputs(tiny_room):
+    return FVGenDataParserConfig(data=tiny_room).setup().get_dataparser_outputs("train")
+
+
+def settings(cache: Path, **changed) -> DensifyConfig:
+    usual = {"geometry": "capture-depth", "working_size": 64, "frames_per_clip": 3, "seed_holes": "never"}
+    return DensifyConfig(**{**usual, "cache_dir": cache, **changed})
+
+
+def made(outputs, config: DensifyConfig, generate: bool = True):
+    return densify(outputs, config, max_points=2000, image_size=64, generate=generate)
+
+
+@pytest.fixture
+def model(tiny_model, tmp_path) -> Path:
+    """A student's folder to damage."""
+    return Path(shutil.copytree(tiny_model("student"), tmp_path / "model"))
+
+
+def test_student_draws_once_is_freed_and_is_never_loaded_for_inference(outputs, tiny_model, tmp_path, monkeypatch):
+    loaded = []
+    load = diffusion_views.FVGenPipeline.from_pretrained
+
+    def counted(*args, **kwargs):
+        pipeline = load(*args, **kwargs)
+        loaded.append(weakref.ref(pipeline.unet))
+        return pipeline
+
+    monkeypatch.setattr(diffusion_views.FVGenPipeline, "from_pretrained", counted)
+    config = settings(tmp_path / "cache", generator="student", model=tiny_model("student"))
+    first = made(outputs, config)
+    photos = first.metadata["num_photos"]
+    assert len(first.image_filenames) > photos == len(outputs.image_filenames)
+    assert len(loaded) == 1 and loaded[0]() is None  # one load for all clips, and gone before a splat could train
+    before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "cache").rglob("*"))
+    again = made(outputs, config, generate=False)
+    assert [str(p) for p in again.image_filenames] == [str(p) for p in first.image_filenames]
+    assert len(loaded) == 1 and sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "cache").rglob("*")) == before
+
+
+def test_inference_without_cache_or_weights_shows_the_photos(outputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(fvgen_densify, "find_model", lambda *a: pytest.fail("weights were looked for"))
+    config = settings(tmp_path / "cache", generator="student", model=tmp_path / "gone")
+    shown = made(outputs, config, generate=False)
+    assert len(shown.image_filenames) == len(outputs.image_filenames)
+    assert any("No generated views" in note for note in shown.metadata["notes"])
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_key_follows_the_models_content_and_nothing_else_of_it(outputs, model, tmp_path):
+    frames = capture_frames(outputs)
+
+    def key(**changed) -> str:
+        return views_key(outputs, frames, settings(tmp_path, **{"generator": "student", "model": model, **changed}))
+
+    original = key()
+    moved = Path(shutil.copytree(model, tmp_path / "moved"))
+    assert key(model=moved) == original == key(low_memory=True)
+    assert len({original, key(confidence_seeds=1), key(generator="warp"), key(seed=1)}) == 4
+    assert key(generator="warp", model=None) == key(generator="warp")
+    file = model / "unet/diffusion_pytorch_model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1  # as training leaves it: other values, the same size
+    file.write_bytes(content)
+    assert key() != original
+
+
+def truncated(folder: Path) -> None:
+    file = folder / "unet/diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def foreign_class(folder: Path) -> None:
+    index = folder / "model_index.json"
+    index.write_text(index.read_text().replace("FVGenPipeline", "StableDiffusionPipeline"))
+
+
+def foreign_code(folder: Path) -> None:
+    index = folder / "model_index.json"
+    index.write_text(index.read_text().replace("fvgen.models.unet_3d", "somebodys.module"))
+
+
+BAD = {
+    "with model_index.json": lambda f: (f / "model_index.json").unlink(),
+    "readable JSON": lambda f: (f / "model_index.json").write_text("{"),
+    "be a saved FVGenPipeline, got StableDiffusionPipeline": foreign_class,
+    "come from fvgen, diffusers or transformers": foreign_code,
+    "cut short or damaged": truncated,
+    "have .safetensors weights": lambda f: (f / "unet/diffusion_pytorch_model.safetensors").unlink(),
+    "config.json for every component": lambda f: (f / "vae/config.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_a_wrong_folder_is_refused_before_geometry(outputs, model, tmp_path, message):
+    BAD[message](model)
+    with pytest.raises(InputError, match=message.replace(".", r"\.")):
+        made(outputs, settings(tmp_path / "cache", generator="student", model=model))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_teachers_folder_is_no_student(tiny_model):
+    with pytest.raises(InputError, match="sampler few_step, got ddim .*Use the generator teacher"):
+        find_model("student", tiny_model("teacher"))
+
+
+def test_models_are_found_by_folder_variant_and_hub_cache(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_model("teacher", tiny_model("teacher")) == tiny_model("teacher")
+    assert locate_model("teacher") is None and locate_model("student") is None
+    assert locate_model("teacher", "no-such/repository") is None and locate_model("teacher", "/no/such/folder") is None
+    shutil.copytree(tiny_model("teacher"), tmp_path / "models/viewcrafter-512")
+    assert find_model("teacher") == find_model("teacher", "viewcrafter-512") == Path("models/viewcrafter-512")
+    cache = tmp_path / "hub"
+    snapshot = cache / "models--somebody--student/snapshots" / ("0" * 40)
+    shutil.copytree(tiny_model("student"), snapshot)
+    (cache / "models--somebody--student/refs").mkdir()
+    (cache / "models--somebody--student/refs/main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    assert find_model("student", "somebody/student") == snapshot
+    assert model_fingerprint(snapshot) == model_fingerprint(tiny_model("student"))
+
+
+def run(cwd: Path, *command: object) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cwd / "cache"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "nerfstudio.scripts.train", "fvgen-splat-cpu", *map(str, command)],
+        cwd=cwd, env=environment, text=True, capture_output=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_training_without_the_teachers_weights_ends_at_once_and_writes_nothing(tiny_room, tmp_path):
+    done = run(tmp_path, "--data", tiny_room, "--pipeline.datamanager.densify.generator", "teacher")
+    assert done.returncode == 2 and "Traceback" not in done.stdout + done.stderr
+    assert "scripts/download.py viewcrafter-512" in done.stdout and "scripts/convert_viewcrafter.py" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_takes_the_students_views(tiny_room, tiny_model, tmp_path):
+    (tmp_path / "student").symlink_to(tiny_model("student"))
+    densify_options = {
+        "generator": "student", "model": "student", "working-size": 64, "frames-per-clip": 3, "seed-holes": "never",
+        "geometry": "capture-depth",
+    }  # fmt: skip
+    done = run(
+        tmp_path, "--data", tiny_room, "--vis", "tensorboard", "--max-num-iterations", 2, "--timestamp", "run",
+        "--experiment-name", "small", "--pipeline.datamanager.image-size", 64,
+        *(part for name, value in densify_options.items() for part in (f"--pipeline.datamanager.densify.{name}", value)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (folder,) = (tmp_path / "cache/fvgen").iterdir()
+    assert len(list((folder / "confidence").glob("*.png"))) >= 3
+    # the full path: ns-eval may run from another folder
+    assert (
+        str(tiny_model("student").resolve().name)
+        in (tmp_path / "outputs/small/fvgen-splat-cpu/run/config.yml").read_text()
+    )
+
+
+def test_weights_only(model):
+    """Pickles are no weights, whatever they are called."""
+    file = model / "unet/diffusion_pytorch_model.safetensors"
+    torch.save({}, file)
+    with pytest.raises(InputError, match="whole safetensors"):
+        find_model("student", model)
