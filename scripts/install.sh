@@ -37,6 +37,8 @@ apt_unpack() { # FOLDER PACKAGE...  Debian packages and what they need, unpacked
 
 is_supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; }
 
+python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
 find_python() { # prints the first Python of a supported version
     local name
     for name in python3 python3.12 python3.11 python3.10 python; do
@@ -54,7 +56,7 @@ unpack_pip() { # Debian's own pip wheel into .venv, for Pythons that come withou
 
 make_venv() { # PYTHON
     local python=$1 version
-    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    version=$(python_version "$python")
     say "making $VENV with $python (Python $version)"
     if "$python" -c 'import ensurepip, venv' 2>/dev/null; then "$python" -m venv --clear "$VENV"; return; fi
     say "this Python comes without ensurepip"
@@ -68,6 +70,28 @@ make_venv() { # PYTHON
 
 venv_works() { # made here (not moved or copied from elsewhere), whole, of a supported version
     is_supported "$VENV/bin/python" && [[ "$("$VENV/bin/pip" --version 2>/dev/null)" == *" $VENV/"* ]]
+}
+
+provide_compiler() { # two of Nerfstudio's dependencies come as C++ sources and want Python's headers
+    local version include flags=
+    version=$(python_version "$VENV/bin/python")
+    include=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    if command -v cc >/dev/null && command -v c++ >/dev/null && [ -f "$include/Python.h" ]; then return; fi
+    if is_root && apt_install g++ "python$version-dev"; then return; fi
+    if [ ! -f "$include/Python.h" ]; then
+        apt_unpack "$WORK/headers" "libpython$version-dev" || fail "ask for: apt-get install python$version-dev"
+        flags="-I$WORK/headers$include -idirafter $WORK/headers/usr/include"
+        export CMAKE_ARGS=-DPython_INCLUDE_DIR=$WORK/headers$include
+    fi
+    say "no C++ compiler on this machine: taking the one of the PyPI package ziglang, for this installation only"
+    "$VENV/bin/python" -m pip install -q --target "$WORK/zig" ziglang || fail "ask for: apt-get install g++"
+    mkdir -p "$WORK/bin"
+    for name in cc c++; do
+        printf '#!/bin/sh\nexec %q %s -fno-sanitize=undefined "$@"\n' "$WORK/zig/ziglang/zig" $name >"$WORK/bin/$name"
+        chmod +x "$WORK/bin/$name"
+    done
+    export ZIG_GLOBAL_CACHE_DIR=$WORK/zig-cache ZIG_LOCAL_CACHE_DIR=$WORK/zig-cache
+    export CC=$WORK/bin/cc CXX=$WORK/bin/c++ LDSHARED="$WORK/bin/cc -shared" CFLAGS=$flags CXXFLAGS=$flags
 }
 
 missing_libraries() { # system libraries that open3d or OpenCV want and this machine lacks
@@ -138,6 +162,7 @@ if ! venv_works; then
 fi
 say "installing Nerfstudio, PyTorch and the rest into $VENV: about 9 GB, some minutes the first time"
 "$VENV/bin/python" -m pip install -q --upgrade pip
+provide_compiler
 "$VENV/bin/python" -m pip install -e ".${EXTRA:+[$EXTRA]}"
 mend_imports
 echo "$WANTED" >"$STAMP"
