@@ -6,7 +6,7 @@ what those two do not. Covered pixels are warped too: photos are crisper than po
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -55,11 +55,15 @@ class WarpViews:
         radius = radius_of_pixels(self.point_pixels, cameras.height, cameras.width)
         far = typical_depth(geometry, capture.cameras)
         progress(0, len(cameras), "warping photos")
-        photo_depths = filled_photo_depths(geometry, capture.cameras, renderer, radius, far)
         change = view_change(capture.cameras, cameras).T
+        nearest = change.argsort(dim=1)[:, : self.photos_per_frame]
+        used = nearest.unique()  # a clip needs few photos of many
+        photo_depths = torch.zeros_like(geometry.depths)[:, None]
+        photo_depths[used] = filled_photo_depths(
+            replace(geometry, depths=geometry.depths[used]), capture.cameras[used], renderer, radius, far
+        )
         out = blank_drawing(capture, len(cameras))
-        for i in range(len(cameras)):
-            near = change[i].argsort()[: self.photos_per_frame]
+        for i, near in enumerate(nearest):
             weight = (1 / (change[i, near] ** self.nearness + 1e-6)).to(capture.photos)
             render = renderer.render(geometry.points, cameras[i], radius)
             depth = fill_depth(render.depth, far)
