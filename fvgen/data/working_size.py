@@ -96,7 +96,7 @@ def working_size(sizes: Sequence[tuple[int, int]], long_side: int) -> tuple[int,
     longer side is ``long_side`` at most. Ties go to the earlier photo."""
     shapes = np.log([width / height for width, height in sizes])
     alike = np.abs(shapes[:, None] - shapes) < _SAME_SHAPE
-    common = alike[alike.sum(axis=1).argmax()]
+    common = alike[np.argmax(alike.sum(axis=1))]
     (width, height), _ = Counter(size for size, is_common in zip(sizes, common, strict=True) if is_common).most_common(
         1
     )[0]
