@@ -43,8 +43,9 @@ class CaptureDepth:
             "the capture", "come with measured depth", "none", "Use the geometry `plane-sweep`, or `auto`.",
         )  # fmt: skip
         assert capture.depths is not None
+        usable = capture.valid & torch.isfinite(capture.depths) & (capture.depths > 0)
         progress(0, 1, "cleaning measured depth")
-        depths, confidences = self.clean(capture.depths * capture.valid, capture)
+        depths, confidences = self.clean(torch.where(usable, capture.depths, 0.0), capture)
         progress(1, 1, "cleaning measured depth")
         points = depth_to_points(capture.photos, capture.cameras, depths, confidences)
         return SceneGeometry(capture.cameras, points, depths, confidences)
@@ -55,7 +56,7 @@ class CaptureDepth:
         # registration to the colour camera leaves a grid of one-pixel gaps, which would make every pixel a speckle
         depths = with_gaps_closed(depths, self.edge_jump, passes=3)
         depths = without_flying_pixels(depths, self.edge_jump)
-        confirmed = agreeing_views(depths, cameras, float("inf"), self.agreement)
+        confirmed, _ = agreeing_views(depths, cameras, float("inf"), self.agreement)
         denied = seen_through(depths, cameras, self.edge_jump)
         kept = depths * (denied <= confirmed)
         kept = without_speckles(kept, self.speckle, self.agreement)

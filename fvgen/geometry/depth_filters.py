@@ -28,8 +28,8 @@ def _meet(world: Tensor, depth: Tensor, cameras: Cameras, j: int) -> tuple[Tenso
     return reach, depth[pixel[:, 1], pixel[:, 0]] * inside
 
 
-def agreeing_views(depths: Tensor, cameras: Cameras, pixels: float, relative: float) -> Tensor:
-    """How many other views confirm each depth.
+def agreeing_views(depths: Tensor, cameras: Cameras, pixels: float, relative: float) -> tuple[Tensor, Tensor]:
+    """How many other views confirm each depth, and the mean over all that agree.
 
     A pixel is carried into the other view, onto the surface found there along the same ray, and back; it is confirmed
     when it returns within ``pixels`` and its depth differs by less than the fraction ``relative`` (Schönberger et al.,
@@ -40,10 +40,11 @@ def agreeing_views(depths: Tensor, cameras: Cameras, pixels: float, relative: fl
         cameras: V cameras.
 
     Returns:
-        [V, H, W] int64.
+        count [V, H, W] int64, and the mean [V, H, W] of each depth and those that confirm it.
     """
     world = unproject(depths, cameras).flatten(1, 2)
-    count = torch.zeros(depths.shape, dtype=torch.int64, device=depths.device).flatten(1)
+    total = depths.flatten(1).clone()
+    count = torch.zeros_like(total, dtype=torch.int64)
     for i in range(len(depths)):
         depth = depths[i].flatten()
         own = project(world[i], cameras[i])[0][0]
@@ -55,8 +56,10 @@ def agreeing_views(depths: Tensor, cameras: Cameras, pixels: float, relative: fl
             surface = centre + (world[i] - centre) * (found / torch.where(found > 0, reach, 1.0))[:, None]
             back, z = project(surface, cameras[i])
             near = ((back[0] - own).norm(dim=1) < pixels) & ((z[0] - depth).abs() < relative * depth)
-            count[i] += near & (found > 0) & (depth > 0)
-    return count.reshape(depths.shape)
+            agrees = near & (found > 0) & (depth > 0)
+            count[i] += agrees
+            total[i] += torch.where(agrees, z[0], 0.0)
+    return count.reshape(depths.shape), (total / (count + 1)).reshape(depths.shape)
 
 
 def seen_through(depths: Tensor, cameras: Cameras, relative: float) -> Tensor:

@@ -85,20 +85,22 @@ class PlaneSweep:
         scale = _COARSE_SIDE / max(capture.cameras.height, capture.cameras.width)
         coarse = capture if scale >= 1 else _shrink(capture, scale)
         pairs = pairs_from_cameras(coarse.cameras, self.neighbours)
-        depths, scores = self._sweep(coarse, pairs, 2 * self.hypotheses, progress)
+        depths, scores = self._sweep(coarse, pairs, 2 * self.hypotheses, progress, "finding the range of depth")
         depths, confidences = self._filter(depths, scores, coarse.cameras)
         found = depth_to_points(coarse.photos, coarse.cameras, depths, confidences)
         return pairs_from_points(capture.cameras, found.xyz, self.neighbours)
 
-    def _sweep(self, capture: Capture, pairs: ViewPairs, hypotheses: int, progress: Progress) -> tuple[Tensor, Tensor]:
+    def _sweep(
+        self, capture: Capture, pairs: ViewPairs, hypotheses: int, progress: Progress, what: str = "estimating depth"
+    ) -> tuple[Tensor, Tensor]:
         """Unfiltered depth and correlation, [V, H, W] each."""
         greys = grey_images(capture.photos, capture.valid)
         depths, scores = torch.zeros_like(greys), torch.zeros_like(greys)
         for i, (neighbours, span) in enumerate(zip(pairs.neighbours, pairs.ranges, strict=True)):
-            progress(i, len(greys), "estimating depth")
+            progress(i, len(greys), what)
             if neighbours and span is not None:
                 depths[i], scores[i] = self._sweep_view(greys, capture, i, neighbours, span, hypotheses)
-        progress(len(greys), len(greys), "estimating depth")
+        progress(len(greys), len(greys), what)
         return depths, scores
 
     def _sweep_view(
@@ -127,8 +129,8 @@ class PlaneSweep:
         return depth * inner, score
 
     def _filter(self, depths: Tensor, scores: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
-        count = agreeing_views(depths, cameras, self.agreement_pixels, self.agreement_depth)
-        kept = depths * ((scores > self.least_correlation) & (count >= self.least_views))
+        count, mean = agreeing_views(depths, cameras, self.agreement_pixels, self.agreement_depth)
+        kept = mean * ((scores > self.least_correlation) & (count >= self.least_views))
         # gaps first: a surface with pinholes is one patch, not many speckles
         kept = with_gaps_closed(kept, _SMOOTH, passes=3)
         kept = without_speckles(kept, self.speckle, _PATCH_STEP)
@@ -142,4 +144,4 @@ def _shrink(capture: Capture, scale: float) -> Capture:
     height, width = (max(1, round(side * scale)) for side in capture.photos.shape[-2:])
     photos = functional.interpolate(capture.photos, (height, width), mode="area")
     valid = functional.interpolate(capture.valid[:, None].float(), (height, width), mode="area")[:, 0] > 0.999
-    return Capture(photos, resize_intrinsics(capture.cameras, height, width), valid, capture.sparse)
+    return Capture(photos, resize_intrinsics(capture.cameras, height, width), valid)

@@ -14,6 +14,12 @@ _LEAST_OVERLAP = 0.1
 """Two photos of which less than this part shows the same are not compared."""
 _NARROW, _WIDE = 2.0, 30.0
 """Degrees between viewing rays: below, depth is uncertain; above, surfaces look different."""
+_QUANTILES = (0.01, 0.99)
+"""Of the sparse points' depths; a few of the points are always wrong."""
+_NEARER, _FARTHER = 0.8, 1.3
+"""Margins beyond them."""
+_LEAST_SHARED = 0.3
+"""Part of a view that another camera must see too for a depth to be tried."""
 _TRUSTED_POINTS = 30
 """With fewer sparse points in a view, their depths say too little about its range."""
 
@@ -55,8 +61,8 @@ def ranges_from_points(cameras: Cameras, xyz: Tensor) -> list[tuple[float, float
         if len(depth) < _TRUSTED_POINTS:
             ranges.append(None)
             continue
-        near, far = torch.quantile(depth, torch.tensor([0.005, 0.995], dtype=torch.float64, device=depth.device))
-        ranges.append((0.85 * float(near), 1.25 * float(far)))
+        near, far = torch.quantile(depth, torch.tensor(_QUANTILES, dtype=torch.float64, device=depth.device))
+        ranges.append((_NEARER * float(near), _FARTHER * float(far)))
     return ranges
 
 
@@ -67,7 +73,8 @@ def common_volume(cameras: Cameras, grid: int = 12, steps: int = 96) -> tuple[li
         for each camera the nearest and farthest such depth (None where no other camera shares its view), and the
         sampled points [P, 3] of these volumes, which stand in for scene points when neighbours are chosen.
     """
-    distance = torch.cdist(cameras.positions, cameras.positions)
+    mode = "donot_use_mm_for_euclid_dist"  # exact for cameras far from the origin
+    distance = torch.cdist(cameras.positions, cameras.positions, compute_mode=mode)
     rows = torch.linspace(0, cameras.height - 1, grid).long()
     columns = torch.linspace(0, cameras.width - 1, grid).long()
     ranges: list[tuple[float, float] | None] = []
@@ -85,7 +92,7 @@ def common_volume(cameras: Cameras, grid: int = 12, steps: int = 96) -> tuple[li
         points = cameras.positions[i] + rays * depths[:, None, None]
         seen, _ = points_in_view(points.reshape(-1, 3), cameras[others])
         share = seen.reshape(len(others), steps, -1).float().mean(dim=2).amax(dim=0)
-        shared = torch.nonzero(share >= 0.3)[:, 0]
+        shared = torch.nonzero(share >= _LEAST_SHARED)[:, 0]
         if len(shared) == 0:
             ranges.append(None)
             continue
