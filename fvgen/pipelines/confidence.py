@@ -17,7 +17,9 @@ _JUST_OUTSIDE = 0.6
 """Trust of a hole pixel right at the cover, beside a covered one."""
 
 
-def pixel_confidence(covered: Tensor, disagreement: Tensor, seen: Tensor, point_confidence: Tensor) -> Tensor:
+def pixel_confidence(
+    covered: Tensor, disagreement: Tensor, seen: Tensor, point_confidence: Tensor, away: float = 1.0
+) -> Tensor:
     """[F, 1, H, W] in [IN_HOLES, 1].
 
     A covered pixel starts from its points' confidence, a hole from its distance to the cover, where depth is still
@@ -28,8 +30,9 @@ def pixel_confidence(covered: Tensor, disagreement: Tensor, seen: Tensor, point_
         disagreement: [F, 1, H, W] standard deviation of the warped photos' colours.
         seen: [F, 1, H, W] in [0, 1], how surely some photo sees the place.
         point_confidence: [F, 1, H, W] of the points, in [0, 1].
+        away: how far the frames stand from the nearest photo: 0 at the photo, 1 where the next photo is as near.
     """
-    start = torch.where(covered, 0.5 + 0.5 * point_confidence, hole_trust(covered))
+    start = torch.where(covered, 0.5 + 0.5 * point_confidence, hole_trust(covered, away))
     return (start * agreement(disagreement) * (0.25 + 0.75 * seen)).clamp(IN_HOLES, 1)
 
 
@@ -38,9 +41,13 @@ def agreement(difference: Tensor) -> Tensor:
     return 1 / (1 + (difference / _DISAGREEMENT) ** 2)
 
 
-def hole_trust(covered: Tensor) -> Tensor:
-    """[F, 1, H, W] trust by distance to the cover alone; ``covered`` [F, 1, H, W] bool."""
-    return _JUST_OUTSIDE * torch.exp(-cover_distance(covered) / _REACH)
+def hole_trust(covered: Tensor, away: float = 1.0) -> Tensor:
+    """[F, 1, H, W] trust by distance to the cover alone; ``covered`` [F, 1, H, W] bool.
+
+    Wrong depth shifts colour in proportion to how far the frame stands ``away`` from the photo that gives it.
+    """
+    beside = 1 - (1 - _JUST_OUTSIDE) * away
+    return beside * torch.exp(-away * cover_distance(covered) / _REACH)
 
 
 def cover_distance(covered: Tensor) -> Tensor:

@@ -72,7 +72,9 @@ class WarpViews:
             )
             rgb, disagreement, sure = _blend(colour, seen, weight[:, None, None, None])
             covered = render.depth > 0
-            trust = pixel_confidence(covered, disagreement, sure, render.confidence)
+            first, second = change[i, near[0]], change[i, near[1]]
+            away = float(2 * first / (first + second))
+            trust = pixel_confidence(covered, disagreement, sure, render.confidence, away)
             # What is hardly trusted would be a wrong detail: there the trusted surroundings go on instead.
             rgb = push_pull(rgb, (trust / _KEEPS_DETAIL).clamp_max(1) ** 2)
             out.rgb[i], out.depth[i], out.covered[i], out.confidence[i] = rgb[0], depth[0], covered[0], trust[0]

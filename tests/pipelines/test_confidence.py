@@ -7,13 +7,13 @@ import torch
 from fvgen.pipelines.confidence import IN_HOLES, cover_distance, pixel_confidence, view_confidence
 
 
-def confidence(covered=True, disagreement=0.0, seen=1.0, points=1.0) -> float:
+def confidence(covered=True, disagreement=0.0, seen=1.0, points=1.0, away=1.0) -> float:
     """Of a pixel in the middle of a 21x21 picture whose left column is covered."""
     mask = torch.zeros(1, 1, 21, 21, dtype=torch.bool)
     mask[..., 0] = True
     mask[..., 10, 10] = covered
     full = [torch.full((1, 1, 21, 21), value) for value in (disagreement, seen, points)]
-    return float(pixel_confidence(mask, *full)[0, 0, 10, 10])
+    return float(pixel_confidence(mask, *full, away)[0, 0, 10, 10])
 
 
 def test_a_perfect_pixel_is_fully_trusted():
@@ -23,6 +23,7 @@ def test_a_perfect_pixel_is_fully_trusted():
 def test_trust_falls_with_each_reason_for_doubt():
     assert confidence() > confidence(points=0.5) > confidence(covered=False) > 0
     assert confidence() > confidence(disagreement=0.1) > confidence(disagreement=0.3)
+    assert 1 >= confidence(covered=False, away=0.0) > confidence(covered=False, away=0.5) > confidence(covered=False)
     assert confidence() > confidence(seen=0.5) > confidence(seen=0.0)
 
 
