@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from fvgen.models.convert_viewcrafter import Architecture
 from fvgen.models.unet_3d import VideoUNet
 
 PARAMETERS, TENSORS = 1_438_854_980, 1516
@@ -31,6 +32,22 @@ ORIGINAL_TFLOP = {(16, 40, 64): 12.603, (25, 40, 64): 20.187, (16, 72, 128): 52.
 """Of ViewCrafter's own code by the same counter: (frames, latent height, latent width) -> one forward pass."""
 MEMORY_LIMIT_GB = 8.0
 """Of the float32 forward pass at 16 frames of 320x512; the original needs 11.4."""
+
+
+FEWER_SECONDS = 20
+"""Of the student in the UNet than of its teacher."""
+REDUCED = Architecture(
+    unet={"model_channels": 32, "num_head_channels": 32, "context_dim": 64, "norm_num_groups": 8},
+    vae={
+        "block_out_channels": (16, 32, 32, 32), "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4, "norm_num_groups": 8, "latent_channels": 4,
+    },
+    text={"vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+    vision={"image_size": 56, "patch_size": 14, "width": 64, "head_width": 32, "layers": 2},
+    clip_dim=64,
+    projector={"dim": 64, "depth": 1, "dim_head": 32, "heads": 2, "embedding_dim": 64, "output_dim": 64},
+)  # fmt: skip
+"""ViewCrafter's networks with a tenth of the width: its clips take seconds on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +114,33 @@ def _forward(dtype: torch.dtype) -> list[Figure]:
     return [Figure(kind, seconds, "s"), memory]
 
 
+def clips() -> list[Figure]:
+    """A student's clip and its teacher's: the same reduced network, codec and clip, in one process.
+
+    CPU seconds, so that other work on the machine does not count.
+    """
+    from fvgen.evaluation.clip_timing import ClipShape, random_pipeline, time_clip
+
+    device, shape = torch.device("cpu"), ClipShape(8, 64, 128)
+    pipeline = random_pipeline(REDUCED, "few_step", device, torch.float32)
+    millions = sum(p.numel() for p in pipeline.unet.parameters()) / 1e6
+    clip = f"{shape.frames} frames of {shape.height}x{shape.width}, UNet of {millions:.1f} M parameters"
+    figures, unet_seconds = [], {}
+    for kind, sampler, repeats in (("student", "few_step", 3), ("teacher", "ddim", 1)):
+        pipeline.register_to_config(sampler=sampler)
+        times = time_clip(pipeline, shape, device, repeats, clock=time.process_time)
+        unet_seconds[kind] = times.unet_s
+        stages = {"encode": times.encode_s, "UNet": times.unet_s, "decode": times.decode_s, "whole": times.clip_s}
+        figures += [Figure(f"{kind} clip ({clip}): {name}", value, "CPU s") for name, value in stages.items()]
+    ratio = unet_seconds["teacher"] / unet_seconds["student"]
+    name = "teacher's seconds in the UNet over the student's"
+    return [*figures, Figure(name, ratio, "x", f">= {FEWER_SECONDS}", ratio >= FEWER_SECONDS)]
+
+
 MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
     "size": size,
     "arithmetic": arithmetic,
+    "clips": clips,
     "forward-bf16": lambda: _forward(torch.bfloat16),
     "forward-fp32": lambda: _forward(torch.float32),
 }
@@ -111,7 +152,7 @@ class Options:
     """Measure the video network; every figure when none is named."""
 
     only: tuple[str, ...] = ()
-    """Names of measurements: size, arithmetic, forward-bf16, forward-fp32."""
+    """Names of measurements: size, arithmetic, clips, forward-bf16, forward-fp32."""
     output: Path | None = None
     """Write the figures as JSON, too."""
     in_process: Annotated[bool, tyro.conf.arg(name="print-json")] = False

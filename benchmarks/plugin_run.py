@@ -68,6 +68,15 @@ def run_plugin(
     return _run(config, seed)
 
 
+def densify_only(capture: Path, cache: Path, method: str) -> None:
+    """Make (or find in ``cache``) the views and points of the plugin's default settings, without training."""
+    config: Any = copy.deepcopy(all_methods[method])
+    config.pipeline.datamanager.data = capture
+    config.pipeline.datamanager.densify.cache_dir = cache
+    CONSOLE.quiet = True
+    config.pipeline.datamanager.setup(device="cpu", test_mode="val")
+
+
 def _run(config: Any, seed: int) -> RunResult:
     for seeded in (random.seed, np.random.seed, torch.manual_seed):
         seeded(seed)

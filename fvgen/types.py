@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fvgen.checks import require
+from fvgen.checks import InputError, complaint, require
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -175,10 +175,9 @@ class Conditions(_TensorRecord):
 
     def unconditional(self) -> Conditions:
         """The twin that guidance steers away from: other tokens, the same renders (they are never dropped)."""
-        require(
-            self.unconditional_tokens is not None,
-            "unconditional_tokens", "be given for guidance", None, "Encode them, or use a guidance scale of 1.",
-        )  # fmt: skip
+        if self.unconditional_tokens is None:
+            next_step = "Encode them, or use a guidance scale of 1."
+            raise InputError(complaint("unconditional_tokens", "be given for guidance", None, next_step))
         return replace(self, tokens=self.unconditional_tokens, unconditional_tokens=None)
 
     def __len__(self) -> int:

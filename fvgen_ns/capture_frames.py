@@ -96,7 +96,7 @@ def scene_scale(frames: list[CaptureFrame], points: PointCloud | None) -> float:
     The median depth of the points in front of the cameras; without points, the spread of the cameras.
     """
     positions = np.stack([frame.c2w[:3, 3] for frame in frames])
-    spread = float(np.linalg.norm(positions - positions.mean(axis=0), axis=1).max())
+    spread = float(np.max(np.linalg.norm(positions - positions.mean(axis=0), axis=1)))
     if points is None or not len(points):
         return max(spread, 1e-6)
     xyz = points.xyz.double().cpu().numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any
 
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
@@ -16,7 +16,7 @@ from fvgen_ns.fvgen_model import FVGenModelConfig
 from fvgen_ns.fvgen_pipeline import FVGenPipelineConfig
 from fvgen_ns.fvgen_trainer import FVGenTrainerConfig
 
-DEVICE = cast(Literal["cpu", "cuda"], default_device().type)
+DEVICE: Any = default_device().type
 
 
 @dataclass

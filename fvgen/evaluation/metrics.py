@@ -80,7 +80,7 @@ def ssim(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def fit_affine_colour(prediction: Tensor, target: Tensor) -> Tensor:
-    """``prediction`` after the affine colour map (3x4, least squares over all pixels) that brings it nearest ``target``.
+    """``prediction`` after the affine colour map (3x4, least squares) that brings it nearest ``target``.
 
     Exposure and white balance differ between photos of some captures; a splat cannot know the held-out photo's.
 

@@ -132,7 +132,7 @@ def _nearest_neighbour_tour(step: np.ndarray, start: int) -> np.ndarray:
     tour = [start]
     left[start] = False
     while left.any():
-        tour.append(int(np.where(left, step[tour[-1]], np.inf).argmin()))
+        tour.append(int(np.argmin(np.where(left, step[tour[-1]], np.inf))))
         left[tour[-1]] = False
     return np.array(tour)
 

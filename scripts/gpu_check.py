@@ -1,0 +1,85 @@
+"""What the GPU at hand does: rasterizer parity, and seconds and memory of a full-size student's clip.
+
+    python scripts/gpu_check.py --output gpu.json
+
+Weights are random: neither speed nor memory depends on them. Without a GPU it says so and exits with 0.
+Needs torch, diffusers, transformers, einops, gsplat, numba and safetensors; accelerate for the low-memory mode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fvgen.checks import InputError
+from fvgen.devices import default_device, default_dtype, gpu_name, is_gpu
+
+
+def arguments() -> argparse.Namespace:
+    """Command line; argparse, because tyro comes with Nerfstudio, which this does not need."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="write the figures as JSON, too")
+    parser.add_argument("--device", help="torch device; the GPU when not given")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks and clips: to try the script, not the GPU")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs per figure; the median counts")
+    parser.add_argument("--compile-backend", default="inductor", help="backend of torch.compile")
+    return parser.parse_args()
+
+
+def check_rasterizers(device: torch.device) -> list[dict[str, Any]]:
+    """Errors of every rasterizer that runs here against the float64 oracle."""
+    from fvgen.evaluation.rasterizer_parity import TOLERANCE, parity_errors
+
+    rows: list[dict[str, Any]] = []
+    for name, where in (("torch", device), ("numba", torch.device("cpu")), ("gsplat", device)):
+        if name == "gsplat" and not is_gpu(device):
+            print("rasterizer gsplat: not run, it needs a GPU")
+            continue
+        try:
+            errors = parity_errors(name, where)
+        except (InputError, RuntimeError, ImportError) as error:
+            rows.append({"rasterizer": name, "error": str(error), "passed": False})
+            print(f"rasterizer {name}: FAILED, {error}", flush=True)
+            continue
+        worst = max(errors, key=lambda key: errors[key])
+        passed = errors[worst] <= TOLERANCE
+        rows.append({"rasterizer": name, "largest_errors": errors, "passed": passed})
+        verdict = "equal" if passed else "NOT EQUAL"
+        print(f"rasterizer {name}: {verdict}, largest error {errors[worst]:.1e} in {worst} ({TOLERANCE:.0e} allowed)")
+    return rows
+
+
+def main(options: argparse.Namespace) -> int:
+    """Check and measure; 1 when a rasterizer differs or a measurement failed."""
+    device = torch.device(options.device or default_device())
+    if options.device is None and not is_gpu(device):
+        print("No GPU: nothing was checked. Run this where torch finds one.")
+        return 0
+    from fvgen.evaluation.clip_timing import matmul_tflops
+    from fvgen.evaluation.gpu_clips import ClipTrials, aims, described, measure_clips
+    from fvgen.evaluation.machine import write_json
+
+    dtype = default_dtype(device)
+    print(f"{gpu_name() if is_gpu(device) else device}, torch {torch.__version__}, {dtype}")
+    parity = check_rasterizers(device)
+    ceiling = matmul_tflops(device, dtype, 256 if options.tiny else 8192)
+    print(f"matrix product: {ceiling:.3g} TFLOP/s")
+    clips = []
+    for row in measure_clips(ClipTrials(device, ceiling, options.tiny, options.repeats, options.compile_backend)):
+        clips.append(row)
+        print(described(row), flush=True)
+    reached = aims(clips)
+    for name, aim in reached.items():
+        print(f"{name}: {aim['measured']:.3f}, aim {aim['aim']}: {'reached' if aim['reached'] else 'NOT reached'}")
+    if options.output is not None:
+        figures = {"dtype": str(dtype), "matmul_tflops": ceiling, "aims": reached}
+        write_json(options.output, {**figures, "parity": parity, "clips": clips})
+    return int(any(not row["passed"] for row in parity) or any("error" in row for row in clips))
+
+
+if __name__ == "__main__":
+    sys.exit(main(arguments()))

@@ -1,0 +1,169 @@
+"""The plugin through Nerfstudio's own commands, as a user runs them, on a small capture."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from plyfile import PlyData
+
+BIN = Path(sys.executable).parent
+STEPS = 40
+
+
+def run(command: str, *arguments: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
+    """A command of the environment the tests run in, without a terminal."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cwd / "cache"), "OMP_NUM_THREADS": "2", "COLUMNS": "200"}
+    done = subprocess.run(
+        [str(BIN / command), *map(str, arguments)],
+        cwd=cwd, env=environment, text=True, capture_output=True, timeout=400, check=False,
+    )  # fmt: skip
+    if check and done.returncode:
+        pytest.fail(
+            f"{command} {arguments} exited with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        )
+    return done
+
+
+def train(cwd: Path, capture: Path, *options: object, timestamp: str = "run", check: bool = True):
+    return run(
+        "ns-train", "fvgen-splat-cpu", "--data", capture, "--vis", "tensorboard", "--timestamp", timestamp,
+        "--experiment-name", "small", "--max-num-iterations", STEPS, "--pipeline.datamanager.image-size", 96,
+        "--pipeline.datamanager.densify.working-size", 96, "--pipeline.datamanager.densify.frames-per-clip", 4,
+        *options, cwd=cwd, check=check,
+    )  # fmt: skip
+
+
+def config_of(cwd: Path, timestamp: str = "run") -> Path:
+    return cwd / "outputs/small/fvgen-splat-cpu" / timestamp / "config.yml"
+
+
+def cache_state(cwd: Path) -> dict[str, tuple[int, int]]:
+    return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in sorted((cwd / "cache").rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_room) -> Path:
+    """A folder in which ns-train has run on the small capture."""
+    cwd = tmp_path_factory.mktemp("nerfstudio")
+    train(cwd, tiny_room)
+    assert config_of(cwd).is_file()
+    return cwd
+
+
+def test_training_keeps_views_in_the_cache_and_says_where_they_come_from(trained):
+    (folder,) = (trained / "cache/fvgen").iterdir()
+    meta = json.loads((folder / "transforms.json").read_text())
+    kinds = [frame["fvgen"]["photo"] for frame in meta["frames"]]
+    assert sum(kinds) == 4 and len(kinds) > 4
+    generated = next(frame for frame in meta["frames"] if not frame["fvgen"]["photo"])
+    assert generated["fvgen"]["generator"] == meta["fvgen"]["generator"] == "warp"
+    for key in ("file_path", "depth_file_path", "confidence_file_path", "covered_file_path"):
+        assert (folder / generated[key]).is_file()
+
+
+def test_eval_reads_the_cache_and_measures_held_out_photos(trained):
+    before = cache_state(trained)
+    result = trained / "eval.json"
+    run("ns-eval", "--load-config", config_of(trained), "--output-path", result, cwd=trained)
+    scores = json.loads(result.read_text())["results"]
+    assert 10 < scores["psnr"] < 60 and 0 < scores["ssim"] <= 1 and scores["psnr_affine"] >= scores["psnr"] - 0.01
+    assert cache_state(trained) == before
+
+
+def test_export_writes_a_finite_splat(trained):
+    run("ns-export", "gaussian-splat", "--load-config", config_of(trained), "--output-dir", "splat", cwd=trained)
+    vertices = PlyData.read(trained / "splat/splat.ply")["vertex"]
+    assert len(vertices) > 100
+    assert all(np.isfinite(vertices[name]).all() for name in ("x", "y", "z", "opacity", "scale_0", "rot_0"))
+
+
+def test_render_dataset_and_interpolate(trained):
+    before = cache_state(trained)
+    run(
+        "ns-render", "dataset", "--load-config", config_of(trained), "--output-path", "renders",
+        "--rendered-output-names", "rgb", cwd=trained,
+    )  # fmt: skip
+    assert len(list((trained / "renders").rglob("*.jpg"))) == 2
+    run(
+        "ns-render", "interpolate", "--load-config", config_of(trained), "--output-path", "video.mp4",
+        "--interpolation-steps", 2, "--pose-source", "train", "--output-format", "images", cwd=trained,
+    )  # fmt: skip
+    assert list((trained / "video").glob("*.jpg"))
+    assert cache_state(trained) == before
+
+
+def test_render_camera_path(trained):
+    path = {
+        "camera_type": "perspective", "render_height": 48, "render_width": 64, "fps": 2, "seconds": 1,
+        "camera_path": [
+            {"camera_to_world": np.eye(4).flatten().tolist(), "fov": 60, "aspect": 1.33} for _ in range(2)
+        ],
+    }  # fmt: skip
+    (trained / "path.json").write_text(json.dumps(path))
+    run(
+        "ns-render", "camera-path", "--load-config", config_of(trained), "--camera-path-filename", "path.json",
+        "--output-path", "path.mp4", "--output-format", "images", cwd=trained,
+    )  # fmt: skip
+    assert len(list((trained / "path").glob("*.jpg"))) == 2
+
+
+def test_resume_goes_on_from_the_checkpoint_and_moves_the_gaussians(trained, tiny_room):
+    before = cache_state(trained)
+    folder = config_of(trained).parent / "nerfstudio_models"
+    first = torch.load(folder / f"step-{STEPS - 1:09d}.ckpt", weights_only=True)
+    train(trained, tiny_room, "--load-dir", folder, timestamp="resumed")
+    (last,) = (config_of(trained, "resumed").parent / "nerfstudio_models").glob("*.ckpt")
+    second = torch.load(last, weights_only=True)
+    assert second["step"] == 2 * STEPS - 1
+    name = "_model.gauss_params.features_dc"
+    assert first["pipeline"][name].shape == second["pipeline"][name].shape
+    assert (first["pipeline"][name] - second["pipeline"][name]).abs().max() > 1e-3
+    assert cache_state(trained) == before
+
+
+def test_a_damaged_cache_is_made_anew(trained, tiny_room, tmp_path):
+    shutil.copytree(trained / "cache", tmp_path / "cache")
+    (folder,) = (tmp_path / "cache/fvgen").iterdir()
+    generated = sorted((folder / "confidence").iterdir())[0]
+    whole = generated.read_bytes()
+    generated.write_bytes(whole[: len(whole) // 2])
+    (folder / "frames/.half.json.unfinished").write_text("{")
+    train(tmp_path, tiny_room, "--max-num-iterations", 2)
+    assert generated.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda c: shutil.rmtree(c), "existing"),
+        (lambda c: (c / "transforms.json").unlink(), "ns-process-data"),
+        (lambda c: (c / "images" / min((c / "images").iterdir()).name).unlink(), "exist"),
+    ],
+)
+def test_bad_captures_are_refused_before_anything_is_written(tiny_room, tmp_path, spoil, message):
+    capture = tmp_path / "capture"
+    shutil.copytree(tiny_room, capture)
+    spoil(capture)
+    done = train(tmp_path, capture, check=False)
+    assert done.returncode == 2
+    assert message in done.stdout and "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "outputs").exists() and not (tmp_path / "cache").exists()
+
+
+def test_help_has_a_line_for_every_option(tmp_path):
+    text = run("ns-train", "fvgen-splat", "--help", cwd=tmp_path).stdout
+    for option in (
+        "densify.geometry",
+        "densify.generator",
+        "image-size",
+        "generated-share",
+        "rasterizer",
+        "photo-colour",
+    ):
+        assert f"{option} " in text

@@ -1,0 +1,104 @@
+"""The GPU check on a CPU: the same code with tiny networks, and what it says without a GPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fvgen.devices import default_device, is_gpu
+from fvgen.evaluation.clip_timing import ClipShape, clip_work, matmul_tflops, random_pipeline
+from fvgen.evaluation.gpu_clips import ClipTrials, aims, measure_clips
+from fvgen.evaluation.rasterizer_parity import TOLERANCE, parity_errors
+from fvgen.models.convert_viewcrafter import Architecture
+
+ROOT = Path(__file__).parents[2]
+NOT_NEEDED = ("nerfstudio", "tyro", "rich", "cv2", "plyfile", "scipy", "torchmetrics", "matplotlib")
+"""What comes with Nerfstudio."""
+MODES = {("eager", "kl"), ("eager", "taesd"), ("compiled", "kl"), ("compiled", "taesd"), ("low-memory", "kl")}
+CPU = torch.device("cpu")
+
+
+def check(*options: object) -> subprocess.CompletedProcess:
+    """Run the script as a user does, where Nerfstudio's packages cannot be imported."""
+    start = (
+        "import runpy, sys\n"
+        f"sys.modules.update(dict.fromkeys({NOT_NEEDED!r}))\n"
+        f"sys.argv = ['gpu_check.py', *{[str(option) for option in options]!r}]\n"
+        f"runpy.run_path({str(ROOT / 'scripts/gpu_check.py')!r}, run_name='__main__')\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", start], cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(is_gpu(default_device()), reason="there is a GPU")
+def test_without_a_gpu_it_says_so(tmp_path):
+    done = check("--output", tmp_path / "gpu.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("No GPU: nothing was checked.") and len(done.stdout.splitlines()) == 1
+    assert not (tmp_path / "gpu.json").exists()
+
+
+def test_every_mode_runs_tiny_on_a_cpu():
+    rows = list(measure_clips(ClipTrials(CPU, tflops=100.0, tiny=True, repeats=1, backend="eager")))
+    assert {(row["mode"], row["codec"]) for row in rows} == MODES
+    for row in rows:
+        assert "error" not in row, row
+        seconds = [row[name] for name in ("encode_s", "unet_s", "decode_s", "clip_s", "floor_s")]
+        assert all(value > 0 for value in seconds) and row["floor_s"] < row["clip_s"]
+    assert rows[0]["decode_tflop"] > rows[1]["decode_tflop"]  # the large codec, the tiny one
+    assert aims(rows) == {}  # another size, and no GPU memory
+
+
+@pytest.mark.slow
+def test_the_whole_script_runs_tiny_without_nerfstudio(tmp_path):
+    output = tmp_path / "gpu.json"
+    done = check(
+        "--device", "cpu", "--tiny", "--repeats", 1, "--compile-backend", "aot_eager", "--output", output
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(output.read_text())
+    assert {row["rasterizer"]: row["passed"] for row in figures["parity"]} == {"torch": True, "numba": True}
+    assert {(row["mode"], row["codec"]) for row in figures["clips"]} == MODES
+    assert figures["matmul_tflops"] > 0 and figures["machine"]["versions"]["torch"]
+
+
+def test_a_failed_mode_is_reported_and_the_rest_goes_on():
+    rows = list(measure_clips(ClipTrials(CPU, tflops=100.0, tiny=True, repeats=1, backend="no-such-backend")))
+    failed = [row for row in rows if "error" in row]
+    assert {row["mode"] for row in failed} == {"compiled"} and "no-such-backend" in failed[0]["error"]
+    assert {row["mode"] for row in rows} == {"eager", "compiled", "low-memory"}
+
+
+def test_aims_are_held_against_the_fastest_and_the_largest():
+    row = {"mode": "eager", "frames": 16, "height": 320, "width": 512, "codec": "kl", "clip_s": 0.3, "peak_gib": 9.0}
+    faster = {**row, "codec": "taesd", "clip_s": 0.2}
+    larger = {**row, "height": 576, "width": 1024, "clip_s": 1.0, "peak_gib": 17.0}
+    failed = {"mode": "compiled", "error": "OutOfMemoryError"}
+    seconds, memory = aims([row, faster, larger, failed]).values()
+    assert (seconds["measured"], seconds["reached"], seconds["with"]) == (0.2, True, "taesd eager")
+    assert (memory["measured"], memory["reached"]) == (17.0, False)
+
+
+def test_arithmetic_of_the_full_size_is_the_known_one():
+    """ViewCrafter's own: 12.60 TFLOP a forward of 16 frames at 320x512, 0.690 a frame's encode, 1.564 its decode."""
+    pipeline = random_pipeline(Architecture(), "few_step", torch.device("meta"), torch.float32)
+    work = clip_work(pipeline, ClipShape(16, 320, 512))
+    assert work.unet_tflop == pytest.approx(4 * 12.60, rel=0.03)
+    assert work.encode_tflop == pytest.approx(16 * 0.690, rel=0.03)
+    assert work.decode_tflop == pytest.approx(16 * 1.564, rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["torch", "numba"])
+def test_rasterizers_equal_the_oracle_on_other_scenes(name):
+    errors = parity_errors(name, CPU, count=50, seed=7)
+    assert len(errors) == 8 and max(errors.values()) < TOLERANCE
+
+
+def test_matrix_products_take_time():
+    assert 0 < matmul_tflops(CPU, torch.float32, 64, repeats=2) < 1e3
