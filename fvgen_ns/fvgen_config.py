@@ -90,5 +90,5 @@ fvgen_splat = (
 )
 
 fvgen_splat_cpu = _method(
-    "fvgen-splat-cpu", "FVGen at 256 px: a first look in a minute on two CPU cores", 600, 256, max_points=40_000
+    "fvgen-splat-cpu", "FVGen at 256 px: a first look in a minute on two CPU cores", 600, 256, max_points=30_000
 )

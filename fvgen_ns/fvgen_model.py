@@ -30,7 +30,7 @@ class FVGenModelConfig(SplatfactoModelConfig):
     _target: type = field(default_factory=lambda: FVGenModel)
     rasterizer: Literal["auto", "gsplat", "numba", "torch"] = "auto"
     """What draws the Gaussians: gsplat needs CUDA, numba is the fast one on CPUs, torch is the slow oracle."""
-    initial_opacity: float = 0.3
+    initial_opacity: float = 0.4
     """Opacity that every Gaussian starts with."""
     initial_size: float = 1.0
     """Size that Gaussians start with, in mean distances to the three nearest neighbours."""

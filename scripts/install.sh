@@ -146,6 +146,12 @@ mend_imports() { # Nerfstudio imports open3d and OpenCV, whose wheels leave some
         fail "open3d or OpenCV cannot be imported (error above); libraries missing: $(missing_libraries | tr '\n' ' ')"
 }
 
+provide_ffmpeg() { # ns-render refuses to start without an ffmpeg command
+    command -v ffmpeg >/dev/null && return
+    say "no ffmpeg on this machine: putting the one of the PyPI package imageio-ffmpeg into .venv/bin"
+    ln -sf "$("$VENV/bin/python" -c 'import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())')" "$VENV/bin/ffmpeg"
+}
+
 STAMP=$VENV/.installed
 WANTED="$(sha256sum pyproject.toml | cut -d ' ' -f 1) ${EXTRA:-plain}"
 if venv_works && { grep -qxF "$WANTED" "$STAMP" || grep -qxF "${WANTED% *} test" "$STAMP"; } 2>/dev/null; then
@@ -165,5 +171,6 @@ say "installing Nerfstudio, PyTorch and the rest into $VENV: about 9 GB, some mi
 provide_compiler
 "$VENV/bin/python" -m pip install -e ".${EXTRA:+[$EXTRA]}"
 mend_imports
+provide_ffmpeg
 echo "$WANTED" >"$STAMP"
 say "done"

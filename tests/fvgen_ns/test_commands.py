@@ -18,7 +18,14 @@ STEPS = 40
 
 def run(command: str, *arguments: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
     """A command of the environment the tests run in, without a terminal."""
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cwd / "cache"), "OMP_NUM_THREADS": "2", "COLUMNS": "200"}
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # as in an activated environment: ns-render looks for ffmpeg
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "XDG_CACHE_HOME": str(cwd / "cache"),
+        "OMP_NUM_THREADS": "2",
+        "COLUMNS": "200",
+    }
     done = subprocess.run(
         [str(BIN / command), *map(str, arguments)],
         cwd=cwd, env=environment, text=True, capture_output=True, timeout=400, check=False,
