@@ -23,6 +23,7 @@ import tyro
 from PIL import Image
 from reporting import write_json
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
@@ -82,7 +83,7 @@ def main(options: Options) -> None:
     names = [name for name in names if not options.only or name in options.only]
     if not names:
         raise SystemExit(f"--captures must hold captures, got none in {options.captures}. Check the path and --only.")
-    results = {name: measure(options, name) for name in names}
+    results = {name: measure(options, name) for name in track(names, description="captures", console=console)}
     mean = {key: float(np.mean([result[key] for result in results.values()])) for key in COLUMNS}
     table = Table("capture", *COLUMNS.values(), title=f"{options.geometry}, held-out views")
     for name, result in {**results, "mean": mean}.items():

@@ -16,19 +16,17 @@ BIN = Path(sys.executable).parent
 STEPS = 40
 
 
+def run_environment(cwd: Path) -> dict[str, str]:
+    """As in an activated environment (ns-render looks for ffmpeg), with a cache of its own and no terminal."""
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "XDG_CACHE_HOME": str(cwd / "cache"), "OMP_NUM_THREADS": "2", "COLUMNS": "200"}
+
+
 def run(command: str, *arguments: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
     """A command of the environment the tests run in, without a terminal."""
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # as in an activated environment: ns-render looks for ffmpeg
-    environment = {
-        **os.environ,
-        "PATH": path,
-        "XDG_CACHE_HOME": str(cwd / "cache"),
-        "OMP_NUM_THREADS": "2",
-        "COLUMNS": "200",
-    }
     done = subprocess.run(
         [str(BIN / command), *map(str, arguments)],
-        cwd=cwd, env=environment, text=True, capture_output=True, timeout=400, check=False,
+        cwd=cwd, env=run_environment(cwd), text=True, capture_output=True, timeout=400, check=False,
     )  # fmt: skip
     if check and done.returncode:
         pytest.fail(
