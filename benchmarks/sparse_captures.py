@@ -74,7 +74,7 @@ class Benchmark:
 
 def main(benchmark: Benchmark) -> None:
     """Run, print the table, write the JSON and the picture grids."""
-    console = Console()
+    console = Console(width=120)
     names = sorted(p.name for p in benchmark.captures.iterdir() if (p / "transforms.json").is_file())
     unknown = set(benchmark.only) - set(names)
     if unknown:

@@ -109,6 +109,11 @@ class FVGenModel(SplatfactoModel):
         }
         return {name: nn.Parameter(tensor.contiguous()) for name, tensor in tensors.items()}
 
+    def step_post_backward(self, step: int) -> None:
+        # The strategy resets opacities at multiples of its period, and 0 is one: it would fade out the dense start.
+        if step > 0:
+            super().step_post_backward(step)
+
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         groups = super().get_param_groups()
         if self.config.photo_colour == "affine":

@@ -7,7 +7,7 @@ import json
 import sys
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, NoReturn, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,12 @@ NOTES_FILE = "fvgen_notes.json"
 """Beside config.yml: what a reader of the result should know, a list of sentences."""
 
 
+def refuse(error: InputError) -> NoReturn:
+    """Say what is wrong with the input, without a traceback, and end the command."""
+    CONSOLE.print(f"[bold red]{escape(str(error))}", soft_wrap=True)
+    sys.exit(2)
+
+
 @dataclass
 class FVGenTrainerConfig(TrainerConfig):
     """Configuration of an fvgen-splat run."""
@@ -35,13 +41,18 @@ class FVGenTrainerConfig(TrainerConfig):
         try:
             cast(FVGenDataManagerConfig, self.pipeline.datamanager).check_inputs()
         except InputError as error:
-            CONSOLE.print(f"[bold red]{escape(str(error))}", soft_wrap=True)
-            sys.exit(2)
+            refuse(error)
         super().save_config()
 
 
 class FVGenTrainer(Trainer):
     """`Trainer` whose checkpoints survive a kill and load under ``torch.load(weights_only=True)``."""
+
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        try:
+            super().setup(test_mode)
+        except InputError as error:  # a full disk, say: known only now
+            refuse(error)
 
     def setup_optimizers(self) -> Optimizers:
         # A step of the means is a distance in the scene: in a scene twice as large it is twice as long (as in 3DGS).
