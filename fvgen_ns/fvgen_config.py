@@ -72,7 +72,7 @@ def _method(name: str, description: str, iterations: int, image_size: int, max_p
                 use_absgrad=False,
                 densify_grad_thresh=2e-4,
                 num_random=20_000,
-                background_color="black",
+                background_color="random",  # what nothing covers must not pass for a colour of the scene
             ),
         ),
         optimizers=_optimizers(iterations),
