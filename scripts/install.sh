@@ -152,6 +152,11 @@ provide_ffmpeg() { # ns-render refuses to start without an ffmpeg command
     ln -sf "$("$VENV/bin/python" -c 'import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())')" "$VENV/bin/ffmpeg"
 }
 
+provide_browser() { # for the viewer's test
+    command -v chromium >/dev/null && command -v chromedriver >/dev/null && return
+    { is_root && apt_install chromium chromium-driver; } || say "no Chromium here: the viewer's test will be skipped"
+}
+
 STAMP=$VENV/.installed
 WANTED="$(sha256sum pyproject.toml | cut -d ' ' -f 1) ${EXTRA:-plain}"
 if venv_works && { grep -qxF "$WANTED" "$STAMP" || grep -qxF "${WANTED% *} test" "$STAMP"; } 2>/dev/null; then
@@ -172,5 +177,6 @@ provide_compiler
 "$VENV/bin/python" -m pip install -e ".${EXTRA:+[$EXTRA]}"
 mend_imports
 provide_ffmpeg
+[ "$EXTRA" != test ] || provide_browser
 echo "$WANTED" >"$STAMP"
 say "done"
