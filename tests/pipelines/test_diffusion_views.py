@@ -63,7 +63,9 @@ def test_a_clip_alone_is_the_clip_of_the_whole_path(style, frames, plane, studen
     for clip in clips_of(path):
         alone = student.generate(capture, geometry, part_of(path, clip), seed=3)
         for name, value in values(alone).items():
-            assert torch.equal(value, values(whole)[name][clip]), name
+            # small matrix products of the confidence round by where in memory their operands lie
+            tolerance = 1e-6 if name.endswith("confidence") else 0
+            torch.testing.assert_close(value, values(whole)[name][clip], atol=tolerance, rtol=0)
 
 
 def test_same_seed_same_pixels_other_seed_other_pixels(plane, student):
@@ -182,9 +184,10 @@ def test_samples_that_disagree_are_trusted_less(plane, student):
     path = part_of(between(capture, 4), torch.arange(4))
     one = student.generate(capture, geometry, path)
     more = replace(student, confidence_seeds=1).generate(capture, geometry, path)
-    assert torch.equal(one.rgb, more.rgb) and torch.equal(one.view_confidence, more.view_confidence)
+    assert torch.equal(one.rgb, more.rgb)
+    torch.testing.assert_close(one.view_confidence, more.view_confidence, atol=1e-6, rtol=0)
     drawn = ~one.is_photo
-    assert (more.pixel_confidence[drawn] <= one.pixel_confidence[drawn]).all()
+    assert (more.pixel_confidence[drawn] <= one.pixel_confidence[drawn] + 1e-6).all()
     assert float((one.pixel_confidence - more.pixel_confidence)[drawn].mean()) > 0.01
 
 
