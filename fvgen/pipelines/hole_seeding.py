@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fvgen.evaluation.metrics import psnr
 from fvgen.geometry.cameras import resize_intrinsics, unproject
@@ -80,6 +81,7 @@ def decide_seeding(
         scene_scale: typical distance from the cameras.
         seed: order of photos in the trials.
     """
+    capture, geometry = _shrunk(capture, geometry)
     count = len(capture.photos)
     folds = _spread(count, MAX_FOLDS) if count >= 3 else []
     gains: list[float] = []
@@ -95,6 +97,27 @@ def decide_seeding(
     progress(len(folds), max(len(folds), 1), "leaving out photos to decide on seeds in holes")
     mean = sum(gains) / len(gains) if gains else 0.0
     return SeedingDecision(mean > MARGIN_DB and min(gains) > -MARGIN_DB, tuple(gains))
+
+
+def _shrunk(capture: Capture, geometry: SceneGeometry) -> tuple[Capture, SceneGeometry]:
+    """Both at the size of the trials; depth by nearest pixel, because a mean over a silhouette is nowhere."""
+    height, width = capture.photos.shape[-2:]
+    factor = min(1.0, TRIAL_SIDE / max(height, width))
+    size = (max(round(height * factor), 1), max(round(width * factor), 1))
+
+    def nearest(maps: Tensor) -> Tensor:
+        return functional.interpolate(maps[:, None].float(), size, mode="nearest-exact")[:, 0]
+
+    cameras = resize_intrinsics(capture.cameras, *size)
+    small = replace(
+        capture,
+        photos=functional.interpolate(capture.photos, size, mode="area"),
+        cameras=cameras,
+        valid=nearest(capture.valid) > 0.5,
+        depths=None if capture.depths is None else nearest(capture.depths),
+    )
+    depths, confidences = nearest(geometry.depths), nearest(geometry.confidences)
+    return small, replace(geometry, cameras=cameras, depths=depths, confidences=confidences)
 
 
 def _spread(count: int, most: int) -> list[int]:
@@ -132,16 +155,12 @@ def _gain(
     seed: int,
 ) -> float:
     """PSNR on the left-out photo with seeds, minus without."""
-    height, width = capture.photos.shape[-2:]
-    factor = min(1.0, TRIAL_SIDE / max(height, width))
-    small = (round(height * factor), round(width * factor))
-    photos = torch.nn.functional.interpolate(capture.photos, small, mode="area")
-    cameras = resize_intrinsics(capture.cameras, *small)
+    photos, cameras = capture.photos, capture.cameras
     kept = [i for i in range(len(photos)) if i != fold]
-    footprint = scene_scale / float(part.cameras.K[:, 0, 0].mean()) / factor
+    footprint = scene_scale / float(cameras.K[:, 0, 0].mean())
     thinned = voxel_thin(cloud, footprint)
     start = [thinned] if capture.sparse is None else [capture.sparse, thinned]
-    background = torch.zeros(3)
+    background = torch.zeros(3, device=photos.device)
     scores = []
     for points in (merge(start), merge([*start, seeds])):
         fit = fit_splat(
