@@ -5,6 +5,8 @@ set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/install.sh test
 
+export OMP_NUM_THREADS=1 # the tests are many small computations: threads that wait for one another only slow them
+
 run() {
     echo "[test] $*"
     ".venv/bin/$1" "${@:2}"

@@ -19,7 +19,7 @@ STEPS = 40
 def run_environment(cwd: Path) -> dict[str, str]:
     """As in an activated environment (ns-render looks for ffmpeg), with a cache of its own and no terminal."""
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "XDG_CACHE_HOME": str(cwd / "cache"), "OMP_NUM_THREADS": "2", "COLUMNS": "200"}
+    return {**os.environ, "PATH": path, "XDG_CACHE_HOME": str(cwd / "cache"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
 def run(command: str, *arguments: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
