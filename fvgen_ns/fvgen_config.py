@@ -12,6 +12,7 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from fvgen.devices import default_device, is_gpu
 from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
+from fvgen_ns.fvgen_densify import DensifyConfig
 from fvgen_ns.fvgen_model import FVGenModelConfig
 from fvgen_ns.fvgen_pipeline import FVGenPipelineConfig
 from fvgen_ns.fvgen_trainer import FVGenTrainerConfig
@@ -59,7 +60,12 @@ def _method(name: str, description: str, iterations: int, image_size: int, max_p
         steps_per_eval_all_images=iterations,
         mixed_precision=False,
         pipeline=FVGenPipelineConfig(
-            datamanager=FVGenDataManagerConfig(image_size=image_size, max_points=max_points),
+            datamanager=FVGenDataManagerConfig(
+                image_size=image_size,
+                max_points=max_points,
+                # geometry a little finer than what is trained on; finer still only takes time
+                densify=DensifyConfig(working_size=min(480, image_size + 64)),
+            ),
             model=FVGenModelConfig(
                 num_downscales=0,
                 warmup_length=iterations // 6,
