@@ -44,13 +44,13 @@ class Options:
     """Benchmark of the numba splat rasterizer."""
 
     output: Path | None = None
-    # JSON file for the results
+    """JSON file for the results."""
     repeats: int = 40
-    # timed runs per size; the median and the fastest are reported
+    """Timed runs per size; the median and the fastest are reported."""
     torch_repeats: int = 2
-    # timed runs of the per-tile torch rasterizer
+    """Timed runs of the per-tile torch rasterizer."""
     startup: bool = False
-    # only time the first rasterize call and its backward pass in this process (used for the start-up figures)
+    """Only time the first rasterize call and its backward pass in this process (what the start-up figures use)."""
 
 
 def make_scene(count: int, width: int, height: int, seed: int = 0) -> tuple[list[Tensor], Cameras]:
