@@ -185,6 +185,19 @@ class Conditions(_TensorRecord):
 
 
 @dataclass(frozen=True)
+class TrainBatch(_TensorRecord):
+    """B real clips, as a trainer sees them: no pixels, no files."""
+
+    latents: Tensor
+    """[B, F, C, h, w] clean latents z, as the codec gives them"""
+    conditions: Conditions
+    """of the same clips; ``render_latents`` may have other channels than ``latents``"""
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
+@dataclass(frozen=True)
 class GeneratedViews(_TensorRecord):
     """Frames along a path, as a generator returns them and as the cache folder holds them."""
 
