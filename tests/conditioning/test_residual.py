@@ -1,0 +1,90 @@
+"""Residuals on a warped clip: exact both ways, and nothing at all where the network says nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fvgen.checks import InputError
+from fvgen.conditioning.residual import ResidualSpace, WarpedClips, residual_condition, residual_condition_channels
+from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
+
+
+def codec(patch_size: int = 4, std: float = 0.5) -> SpaceToDepthCodec:
+    vae = SpaceToDepth(patch_size)
+    vae.pixel_std.fill_(std)
+    vae.pixel_mean.fill_(0.4)
+    return SpaceToDepthCodec(vae)
+
+
+def clips(seed: int = 0, frames: int = 3) -> WarpedClips:
+    generator = torch.Generator().manual_seed(seed)
+    size = (2, frames, 3, 8, 16)
+    photo = torch.zeros(2, frames, dtype=torch.bool)
+    photo[:, [0, -1]] = True
+    covered = torch.rand(2, frames, 1, 8, 16, generator=generator) < 0.5
+    return WarpedClips(
+        render=torch.rand(size, generator=generator),
+        warp=torch.rand(size, generator=generator),
+        covered=covered | photo[:, :, None, None, None],
+        trust=torch.rand(2, frames, 1, 8, 16, generator=generator),
+        photo=photo,
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**16), hole=st.floats(0.01, 1), covered=st.floats(0.01, 1), std=st.floats(0.1, 1),
+)  # fmt: skip
+def test_round_trip(seed, hole, covered, std):
+    space, known = ResidualSpace(covered=covered, hole=hole), clips(seed)
+    images = torch.rand(known.warp.shape, generator=torch.Generator().manual_seed(seed + 1))
+    images[known.photo] = known.warp[known.photo]
+    again = space.decode(space.encode(images, known, codec(std=std)), known, codec(std=std))
+    torch.testing.assert_close(again, images, atol=2e-6, rtol=0)  # a few float32 roundings of values up to 10
+
+
+def test_no_residual_is_the_warp():
+    known = clips()
+    latents = torch.zeros(2, 3, codec().latent_channels, 2, 4)
+    torch.testing.assert_close(ResidualSpace().decode(latents, known, codec()), known.warp, atol=1e-6, rtol=0)
+
+
+def test_photos_are_untouched_whatever_the_network_says():
+    known = clips()
+    images = ResidualSpace().decode(torch.randn(2, 3, codec().latent_channels, 2, 4), known, codec())
+    assert torch.equal(images[known.photo], known.warp[known.photo])
+    assert not torch.equal(images, known.warp)
+
+
+def test_scale_follows_the_masks_pixel_by_pixel():
+    """One unit of a latent moves its pixel by the scale of that pixel's kind."""
+    known, space = replace(clips(), warp=torch.full((2, 3, 3, 8, 16), 0.5)), ResidualSpace(covered=0.1, hole=0.3)
+    one = torch.ones(2, 3, codec().latent_channels, 2, 4)
+    moved = space.decode(one, known, codec()) - 0.5
+    expected = torch.where(known.covered, 0.1, 0.3) * ~known.photo[:, :, None, None, None]
+    torch.testing.assert_close(moved, expected.expand_as(moved), atol=1e-6, rtol=0)
+
+
+def test_condition_holds_every_pixel():
+    known, code = clips(), codec()
+    stack = residual_condition(known, code)
+    assert stack.shape == (2, 3, residual_condition_channels(code), 2, 4)
+    render, masks, warp = stack.split([code.latent_channels, 3 * 16, code.latent_channels], dim=2)
+    torch.testing.assert_close(code.decode(render), known.render)
+    torch.testing.assert_close(code.decode(warp), known.warp)
+    whole = torch.nn.functional.pixel_shuffle(masks.flatten(0, 1), 4).unflatten(0, (2, 3))
+    assert torch.equal(whole[:, :, 0] > 0, known.photo[:, :, None, None].expand(2, 3, 8, 16))
+    assert torch.equal(whole[:, :, 1:2] > 0, known.covered)
+    torch.testing.assert_close(whole[:, :, 2:] / 2 + 0.5, known.trust)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(InputError, match="hole must be a positive scale, got 0"):
+        ResidualSpace(hole=0)
+    with pytest.raises(InputError, match=r"covered must have shape \(2, 3, 1, 8, 16\)"):
+        replace(clips(), covered=torch.ones(2, 3, 8, 16, dtype=torch.bool))
