@@ -1,8 +1,8 @@
 """A network that corrects a warped clip: what it diffuses, and what it is told.
 
 The diffused latents are the residual on the warp, z = (codec(image) - codec(warp)) / scale, whose scale is small where
-the warp is nearly right and large in its holes; so z = 0 is the warp itself, and an untrained network whose output is
-zero returns it unchanged. This needs a codec that is affine in its pixels (`fvgen.models.codec.SpaceToDepth`).
+the warp trusts itself and large where it does not; so z = 0 is the warp itself, and an untrained network whose output
+is zero returns it unchanged. This needs a codec that is affine in its pixels (`fvgen.models.codec.SpaceToDepth`).
 """
 
 from __future__ import annotations
@@ -56,15 +56,16 @@ class WarpedClips:
 class ResidualSpace:
     """Images <-> normalised residuals on the warp. Scales are in units of pixels in [0, 1].
 
-    The defaults make the residuals of procedural clips about unit deviation in the holes and where the cloud covers.
+    On real and procedural clips alike the error of a warp falls evenly with its trust, and at equal trust it is the same
+    in the holes as on covered pixels; the defaults are that line, so latents have about unit deviation everywhere.
     """
 
     photo: float = 0.025
     """scale on frames that are photos, whose residual is 0"""
-    covered: float = 0.06
-    """scale where the cloud covers"""
-    hole: float = 0.15
-    """scale where it does not"""
+    trusted: float = 0.03
+    """scale at trust 1"""
+    untrusted: float = 0.17
+    """scale at trust 0"""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -83,7 +84,7 @@ class ResidualSpace:
 
     def scale(self, clips: WarpedClips, codec: SpaceToDepthCodec) -> Tensor:
         """[B, F, C, h, w] what one unit of each latent is worth, in the codec's own units."""
-        pixels = torch.where(clips.covered, self.covered, self.hole).to(clips.warp)
+        pixels = self.untrusted + (self.trusted - self.untrusted) * clips.trust.to(clips.warp)
         pixels = torch.where(clips.photo[:, :, None, None, None], self.photo, pixels).expand_as(clips.warp)
         # The codec is affine, so the difference of two codes is the code of a difference.
         return codec.encode(pixels) - codec.encode(torch.zeros_like(pixels))

@@ -38,10 +38,10 @@ def clips(seed: int = 0, frames: int = 3) -> WarpedClips:
 
 @settings(max_examples=20, deadline=None)
 @given(
-    seed=st.integers(0, 2**16), hole=st.floats(0.01, 1), covered=st.floats(0.01, 1), std=st.floats(0.1, 1),
+    seed=st.integers(0, 2**16), untrusted=st.floats(0.01, 1), trusted=st.floats(0.01, 1), std=st.floats(0.1, 1),
 )  # fmt: skip
-def test_round_trip(seed, hole, covered, std):
-    space, known = ResidualSpace(covered=covered, hole=hole), clips(seed)
+def test_round_trip(seed, untrusted, trusted, std):
+    space, known = ResidualSpace(trusted=trusted, untrusted=untrusted), clips(seed)
     images = torch.rand(known.warp.shape, generator=torch.Generator().manual_seed(seed + 1))
     images[known.photo] = known.warp[known.photo]
     again = space.decode(space.encode(images, known, codec(std=std)), known, codec(std=std))
@@ -61,12 +61,12 @@ def test_photos_are_untouched_whatever_the_network_says():
     assert not torch.equal(images, known.warp)
 
 
-def test_scale_follows_the_masks_pixel_by_pixel():
-    """One unit of a latent moves its pixel by the scale of that pixel's kind."""
-    known, space = replace(clips(), warp=torch.full((2, 3, 3, 8, 16), 0.5)), ResidualSpace(covered=0.1, hole=0.3)
+def test_scale_follows_trust_pixel_by_pixel():
+    """One unit of a latent moves its pixel by the scale of that pixel's trust."""
+    known, space = replace(clips(), warp=torch.full((2, 3, 3, 8, 16), 0.5)), ResidualSpace(trusted=0.1, untrusted=0.3)
     one = torch.ones(2, 3, codec().latent_channels, 2, 4)
     moved = space.decode(one, known, codec()) - 0.5
-    expected = torch.where(known.covered, 0.1, 0.3) * ~known.photo[:, :, None, None, None]
+    expected = (0.3 - 0.2 * known.trust) * ~known.photo[:, :, None, None, None]
     torch.testing.assert_close(moved, expected.expand_as(moved), atol=1e-6, rtol=0)
 
 
@@ -84,7 +84,7 @@ def test_condition_holds_every_pixel():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(InputError, match="hole must be a positive scale, got 0"):
-        ResidualSpace(hole=0)
+    with pytest.raises(InputError, match="untrusted must be a positive scale, got 0"):
+        ResidualSpace(untrusted=0)
     with pytest.raises(InputError, match=r"covered must have shape \(2, 3, 1, 8, 16\)"):
         replace(clips(), covered=torch.ones(2, 3, 8, 16, dtype=torch.bool))
