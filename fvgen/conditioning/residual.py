@@ -56,7 +56,7 @@ class WarpedClips:
 class ResidualSpace:
     """Images <-> normalised residuals on the warp. Scales are in units of pixels in [0, 1].
 
-    On real and procedural clips alike the error of a warp falls evenly with its trust, and at equal trust it is the same
+    The error of a warp falls evenly with its trust, and at equal trust it is about the same
     in the holes as on covered pixels; the defaults are that line, so latents have about unit deviation everywhere.
     """
 
