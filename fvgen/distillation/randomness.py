@@ -1,7 +1,8 @@
 """Randomness of a training step that no split of its batch over processes or micro-batches can change.
 
-Every clip of the global batch has a stream of its own, known by (seed, step, use, place in the global batch); what must
-be alike in all processes (which sampler step to learn from: every process must call the same networks) has a shared one.
+Every clip of the global batch has a stream of its own, known by (seed, step, update, place in the global batch). What
+must be alike in all processes has a shared one: which sampler step to learn from, for one, since under FSDP2 every
+process must call the same networks.
 """
 
 from __future__ import annotations

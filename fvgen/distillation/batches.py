@@ -1,0 +1,97 @@
+"""Which clips an update sees: from (seed, number of the update) alone, whatever the split over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from fvgen.checks import require
+from fvgen.types import TrainBatch
+
+
+class ClipSource(Protocol):
+    """A data set of encoded clips."""
+
+    meta: dict[str, Any]
+    """how they were encoded"""
+    config_hash: str
+    """of their making"""
+
+    def __len__(self) -> int:
+        """Clips."""
+
+    def batch(self, keys: Sequence[int]) -> TrainBatch:
+        """The clips of these numbers, float32 on the CPU."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Clips of one forward pass."""
+
+    places: range
+    """of the clips within the global batch"""
+    clips: TrainBatch
+
+
+class Batches:
+    """Updates of a run as micro-batches; the next one is read while the present one is worked on.
+
+    Args:
+        source: the data set.
+        seed: of the order. Every clip is seen once before any is seen again.
+        global_batch: clips per update, over all processes.
+        places: which of them are this process's.
+        micro_batch: clips per forward pass at most.
+        held_out: clips at the end of the data set that are never given.
+
+    Raises:
+        InputError: no clip is left to train on.
+    """
+
+    def __init__(
+        self, source: ClipSource, seed: int, global_batch: int, places: range, micro_batch: int, held_out: int = 0
+    ) -> None:
+        require(
+            len(source) > held_out,
+            "data set", f"hold clips to train on beside {held_out} held out", len(source),
+            "Prepare clips with scripts/prepare_clips.py.",
+        )  # fmt: skip
+        self._source = source
+        self._seed = seed
+        self._global_batch = global_batch
+        self._places = [places[i : i + micro_batch] for i in range(0, len(places), micro_batch)]
+        self._count = len(source) - held_out
+        self.held_out = list(range(self._count, len(source)))
+        self._reader = ThreadPoolExecutor(1)
+        self._ahead: tuple[int, Future[list[MicroBatch]]] | None = None
+
+    def __getitem__(self, update: int) -> list[MicroBatch]:
+        """The micro-batches of an update, counted from the start of the run."""
+        ahead, self._ahead = self._ahead, None
+        micros = ahead[1].result() if ahead and ahead[0] == update else self._read(update)
+        self._ahead = (update + 1, self._reader.submit(self._read, update + 1))
+        return micros
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._reader.shutdown(cancel_futures=True)
+
+    def keys(self, update: int, places: Sequence[int]) -> list[int]:
+        """Numbers of the clips at these places of an update's global batch."""
+        first = update * self._global_batch
+        return [self._key(first + place) for place in places]
+
+    def _key(self, position: int) -> int:
+        epoch, within = divmod(position, self._count)
+        return int(np.random.default_rng((self._seed, epoch)).permutation(self._count)[within])
+
+    def _read(self, update: int) -> list[MicroBatch]:
+        return list(self._micros(update))
+
+    def _micros(self, update: int) -> Iterator[MicroBatch]:
+        for places in self._places:
+            yield MicroBatch(places, self._source.batch(self.keys(update, places)))

@@ -1,0 +1,275 @@
+"""Checkpoints: one folder holds everything that resumes, and it is there whole or not at all.
+
+A checkpoint is written into a folder with another name and renamed when all of it is on the disk. Random numbers and
+the position in the data follow from (seed, step) alone (see `fvgen.distillation.randomness`), so neither is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fvgen.checks import InputError, complaint, require
+from fvgen.distillation.configs import config_hash
+from fvgen.distillation.parallel import Processes, split_like, whole
+
+_STATE = "state.json"
+_UNFINISHED = ".unfinished"
+_BEST = "best.json"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written; the ones before it are untouched."""
+
+
+@dataclass
+class TrainState:
+    """Everything that resumes, named once."""
+
+    trained: Mapping[str, nn.Module]
+    """by role: their parameters that require gradients, and their persistent buffers (running means)"""
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    """by role"""
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    """averages of the student's trained parameters, by name; empty for none"""
+    step: int = 0
+    """student updates done"""
+    best: float | None = None
+    """smallest held-out error so far"""
+
+
+def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """A role's parameters that are trained, by name, in the module's order."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def save(
+    folder: Path, state: TrainState, settings: Mapping[str, Any], keep: int, processes: Processes, best: bool = False
+) -> Path:
+    """Write ``folder/step-NNNNNNNN`` and drop older ones; all processes must call.
+
+    Args:
+        folder: of the run's checkpoints.
+        state: what resumes.
+        settings: the run's `identity`.
+        keep: how many of the newest are kept, beside the best one.
+        processes: the main one writes.
+        best: whether this is the best one so far.
+
+    Raises:
+        CheckpointError: the disk is full or cannot be written; earlier checkpoints are as they were.
+    """
+    path = folder / f"step-{state.step:08d}"
+    unfinished = folder / f".{path.name}{_UNFINISHED}"
+    failure = ""
+    if processes.main:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        _write(unfinished, path, state, settings, processes)
+        if processes.main and best:
+            _replace_json(folder / _BEST, {"checkpoint": path.name, "held_out_error": state.best})
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        failure = str(error)
+    failure = processes.from_main(failure)
+    if failure:
+        last = latest(folder)
+        kept = f"{last} is whole" if last else "there is none before it"
+        next_step = f"Free disk space and start the same command again: {kept}."
+        raise CheckpointError(complaint(f"checkpoint {path}", "be written whole", failure, next_step))
+    if processes.main:
+        _rotate(folder, keep)
+    return path
+
+
+def _write(unfinished: Path, path: Path, state: TrainState, settings: Mapping[str, Any], processes: Processes) -> None:
+    files: dict[str, Any] = {}
+    failure: Exception | None = None
+    if processes.main:
+        unfinished.mkdir()
+    for name, tensors in _files(state):
+        gathered = {key: whole(tensor.detach()) for key, tensor in tensors.items()}  # all processes take part
+        if processes.main and failure is None:
+            try:
+                save_file({key: tensor.cpu().contiguous() for key, tensor in gathered.items()}, unfinished / name)
+                files[name] = {"bytes": (unfinished / name).stat().st_size, "sha256": _checksum(unfinished / name)}
+            except (OSError, SafetensorError) as error:
+                failure = error
+    if failure is not None:
+        raise failure
+    if processes.main:
+        _write_json(
+            unfinished / _STATE,
+            {"step": state.step, "best": state.best, "config_hash": config_hash(dict(settings)),
+             "settings": settings, "files": files},
+        )  # fmt: skip
+        shutil.rmtree(path, ignore_errors=True)  # only a damaged one, passed over at the start, can be here
+        unfinished.replace(path)
+        _sync_folder(path.parent)
+
+
+def _files(state: TrainState) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every file of a checkpoint and its tensors, one file at a time: whole networks do not fit in memory twice."""
+    for role, module in state.trained.items():
+        yield f"{role}.safetensors", _module_tensors(module)
+        yield f"{role}.optimizer.safetensors", _optimizer_tensors(module, state.optimizers[role])
+    if state.ema:
+        yield "ema.safetensors", state.ema
+
+
+def _module_tensors(module: nn.Module) -> dict[str, Tensor]:
+    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}
+
+
+def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Its state as ``parameter/entry``: names outlive orders and splits."""
+    tensors = {}
+    for name, parameter in trained_parameters(module).items():
+        for entry, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{name}/{entry}"] = torch.as_tensor(value)
+    return tensors
+
+
+def load(path: Path, state: TrainState, settings: Mapping[str, Any]) -> None:
+    """Put a checkpoint's contents into ``state``; every process reads for itself.
+
+    Raises:
+        InputError: it belongs to a run with other settings (the text names them), or to other networks.
+    """
+    record = json.loads((path / _STATE).read_text(encoding="utf-8"))
+    if record["config_hash"] != config_hash(dict(settings)):
+        differing = ", ".join(_differences(record["settings"], json.loads(json.dumps(settings))))
+        next_step = "Use this run's own settings, or another --output."
+        raise InputError(complaint("settings", f"equal those of {path}", differing, next_step))
+    with torch.no_grad():
+        for name, tensors in _files(state):
+            with safe_open(path / name, "pt") as file:
+                if name.endswith(".optimizer.safetensors"):
+                    role = name.removesuffix(".optimizer.safetensors")
+                    _load_optimizer(state.trained[role], state.optimizers[role], file)
+                    continue
+                require(
+                    set(file.keys()) == set(tensors),
+                    str(path / name), "hold this run's tensors", _first_differences(set(file.keys()), set(tensors)),
+                    "Use the networks that the run was started with.",
+                )  # fmt: skip
+                for key, tensor in tensors.items():
+                    tensor.copy_(split_like(file.get_tensor(key).to(tensor.device), tensor))
+    state.step, state.best = record["step"], record["best"]
+
+
+def _load_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, file: Any) -> None:
+    parameters = trained_parameters(module)
+    entries: dict[str, dict[str, Tensor]] = {}
+    for key in file.keys():  # noqa: SIM118 (no mapping)
+        name, entry = key.rsplit("/", 1)
+        value = file.get_tensor(key)
+        # Moments are split as their parameter is; counters are not.
+        same = value.shape == parameters[name].shape and value.ndim > 0
+        entries.setdefault(name, {})[entry] = (
+            split_like(value.to(parameters[name].device), parameters[name]) if same else value
+        )
+    stored = optimizer.state_dict()
+    stored["state"] = {i: entries[name] for i, name in enumerate(parameters) if name in entries}
+    optimizer.load_state_dict(stored)
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint in ``folder``; damaged and half-written ones are passed over with a warning."""
+    found = sorted(folder.glob("step-*"), reverse=True) if folder.is_dir() else []
+    for left in folder.glob(f".step-*{_UNFINISHED}") if folder.is_dir() else ():
+        warnings.warn(f"{left} was never finished and is passed over.", stacklevel=2)
+    for path in found:
+        problem = damage(path)
+        if problem is None:
+            return path
+        warnings.warn(f"checkpoint {path} is not whole ({problem}) and is passed over.", stacklevel=2)
+    return None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files; None when they are as they were written."""
+    try:
+        files = json.loads((path / _STATE).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{_STATE}: {error}"
+    for name, facts in files.items():
+        if not (path / name).is_file():
+            return f"{name} is missing"
+        if (path / name).stat().st_size != facts["bytes"]:
+            return f"{name} has {(path / name).stat().st_size} bytes instead of {facts['bytes']}"
+        if _checksum(path / name) != facts["sha256"]:
+            return f"{name} has another checksum"
+    return None
+
+
+def best(folder: Path) -> Path | None:
+    """The checkpoint with the smallest held-out error, if any was measured."""
+    try:
+        return folder / json.loads((folder / _BEST).read_text(encoding="utf-8"))["checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _rotate(folder: Path, keep: int) -> None:
+    for path in sorted(folder.glob("step-*"), reverse=True)[keep:]:
+        if path != best(folder):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """``name NEW (there: OLD)`` for every setting that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new:
+        yield f"{name} {new} (there: {old})"
+
+
+def _first_differences(there: set[str], here: set[str]) -> str:
+    more, fewer = sorted(there - here), sorted(here - there)
+    return f"{len(more)} more {more[:2]} and {len(fewer)} fewer {fewer[:2]}"
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace_json(path: Path, value: Mapping[str, Any]) -> None:
+    unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
+    _write_json(unfinished, value)
+    unfinished.replace(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,63 @@
+"""AdamW in the kinds that libraries give, and its learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from fvgen.checks import InputError, complaint
+from fvgen.devices import is_gpu
+from fvgen.distillation.configs import OptimizerConfig, OptimizerKind
+
+
+def build_optimizer(config: OptimizerConfig, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """An optimiser of all these parameters; on a GPU one fused kernel steps them, elsewhere one call per operation.
+
+    Raises:
+        InputError: for 8-bit moments where bitsandbytes is not installed.
+    """
+    return _KINDS[config.kind](list(parameters.values()), config)
+
+
+def _adamw(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    fused = bool(parameters) and is_gpu(parameters[0].device)
+    how: dict[str, Any] = {"fused": True} if fused else {"foreach": True}
+    return torch.optim.AdamW(
+        parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, **how
+    )  # fmt: skip
+
+
+def _adamw8bit(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        next_step = "Install it with: pip install bitsandbytes; or use the optimiser adamw."
+        raise InputError(complaint("adamw8bit", "have bitsandbytes installed", error, next_step)) from error
+    return AdamW8bit(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
+
+
+_KINDS: Mapping[OptimizerKind, Callable[[list[nn.Parameter], OptimizerConfig], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "adamw8bit": _adamw8bit,
+}
+
+
+def learning_rate(config: OptimizerConfig, step: int) -> float:
+    """At a step counted from 0: a linear rise, then constant or along a cosine to 0."""
+    lr = config.lr
+    if step < config.warmup_steps:
+        return lr * (step + 1) / config.warmup_steps
+    if config.decay_steps > 0:
+        done = (step - config.warmup_steps) / max(config.decay_steps - config.warmup_steps, 1)
+        lr *= 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    return lr
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, config: OptimizerConfig, step: int) -> None:
+    """Give the optimiser its learning rate of a step counted from 0."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, step)

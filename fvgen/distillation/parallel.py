@@ -1,0 +1,153 @@
+"""One process or many behind one record: accelerate gives ranks and devices, gradients are summed here.
+
+A step calls one network several times, shares a backbone between roles and accumulates over micro-batches, none of
+which survives DistributedDataParallel's wrapping; summing the finished gradients costs a few per cent and always does
+the right thing. Under FSDP2 torch's ``fully_shard`` splits each network and sums its gradients by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fvgen.checks import require
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run. The defaults are a single one on the CPU."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    sharded: bool = False
+    """FSDP2: every process holds a part of each network"""
+    reshard_after_forward: bool = True
+
+    @classmethod
+    def of(cls, accelerator: Accelerator) -> Processes:
+        """What ``accelerate launch`` set up."""
+        plugin = accelerator.state.fsdp_plugin if accelerator.distributed_type.value == "FSDP" else None
+        require(
+            plugin is None or plugin.fsdp_version == 2,
+            "fsdp_version", "be 2", getattr(plugin, "fsdp_version", None), "Use scripts/accelerate/fsdp2.yaml.",
+        )  # fmt: skip
+        return cls(
+            accelerator.process_index,
+            accelerator.num_processes,
+            accelerator.device,
+            sharded=plugin is not None,
+            reshard_after_forward=True if plugin is None else bool(plugin.reshard_after_forward),
+        )
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files."""
+        return self.rank == 0
+
+    def share(self, global_batch: int) -> range:
+        """Places in the global batch that are this process's.
+
+        Raises:
+            InputError: when the processes cannot share the batch evenly.
+        """
+        require(
+            global_batch % self.world == 0,
+            "global_batch", f"be divisible by the {self.world} processes", global_batch,
+            f"Give --global-batch {-(-global_batch // self.world) * self.world}, or start another number of them.",
+        )  # fmt: skip
+        size = global_batch // self.world
+        return range(self.rank * size, (self.rank + 1) * size)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over processes, in every process."""
+        if self.world == 1:
+            return tensor
+        total = tensor.detach().to(self.device, copy=True)
+        torch.distributed.all_reduce(total)
+        return total.to(tensor.device)
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """[world·n, ...] of tensors [n, ...] of one shape, by rank, in every process."""
+        if self.world == 1:
+            return tensor
+        own = tensor.detach().to(self.device).contiguous()
+        parts = [torch.empty_like(own) for _ in range(self.world)]
+        torch.distributed.all_gather(parts, own)
+        return torch.cat(parts).to(tensor.device)
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return flag if self.world == 1 else bool(self.sum(torch.tensor(float(flag))) > 0)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world > 1:
+            torch.distributed.barrier()
+
+    def from_main(self, value: Any) -> Any:
+        """The main process's value (anything that pickles), in every process."""
+        if self.world == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Sum gradients over processes in place; those that FSDP2 has already summed are left alone."""
+        if self.world == 1:
+            return
+        grads = [p.grad for p in parameters if p.grad is not None and not is_sharded(p)]
+        for work in [torch.distributed.all_reduce(grad, async_op=True) for grad in grads]:
+            work.wait()
+
+    def split(self, module: nn.Module) -> None:
+        """Under FSDP2, split the networks in ``module`` over the processes.
+
+        Networks name the blocks that must stay whole in ``_no_split_modules``; modules without such names
+        (discriminator heads) are small and stay whole in every process.
+        """
+        if not self.sharded:
+            return
+        from torch.distributed.fsdp import FSDPModule, fully_shard
+
+        options = {"mesh": self._mesh(), "reshard_after_forward": self.reshard_after_forward}
+        networks: list[Any] = [part for part in module.modules() if getattr(part, "_no_split_modules", None)]
+        for network in networks:
+            if isinstance(network, FSDPModule):  # roles that share a backbone bring it again
+                continue
+            blocks: list[Any] = [part for part in network.modules() if type(part).__name__ in network._no_split_modules]
+            for part in [*blocks, network]:
+                fully_shard(part, **options)
+                part.set_gradient_divide_factor(1.0)  # losses are already weighed by their part of the batch
+
+    def _mesh(self) -> Any:
+        from torch.distributed.device_mesh import init_device_mesh
+
+        return init_device_mesh(self.device.type, (self.world,))
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether FSDP2 holds only a part of it here."""
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor itself, or put together from its parts (all processes must ask)."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def split_like(full: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, the same in every process, split as ``like`` is."""
+    if not is_sharded(like):
+        return full
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]

@@ -1,0 +1,233 @@
+"""THE loop. A stage is a run, a recipe is an objective, and neither shows in here."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.profiler import record_function
+
+from fvgen.checks import complaint
+from fvgen.distillation import checkpoint
+from fvgen.distillation.averaging import start_average, update_average
+from fvgen.distillation.batches import Batches, ClipSource
+from fvgen.distillation.checkpoint import TrainState, trained_parameters
+from fvgen.distillation.configs import MeterConfig, TrainConfig
+from fvgen.distillation.meters import Log, UpdateMeters
+from fvgen.distillation.optimizers import build_optimizer, set_learning_rate
+from fvgen.distillation.parallel import Processes, whole
+from fvgen.distillation.randomness import BatchRandom
+from fvgen.types import Progress, TrainBatch, no_progress
+
+CHECKPOINTS = "checkpoints"
+Timer = Callable[[str], AbstractContextManager]
+
+
+class TrainedRoles(Protocol):
+    """What the loop knows of roles."""
+
+    def trainable(self) -> dict[str, nn.Module]:
+        """By role, the modules with trained parameters; the student's is named ``student``."""
+
+    def modules(self) -> dict[str, nn.Module]:
+        """By role, all modules."""
+
+
+class Trained(Protocol):
+    """What the loop knows of an objective."""
+
+    critic_steps: int
+
+    def student_loss(self, roles: Any, batch: TrainBatch, random: BatchRandom) -> Mapping[str, Tensor]:
+        """``loss`` and meters."""
+
+    def critic_loss(self, roles: Any, batch: TrainBatch, random: BatchRandom) -> Mapping[str, Tensor]:
+        """``loss`` and meters."""
+
+
+Preview = Callable[[int, Mapping[str, Tensor]], "float | None"]
+"""``preview(step, ema)``: shows the student on held-out clips; its error there, if measured."""
+
+
+class DivergedError(RuntimeError):
+    """A loss or a gradient is not finite; no weight was touched by it."""
+
+
+def train(
+    config: TrainConfig,
+    source: ClipSource,
+    roles: TrainedRoles,
+    objective: Trained,
+    *,
+    output: Path,
+    settings: Mapping[str, Any],
+    processes: Processes = Processes(),  # noqa: B008 (frozen)
+    preview: Callable[[Log | None], Preview] | None = None,
+    timer: Timer = record_function,
+    progress: Progress = no_progress,
+) -> TrainState:
+    """Train ``roles`` by ``objective``; go on from the newest checkpoint in ``output`` when there is one.
+
+    Args:
+        config: how.
+        source: clips.
+        roles: networks, built and frozen; moved to the processes' device here.
+        objective: the recipe: losses of the critic's and of the student's updates.
+        output: the run's folder.
+        settings: what the run is known by (`fvgen.distillation.configs.identity`).
+        processes: the run's processes.
+        preview: given the main process's log (None elsewhere), makes what shows the student on held-out clips.
+        timer: entered around each phase with its name; the default labels them for torch's profiler.
+        progress: told after each step.
+
+    Returns: the state after the last step, or after the step in which SIGTERM came.
+
+    Raises:
+        InputError: the batch cannot be shared, no clips, or the checkpoint is another run's.
+        DivergedError: a loss or a gradient was not finite.
+        CheckpointError: a checkpoint could not be written.
+    """
+    places = processes.share(config.global_batch)
+    batches = Batches(source, config.seed, config.global_batch, places, config.micro_batch, config.held_out)
+    prepare(roles, config, processes)
+    trained = roles.trainable()
+    settings_of = {role: config.student if role == "student" else config.critic for role in trained}
+    optimizers = {role: build_optimizer(settings_of[role], trained_parameters(m)) for role, m in trained.items()}
+    state = TrainState(trained, optimizers, start_average(trained["student"], config.ema_decay))
+    folder = output / CHECKPOINTS
+    newest = checkpoint.latest(folder) if processes.main else None
+    newest = processes.from_main(newest)
+    if newest is not None:
+        checkpoint.load(newest, state, settings)
+    log = Log(output, config.meters, state.step, settings) if processes.main else None
+    show = preview(log) if preview is not None else None
+    phases = {"critic": [role for role in trained if role != "student"], "student": ["student"]}
+    updates = ["critic"] * objective.critic_steps + ["student"]
+
+    with _stop_request() as stop:
+        for step in range(state.step, config.steps):
+            _seed_everything(config.seed, processes.rank, step)
+            figures: dict[str, float] = {}
+            pools: dict[str, Tensor] = {}
+            log_now = (step + 1) % config.meters.log_every == 0
+            for number, phase in enumerate(updates):
+                loss_of = objective.student_loss if phase == "student" else objective.critic_loss
+                meters = UpdateMeters(config.global_batch)
+                loss = torch.zeros((), device=processes.device)
+                for micro in batches[step * len(updates) + number]:
+                    batch = micro.clips.to(processes.device)
+                    with timer(f"{phase} forward"), autocast(config, processes):
+                        said = loss_of(roles, batch, BatchRandom((config.seed, step, number), micro.places))
+                    with timer(f"{phase} backward"):
+                        part = said["loss"] * (len(batch) / config.global_batch)
+                        part.backward()
+                        loss += part.detach()
+                    if log_now:
+                        meters.add(said, batch.latents)
+                for role in phases[phase]:
+                    parameters = list(trained_parameters(trained[role]).values())
+                    with timer(f"{phase} gradients"):
+                        processes.sum_gradients(parameters)
+                        norm = whole(nn.utils.clip_grad_norm_(parameters, settings_of[role].max_grad_norm))
+                        if not math.isfinite(float(processes.sum(loss) + norm)):
+                            raise DivergedError(_diverged(role, step, float(loss), float(norm), newest))
+                    with timer(f"{phase} optimizer"):
+                        set_learning_rate(optimizers[role], settings_of[role], step)
+                        optimizers[role].step()
+                    figures[f"{phase}/grad_norm_{role}"] = float(norm)
+                with timer(f"{phase} optimizer"):
+                    for optimizer in optimizers.values():  # the student's loss reaches into the discriminator, too
+                        optimizer.zero_grad(set_to_none=True)
+                    _end_update(roles, processes)
+                if log_now:
+                    of_phase, pooled = meters.totals(processes)
+                    figures |= {f"{phase}/{name}": value for name, value in of_phase.items()}
+                    pools |= {f"{phase}/{name}": values for name, values in pooled.items()}
+            with timer("student optimizer"):
+                update_average(state.ema, trained["student"], config.ema_decay, step)
+            state.step = step + 1
+            progress(state.step, config.steps, "train")
+
+            if log_now and log is not None:
+                log.write(state.step, figures | {"lr": optimizers["student"].param_groups[0]["lr"]}, pools)
+            finished = state.step == config.steps
+            stopped = processes.any(stop.is_set())
+            error = show(state.step, state.ema) if show and (finished or _due(state.step, config.meters)) else None
+            best = error is not None and (state.best is None or error < state.best)
+            state.best = error if best else state.best
+            if best or finished or stopped or state.step % config.checkpoints.every == 0:
+                newest = checkpoint.save(folder, state, settings, config.checkpoints.keep, processes, best)
+            if stopped:
+                break
+    batches.close()
+    if log is not None:
+        log.close()
+    return state
+
+
+def prepare(roles: TrainedRoles, config: TrainConfig, processes: Processes) -> None:
+    """Bring networks to the device and to their precision, and split them over processes under FSDP2."""
+    frozen = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    for module in roles.modules().values():
+        module.to(processes.device)
+        for parameter in module.parameters():
+            parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
+        for part in module.modules() if config.gradient_checkpointing else ():
+            enable = getattr(part, "enable_gradient_checkpointing", None)  # diffusers models have it
+            if enable is not None:
+                enable()
+        processes.split(module)
+
+
+def autocast(config: TrainConfig, processes: Processes) -> AbstractContextManager:
+    """What losses are computed under."""
+    return torch.autocast(processes.device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def _due(step: int, config: MeterConfig) -> bool:
+    return config.samples_every > 0 and step % config.samples_every == 0
+
+
+def _seed_everything(*key: int) -> None:
+    # Losses draw from BatchRandom alone; a network that draws by itself (dropout) shall resume exactly, too.
+    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+
+
+def _end_update(roles: TrainedRoles, processes: Processes) -> None:
+    """Let running statistics take in what they saw, once each however many roles share them."""
+    parts = {id(part): part for module in roles.modules().values() for part in module.modules()}
+    for part in parts.values():
+        end = getattr(part, "end_of_update", None)
+        if end is not None:
+            end(processes.sum)
+
+
+@contextmanager
+def _stop_request() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, instead of ending the process."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # only there signals can be handled
+        yield stop
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _diverged(role: str, step: int, loss: float, norm: float, newest: Path | None) -> str:
+    found = f"loss {loss:.4g} with gradient norm {norm:.4g} at step {step + 1}"
+    kept = f"The last good checkpoint is {newest}" if newest else "There is no checkpoint yet"
+    return complaint(
+        f"the {role}'s loss and gradient", "be finite", found,
+        f"{kept}; go on from there with a lower learning rate, another seed or precision fp32.",
+    )  # fmt: skip

@@ -1,0 +1,195 @@
+"""The smallest run that has all that a real one has: a student, a critic, a running mean, noise of every kind.
+
+Run as a script it trains, as a user's command would, so that tests can kill it:
+
+    python stand_in.py OUTPUT STEPS [--every N] [--global-batch N] [--micro-batch N] [--seed N] [--pause SECONDS]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fvgen.distillation.batches import ClipSource
+from fvgen.distillation.checkpoint import TrainState
+from fvgen.distillation.configs import CheckpointConfig, MeterConfig, OptimizerConfig, TrainConfig, identity
+from fvgen.distillation.parallel import Processes
+from fvgen.distillation.randomness import BatchRandom
+from fvgen.distillation.trainer import train
+from fvgen.types import Conditions, TrainBatch
+
+CLIPS, FRAMES, CHANNELS, SIDE = 7, 3, 2, 4
+
+
+class MemoryClips(ClipSource):
+    """Clips made up on the spot."""
+
+    config_hash = "stand-in"
+
+    def __init__(self, clips: int = CLIPS, channels: int = CHANNELS) -> None:
+        self.meta: dict[str, Any] = {"latent_channels": channels, "frames": FRAMES, "height": SIDE, "width": SIDE}
+        generator = torch.Generator().manual_seed(5)
+        self._latents = torch.randn(clips, FRAMES, channels, SIDE, SIDE, generator=generator)
+
+    def __len__(self) -> int:
+        return len(self._latents)
+
+    def batch(self, keys: Sequence[int]) -> TrainBatch:
+        z = self._latents[list(keys)]
+        tokens = torch.zeros(len(z), 1, 4)
+        return TrainBatch(z, Conditions(0.5 * z, tokens, torch.full((len(z),), 10)))
+
+
+class Block(nn.Module):
+    """What FSDP2 keeps whole."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv3d(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(x)
+
+
+class Network(nn.Module):
+    """[B, F, inputs, h, w] -> [B, F, outputs, h, w]."""
+
+    _no_split_modules = ("Block",)
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first, self.last = Block(inputs, 6), Block(6, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.first(x.transpose(1, 2)))).transpose(1, 2)
+
+
+class Critic(nn.Module):
+    """One logit a clip, and a running mean of what it says."""
+
+    running_mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(CHANNELS, 1)
+        self.register_buffer("running_mean", torch.zeros(()))
+        self._seen: list[Tensor] = []
+
+    def forward(self, z: Tensor) -> Tensor:
+        logits = self.head(z.mean((1, 3, 4)))[:, 0]
+        self._seen.append(logits.detach())
+        return logits
+
+    def end_of_update(self, reduce: Callable[[Tensor], Tensor]) -> None:
+        seen = torch.cat(self._seen)
+        total, count = reduce(torch.stack([seen.sum(), torch.tensor(float(len(seen)))]))
+        self.running_mean.lerp_(total / count, 0.1)
+        self._seen.clear()
+
+
+@dataclass
+class StandInRoles:
+    """A student and a critic."""
+
+    student: nn.Module
+    critic: nn.Module
+
+    def trainable(self) -> dict[str, nn.Module]:
+        return {"student": self.student, "discriminator": self.critic}
+
+    def modules(self) -> dict[str, nn.Module]:
+        return self.trainable()
+
+
+def stand_in_roles() -> StandInRoles:
+    torch.manual_seed(0)
+    return StandInRoles(Network(2 * CHANNELS, CHANNELS), Critic())
+
+
+@dataclass(frozen=True)
+class StandInObjective:
+    """A GAN of sorts."""
+
+    critic_steps: int = 2
+    pause: float = 0.0
+    """seconds that every student update takes longer"""
+
+    def _generate(self, roles: StandInRoles, batch: TrainBatch, random: BatchRandom) -> Tensor:
+        level = 0.1 * (1 + random.shared_randint(0, 4)) * random.rand()
+        noisy = batch.latents + level[:, None, None, None, None] * random.randn_like(batch.latents)
+        return noisy + roles.student(torch.cat([noisy, batch.conditions.render_latents], dim=2))
+
+    def student_loss(self, roles: StandInRoles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
+        time.sleep(self.pause)
+        z = self._generate(roles, batch, random)
+        logits = roles.critic(z)
+        loss = nn.functional.softplus(-logits).mean() + (z - batch.latents).square().mean()
+        loss = loss + 0.01 * roles.critic.running_mean * z.mean()
+        return {"loss": loss, "error": (z - batch.latents).square().mean(), "generated": z, "h": logits.exp()}
+
+    def critic_loss(self, roles: StandInRoles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
+        with torch.no_grad():
+            z = self._generate(roles, batch, random)
+        real, fake = roles.critic(batch.latents), roles.critic(z)
+        loss = (nn.functional.softplus(-real) + nn.functional.softplus(fake)).mean()
+        return {"loss": loss, "logit_real": real, "logit_fake": fake}
+
+
+@dataclass(frozen=True)
+class Poisoned(StandInObjective):
+    """Its critic's loss is NaN as soon as the running mean has moved."""
+
+    def critic_loss(self, roles: StandInRoles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
+        said = super().critic_loss(roles, batch, random)
+        moved = bool(roles.critic.running_mean != 0)
+        return {**said, "loss": said["loss"] * float("nan")} if moved else said
+
+
+def stand_in_config(steps: int, every: int = 100, **changes: Any) -> TrainConfig:
+    fast = OptimizerConfig(lr=1e-2, warmup_steps=2)
+    defaults: dict[str, Any] = {
+        "steps": steps, "global_batch": 4, "micro_batch": 2, "precision": "fp32", "gradient_checkpointing": False,
+        "ema_decay": 0.9, "student": fast, "critic": fast,
+        "meters": MeterConfig(log_every=1, samples_every=0, tensorboard=False),
+        "checkpoints": CheckpointConfig(every=every),
+    }  # fmt: skip
+    return TrainConfig(**{**defaults, **changes})
+
+
+def run(config: TrainConfig, output: Path, objective: StandInObjective | None = None, **options: Any) -> TrainState:
+    """Train the stand-in."""
+    objective = objective or StandInObjective()
+    settings = identity(config, objective={"critic_steps": objective.critic_steps}, data=MemoryClips.config_hash)
+    source = options.pop("source") if "source" in options else MemoryClips()
+    roles = options.pop("roles") if "roles" in options else stand_in_roles()
+    return train(config, source, roles, objective, output=output, settings=settings, **options)
+
+
+def main() -> None:
+    """The script."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("output", type=Path)
+    parser.add_argument("steps", type=int)
+    for name, default in (("every", 1), ("global-batch", 4), ("micro-batch", 2), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--pause", type=float, default=0.0)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    from accelerate import Accelerator
+
+    processes = Processes.of(Accelerator(cpu=True))
+    config = stand_in_config(
+        asked.steps, asked.every, global_batch=asked.global_batch, micro_batch=asked.micro_batch, seed=asked.seed
+    )
+    run(config, asked.output, StandInObjective(pause=asked.pause), processes=processes)
+
+
+if __name__ == "__main__":
+    main()
