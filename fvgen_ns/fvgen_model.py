@@ -34,6 +34,10 @@ class FVGenModelConfig(SplatfactoModelConfig):
     """Opacity that every Gaussian starts with."""
     initial_size: float = 1.0
     """Size that Gaussians start with, in mean distances to the three nearest neighbours."""
+    opacity_penalty: float = 0.01
+    """Weight of the mean opacity in the loss: fades out what no photo needs, such as fog between the cameras."""
+    size_penalty: float = 0.01
+    """Weight in the loss of the Gaussians' mean size relative to the scene: keeps huge ones from passing for background."""
     photo_colour: Literal["off", "affine"] = "off"
     """Whether each photo gets its own affine colour map in training; helps where exposure drifts between photos."""
     lpips: bool = False
@@ -200,6 +204,10 @@ class FVGenModel(SplatfactoModel):
             scales = torch.exp(self.scales)
             ratio = scales.amax(dim=-1) / scales.amin(dim=-1)
             losses["scale_reg"] = 0.1 * (ratio - self.config.max_gauss_ratio).clamp_min(0).mean()
+        if self.config.opacity_penalty:
+            losses["opacity_penalty"] = self.config.opacity_penalty * torch.sigmoid(self.opacities).mean()
+        if self.config.size_penalty:
+            losses["size_penalty"] = self.config.size_penalty * torch.exp(self.scales).mean() / self.scene_scale
         if self.training:
             self.camera_optimizer.get_loss_dict(losses)
         return losses
