@@ -1,12 +1,13 @@
-"""One process or many behind one record: accelerate gives ranks and devices, gradients are summed here.
+"""One process or many behind one record: accelerate gives ranks and devices, gradients are averaged here.
 
 A step calls one network several times, shares a backbone between roles and accumulates over micro-batches, none of
-which survives DistributedDataParallel's wrapping; summing the finished gradients costs a few per cent and always does
-the right thing. Under FSDP2 torch's ``fully_shard`` splits each network and sums its gradients by itself.
+which survives DistributedDataParallel's wrapping; averaging the finished gradients always does the right thing. Under
+FSDP2 torch's ``fully_shard`` splits each network and averages its gradients by itself.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,11 @@ class Processes:
     @classmethod
     def of(cls, accelerator: Accelerator) -> Processes:
         """What ``accelerate launch`` set up."""
-        plugin = accelerator.state.fsdp_plugin if accelerator.distributed_type.value == "FSDP" else None
+        from accelerate import FullyShardedDataParallelPlugin
+
+        # accelerate prepares one sharded model, and on GPUs only: its settings are taken, the work is done in `split`.
+        sharded = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+        plugin = FullyShardedDataParallelPlugin() if sharded else None
         require(
             plugin is None or plugin.fsdp_version == 2,
             "fsdp_version", "be 2", getattr(plugin, "fsdp_version", None), "Use scripts/accelerate/fsdp2.yaml.",
@@ -43,7 +48,7 @@ class Processes:
             accelerator.process_index,
             accelerator.num_processes,
             accelerator.device,
-            sharded=plugin is not None,
+            sharded=sharded,
             reshard_after_forward=True if plugin is None else bool(plugin.reshard_after_forward),
         )
 
@@ -100,13 +105,15 @@ class Processes:
         torch.distributed.broadcast_object_list(box, src=0)
         return box[0]
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum gradients over processes in place; those that FSDP2 has already summed are left alone."""
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Average gradients over processes in place; those that FSDP2 has already averaged are left alone."""
         if self.world == 1:
             return
         grads = [p.grad for p in parameters if p.grad is not None and not is_sharded(p)]
         for work in [torch.distributed.all_reduce(grad, async_op=True) for grad in grads]:
             work.wait()
+        if grads:
+            torch._foreach_div_(grads, self.world)
 
     def split(self, module: nn.Module) -> None:
         """Under FSDP2, split the networks in ``module`` over the processes.
@@ -126,7 +133,6 @@ class Processes:
             blocks: list[Any] = [part for part in network.modules() if type(part).__name__ in network._no_split_modules]
             for part in [*blocks, network]:
                 fully_shard(part, **options)
-                part.set_gradient_divide_factor(1.0)  # losses are already weighed by their part of the batch
 
     def _mesh(self) -> Any:
         from torch.distributed.device_mesh import init_device_mesh

@@ -127,7 +127,7 @@ def train(
                     with timer(f"{phase} forward"), autocast(config, processes):
                         said = loss_of(roles, batch, BatchRandom((config.seed, step, number), micro.places))
                     with timer(f"{phase} backward"):
-                        part = said["loss"] * (len(batch) / config.global_batch)
+                        part = said["loss"] * (len(batch) / len(places))
                         part.backward()
                         loss += part.detach()
                     if log_now:
@@ -135,7 +135,7 @@ def train(
                 for role in phases[phase]:
                     parameters = list(trained_parameters(trained[role]).values())
                     with timer(f"{phase} gradients"):
-                        processes.sum_gradients(parameters)
+                        processes.average_gradients(parameters)
                         norm = whole(nn.utils.clip_grad_norm_(parameters, settings_of[role].max_grad_norm))
                         if not math.isfinite(float(processes.sum(loss) + norm)):
                             raise DivergedError(_diverged(role, step, float(loss), float(norm), newest))

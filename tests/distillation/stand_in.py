@@ -68,7 +68,7 @@ class Network(nn.Module):
         self.first, self.last = Block(inputs, 6), Block(6, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(torch.tanh(self.first(x.transpose(1, 2)))).transpose(1, 2)
+        return self.last(torch.tanh(self.first(x.transpose(1, 2)))).transpose(1, 2).contiguous()
 
 
 class Critic(nn.Module):
@@ -185,6 +185,7 @@ def main() -> None:
     from accelerate import Accelerator
 
     processes = Processes.of(Accelerator(cpu=True))
+    print(f"process {processes.rank + 1} of {processes.world}, sharded: {processes.sharded}", flush=True)
     config = stand_in_config(
         asked.steps, asked.every, global_batch=asked.global_batch, micro_batch=asked.micro_batch, seed=asked.seed
     )

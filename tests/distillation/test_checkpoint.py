@@ -75,7 +75,7 @@ def test_the_unbroken_run_moves_everything(unbroken):
 
 def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path, unbroken):
     """SIGKILL after two delays, within a step or a save, whichever it meets; then the same command again."""
-    options = (STEPS, "--every", 1, "--pause", 0.05)
+    options = (STEPS, "--every", 1, "--pause", 0.1)
     for newest in (1, 4):
         process = start(tmp_path, *options)
         while process.poll() is None and not (tmp_path / CHECKPOINTS / f"step-{newest:08d}").is_dir():

@@ -1,0 +1,103 @@
+"""Two processes do what one does at the same global batch: plain, sharded, and taken over from each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from stand_in import run, stand_in_config
+
+from fvgen.checks import InputError
+from fvgen.distillation.parallel import Processes
+from fvgen.distillation.trainer import CHECKPOINTS
+
+ROOT = Path(__file__).parents[2]
+STEPS = 6
+TOLERANCE = 2e-5
+"""Relative: float32 sums of a batch's gradients in another order, over some updates of AdamW."""
+
+
+def launch(tmp_path: Path, config: str, *options: object) -> subprocess.CompletedProcess:
+    """The stand-in under one of the shipped configurations, in two processes on the CPU."""
+    text = (ROOT / "scripts/accelerate" / config).read_text()
+    file = tmp_path / config
+    if "use_cpu" not in text:
+        text += "use_cpu: true\n"
+    file.write_text(text)
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file), "--num_processes", "2"]
+    script = [str(ROOT / "tests/distillation/stand_in.py"), *map(str, options)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MASTER_PORT": "0"}
+    return subprocess.run(
+        [*launcher, "--main_process_port", "0", *script],
+        env=environment, capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+
+
+def records(output: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if "/" in name} for line in lines]
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    for one, other in zip(records(found), records(expected), strict=True):
+        assert one == pytest.approx(other, rel=TOLERANCE, abs=1e-6)
+    folder = Path(CHECKPOINTS) / f"step-{STEPS:08d}"
+    for file in sorted((expected / folder).glob("*.safetensors")):
+        wanted = load_file(file)
+        given = load_file(found / folder / file.name)
+        for name, tensor in wanted.items():
+            torch.testing.assert_close(given[name], tensor, rtol=TOLERANCE, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("alone")
+    run(stand_in_config(STEPS, micro_batch=4), output)
+    return output
+
+
+def test_two_processes_equal_one(tmp_path, alone):
+    done = launch(tmp_path, "ddp.yaml", tmp_path / "two", STEPS)
+    assert done.returncode == 0, done.stderr
+    assert "process 2 of 2, sharded: False" in done.stdout
+    assert_same_run(tmp_path / "two", alone)
+
+
+def test_two_sharded_processes_equal_one_and_hand_over_to_it(tmp_path, alone):
+    done = launch(tmp_path, "fsdp2.yaml", tmp_path / "two", STEPS - 2)
+    assert done.returncode == 0, done.stderr
+    assert "process 2 of 2, sharded: True" in done.stdout
+    run(stand_in_config(STEPS), tmp_path / "two")
+    assert_same_run(tmp_path / "two", alone)
+
+
+@pytest.mark.slow
+def test_one_process_hands_over_to_sharded_ones(tmp_path, alone):
+    run(stand_in_config(STEPS - 2), tmp_path / "two")
+    done = launch(tmp_path, "fsdp2.yaml", tmp_path / "two", STEPS)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path / "two", alone)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 4])
+def test_accumulating_changes_rounding_only(tmp_path, alone, micro_batch):
+    run(stand_in_config(STEPS, micro_batch=micro_batch), tmp_path)
+    assert_same_run(tmp_path, alone)
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path):
+    with pytest.raises(InputError, match="global_batch must be divisible by the 3 processes, got 4") as error:
+        run(stand_in_config(1), tmp_path, processes=Processes(rank=0, world=3))
+    assert "Give --global-batch 6" in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_shares_make_up_the_batch():
+    shares = [list(Processes(rank, 4).share(12)) for rank in range(4)]
+    assert [place for share in shares for place in share] == list(range(12))
