@@ -26,7 +26,15 @@ MAY_IMPORT = {
     "diffusion": set(),
     "conditioning": {"models"},
     "pipelines": {"models", "diffusion", "conditioning", "rendering", "geometry", "evaluation.metrics"},
-    "data": {"geometry", "rendering", "conditioning"},
+    "data": {
+        "geometry",
+        "rendering",
+        "conditioning",
+        "models.codec",
+        "pipelines.warped_clip",
+        "pipelines.view_generator",
+        "pipelines.whole_files",
+    },
     "distillation": {"models", "diffusion"},
     "evaluation": {"models", "diffusion", "conditioning", "rendering", "geometry", "data", "pipelines"},
 }

@@ -1,0 +1,136 @@
+"""Clips of a training set: frames between photos, cut from posed captures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fvgen.checks import InputError, complaint, require
+from fvgen.data.capture import CaptureFrame
+from fvgen.data.transforms_json import read_transforms
+from fvgen.data.working_size import make_capture
+from fvgen.geometry.cameras import crop_intrinsics, resize_intrinsics
+from fvgen.geometry.provider import GeometryProvider
+from fvgen.types import CameraPath, Capture, SceneGeometry
+
+MOST_STRIDE = 4
+"""Frames of a clip are at most so many photos of the capture apart."""
+_LEAST_COVERAGE = 0.02
+"""Of the two photos' depth, below which a cloud says nothing."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """F true frames and the photos that a generator would start from."""
+
+    name: str
+    """unique within a training set"""
+    capture: Capture
+    """V photos at the size of the clip"""
+    path: CameraPath
+    """F frames through them"""
+    frames: Tensor
+    """[F, 3, H, W] in [0, 1], what is really there"""
+    known: Tensor
+    """[F] bool: frames that the network is given, photos or drawn before"""
+
+
+@dataclass(frozen=True)
+class CaptureScene:
+    """Clips of one capture: its photos in the order of their file names, as a walk was taken."""
+
+    folder: Path
+    provider: GeometryProvider
+    clips_per_scene: int
+    frames: int
+    height: int
+    width: int
+    """of landscape captures; portrait ones give clips turned on their side"""
+    seed: int = 0
+    root: Path | None = None
+    """what names are relative to"""
+
+    @property
+    def name(self) -> str:
+        """Of its shard: its path, in letters that every file system takes."""
+        path = self.folder if self.root is None else self.folder.relative_to(self.root)
+        words = "".join(c if c.isalnum() or c in "-_" else "_" for c in str(path)).strip("_")
+        return words or self.folder.resolve().name
+
+    def clips(self) -> Iterator[tuple[Clip, SceneGeometry]]:
+        """Clips of random stride and start, each with geometry from its first and last frame alone.
+
+        Raises:
+            InputError: see `fvgen.data.transforms_json.read_transforms`; or too few photos, or none of the clips gives
+                a cloud.
+        """
+        files = read_transforms(self.folder)
+        frames = sorted(files.frames, key=lambda frame: frame.name)
+        require(
+            len(frames) >= self.frames, str(self.folder), f"have at least {self.frames} photos", len(frames),
+            "Ask for shorter clips.",
+        )  # fmt: skip
+        rng = np.random.default_rng([self.seed, *self.name.encode()])
+        found = 0
+        for number in range(self.clips_per_scene):
+            most = min(MOST_STRIDE, (len(frames) - 1) // (self.frames - 1))
+            stride = int(rng.integers(1, most + 1))
+            start = int(rng.integers(len(frames) - stride * (self.frames - 1)))
+            chosen = frames[start : start + stride * (self.frames - 1) + 1 : stride]
+            clip = self._clip(f"{self.name}_{number:03d}", chosen, files.depth_unit)
+            geometry = self.provider.reconstruct(clip.capture)
+            if float((geometry.depths > 0).float().mean()) >= _LEAST_COVERAGE:
+                found += 1
+                yield clip, geometry
+        if not found:
+            next_step = "Use captures with texture and overlap, or another geometry."
+            raise InputError(complaint(str(self.folder), "give a cloud", "empty ones only", next_step))
+
+    def _clip(self, name: str, frames: list[CaptureFrame], depth_unit: float) -> Clip:
+        portrait = frames[0].size[1] > frames[0].size[0]
+        height, width = (self.width, self.height) if portrait else (self.height, self.width)
+        whole = _fitted(make_capture(frames, _long_side(frames, height, width), depth_unit=depth_unit), height, width)
+        count, ends = len(frames), [0, len(frames) - 1]
+        photo = torch.full((count,), -1, dtype=torch.int64)
+        photo[ends] = torch.tensor([0, 1])
+        path = CameraPath(whole.cameras, torch.tensor([[0, 1]]).expand(count, 2), torch.linspace(0, 1, count), photo)
+        depths = None if whole.depths is None else whole.depths[ends]
+        two = replace(
+            whole, photos=whole.photos[ends], cameras=whole.cameras[ends], valid=whole.valid[ends], depths=depths
+        )  # fmt: skip
+        return Clip(name, two, path, whole.photos, photo >= 0)
+
+
+def _long_side(frames: list[CaptureFrame], height: int, width: int) -> int:
+    """Longest side of the working size that just covers ``height`` x ``width``."""
+    w, h = frames[0].size
+    scale = max(height / h, width / w)
+    require(
+        scale <= 1.01, frames[0].name, f"be {width}x{height} pixels or larger", f"{w}x{h}", "Ask for smaller clips."
+    )  # fmt: skip
+    return int(np.ceil(scale * max(w, h)))
+
+
+def _fitted(capture: Capture, height: int, width: int) -> Capture:
+    """A capture that covers ``height`` x ``width``, or nearly, scaled and cropped at its centre to just that."""
+    rows, columns = capture.photos.shape[2:]
+    scale = max(height / rows, width / columns)
+    size = (max(round(rows * scale), height), max(round(columns * scale), width))
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    window = (..., slice(top, top + height), slice(left, left + width))
+
+    def nearest(values: Tensor) -> Tensor:
+        return functional.interpolate(values[:, None].float(), size, mode="nearest-exact")[:, 0][window]
+
+    photos = capture.photos
+    if size != (rows, columns):
+        photos = functional.interpolate(photos, size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+    cameras = crop_intrinsics(resize_intrinsics(capture.cameras, *size), top, left, height, width)
+    depths = None if capture.depths is None else nearest(capture.depths)
+    return Capture(photos[window].contiguous(), cameras, nearest(capture.valid) > 0.5, None, depths)

@@ -1,0 +1,42 @@
+"""What a network that corrects warps is given: one function for its training data and for its use."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fvgen.checks import require
+from fvgen.conditioning.residual import WarpedClips
+from fvgen.pipelines.view_generator import PointViews
+from fvgen.pipelines.warp import WarpViews
+from fvgen.types import CameraPath, Capture, SceneGeometry
+
+
+def warped_clip(
+    capture: Capture, geometry: SceneGeometry, path: CameraPath, frames: Tensor, known: Tensor
+) -> WarpedClips:
+    """One clip (B = 1): render and warp at the frames to be drawn, pixels as they are at the known ones.
+
+    Args:
+        capture: V photos at the size of the clip.
+        geometry: of the same photos at the same size.
+        path: F frames.
+        frames: [F, 3, H, W]; what stands at frames that are not known does not matter.
+        known: [F] bool: photos, and frames that an earlier window has drawn.
+
+    Raises:
+        InputError: sizes disagree, or no frame is known.
+    """
+    expected = (len(path), *capture.photos.shape[1:])
+    require(frames.shape == expected, "frames", f"have shape {expected}", tuple(frames.shape), "Resize the capture.")
+    require(bool(known.any()), "known", "name a frame", "none", "A clip starts or ends with a photo.")
+    known = known.to(frames.device)
+    given = known[:, None, None, None]
+    warp, points = (generator.generate(capture, geometry, path) for generator in (WarpViews(), PointViews()))
+    return WarpedClips(
+        render=torch.where(given, frames, points.rgb.clamp(0, 1))[None],
+        warp=torch.where(given, frames, warp.rgb)[None],
+        covered=(given | warp.covered)[None],
+        trust=torch.where(given, 1.0, warp.pixel_confidence)[None],
+        photo=known[None],
+    )

@@ -1,0 +1,191 @@
+"""Training clips as WebDataset shards, from posed captures or from the procedural generator.
+
+python scripts/prepare_clips.py procedural --output clips/landscape --clips 1500
+python scripts/prepare_clips.py captures --captures DL3DV-10K --output clips/dl3dv --encoding latents \\
+    --model models/viewcrafter-512 --frames 16 --height 320 --width 512
+
+A run that is broken off goes on where it was; several processes or machines share the work with --shard 0/4, 1/4, ...
+or when started through `accelerate launch`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from fvgen.checks import InputError, require
+
+if TYPE_CHECKING:
+    from fvgen.data.clip_encodings import ClipEncoder
+    from fvgen.data.precompute import Scene, Summary
+
+_SEEDS = 1_000_000
+"""Clips that one seed may ask for before it meets the next one's."""
+_COLMAP = "ns-process-data images --data {0}/images --output-dir {0} --skip-colmap --colmap-model-path {0}/sparse/0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What both kinds of clips have."""
+
+    output: Path
+    """Folder of the shards."""
+    frames: int = 8
+    """Frames of a clip, the photos at its ends counted."""
+    height: int = 160
+    """Of landscape clips, in pixels."""
+    width: int = 256
+    """Of landscape clips, in pixels."""
+    encoding: Literal["pixels", "latents"] = "pixels"
+    """Pixels are encoded on reading, as residuals on the warp; latents are made now by --model."""
+    model: Path | None = None
+    """Pipeline folder whose codec and towers make the latents."""
+    shard: str | None = None
+    """i/n: take the i-th of n parts of the scenes; by default what `accelerate launch` says, else all."""
+    seed: int = 0
+    """Of all random choices."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Procedural(Shared):
+    """Textured scenes with exact depth, spoilt as stereo spoils it."""
+
+    clips: int = 1500
+    """How many."""
+    orientation: Literal["landscape", "portrait", "both"] = "both"
+    """Portrait clips are WIDTH high and HEIGHT wide; both take turns, shard by shard."""
+    plane_sweep: float = 0.15
+    """Share of the clips whose cloud comes from real plane sweep."""
+    block: int = 20
+    """Clips of a shard."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captures(Shared):
+    """Posed captures: folders with a transforms.json, at any depth below --captures."""
+
+    captures: Path
+    """Folder of captures."""
+    clips_per_scene: int = 8
+    """Clips of a capture, of random start and stride below 5."""
+    geometry: str = "auto"
+    """Name of the geometry provider: auto, plane-sweep or capture-depth."""
+
+
+Options = (
+    Annotated[Procedural, tyro.conf.subcommand("procedural")] | Annotated[Captures, tyro.conf.subcommand("captures")]
+)
+
+
+def main(options: Procedural | Captures) -> None:
+    """Check everything, write the shards, say what became of the scenes.
+
+    Raises:
+        InputError: an option cannot be used, or no scene gives a clip.
+    """
+    from fvgen.data.precompute import parse_part, prepare
+
+    part = _launched() if options.shard is None else parse_part(options.shard)
+    scenes, settings = _procedural(options) if isinstance(options, Procedural) else _captures(options)
+    begin = time.monotonic()
+
+    def report(done: int, total: int, name: str, summary: Summary) -> None:
+        new = summary.written + len(summary.failed)
+        seconds = time.monotonic() - begin
+        left = seconds / new * (total - done) if new else 0.0
+        state = f"failed: {summary.failed[name]}" if name in summary.failed else "done"
+        rate = summary.clips / seconds
+        print(f"[{done}/{total}] {name} {state} | {rate:.2f} clips/s, {left / 60:.0f} min left", flush=True)
+
+    summary = prepare(scenes, _encoder(options), options.output, settings, part, report)
+    print(
+        f"{summary.written} scenes written, {summary.kept} kept, {len(summary.failed)} left out; {summary.clips} clips"
+    )
+    for name, reason in summary.failed.items():
+        print(f"  {name}: {reason}")
+
+
+def _launched() -> tuple[int, int]:
+    from accelerate import PartialState
+
+    state = PartialState()
+    return state.process_index, state.num_processes
+
+
+def _encoder(options: Shared) -> ClipEncoder:
+    from fvgen.data.clip_encodings import LatentEncoding, PixelEncoding
+
+    if options.encoding == "pixels":
+        require(
+            options.model is None, "model", "be left out for pixels", options.model, "Or ask for --encoding latents."
+        )
+        return PixelEncoding()
+    require(options.model is not None, "model", "be given for latents", None, "Name a pipeline folder with --model.")
+    from fvgen.devices import default_device, default_dtype
+    from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
+
+    device = default_device()
+    dtype = default_dtype(device)
+    try:
+        pipeline = FVGenPipeline.from_pretrained(
+            options.model, local_files_only=True, use_safetensors=True, torch_dtype=dtype
+        ).to(device)
+    except OSError as error:
+        raise InputError(f"model must be a pipeline folder, got {options.model} ({error}).") from error
+    return LatentEncoding(str(options.model.name), pipeline.codec, pipeline.token_encoder(), device)  # type: ignore[union-attr]
+
+
+def _procedural(options: Procedural) -> tuple[Sequence[Scene], dict[str, Any]]:
+    from fvgen.data.procedural_clips import ClipLayout, ProceduralScene
+
+    require(options.clips >= 1, "clips", "be at least 1", options.clips, "Ask for more.")
+    require(options.block >= 1, "block", "be at least 1", options.block, "20 is usual.")
+    require(0 <= options.plane_sweep <= 1, "plane_sweep", "lie in [0, 1]", options.plane_sweep, "0.15 is usual.")
+    landscape = ClipLayout(options.frames, options.height, options.width)
+    portrait = ClipLayout(options.frames, options.width, options.height)
+    layouts = {"landscape": [landscape], "portrait": [portrait], "both": [landscape, portrait]}[options.orientation]
+    first = options.seed * _SEEDS
+    scenes = [
+        ProceduralScene(first + i, min(options.block, options.clips - i), layout, options.plane_sweep)
+        for i, layout in zip(range(0, options.clips, options.block), cycle(layouts), strict=False)
+    ]
+    settings = {"source": "procedural", "orientation": options.orientation, "plane_sweep": options.plane_sweep}
+    return scenes, asdict(landscape) | settings
+
+
+def _captures(options: Captures) -> tuple[Sequence[Scene], dict[str, Any]]:
+    from fvgen.data.clips import CaptureScene
+    from fvgen.geometry.provider import GEOMETRY_PROVIDERS
+
+    names = ", ".join(GEOMETRY_PROVIDERS)
+    require(options.geometry in GEOMETRY_PROVIDERS, "geometry", f"be one of {names}", options.geometry, "Use auto.")
+    require(options.clips_per_scene >= 1, "clips_per_scene", "be at least 1", options.clips_per_scene, "8 is usual.")
+    root = options.captures
+    require(root.is_dir(), "captures", "be a folder", root, "Check the path.")
+    folders = sorted(path.parent for path in root.rglob("transforms.json"))
+    if not folders:
+        models = sorted({path.parent.parent.parent for path in root.rglob("sparse/0/cameras.*")})
+        turn = _COLMAP.format(models[0]) if models else "Write one with ns-process-data."
+        raise InputError(f"captures must hold a transforms.json, got {root} without any. {turn}")
+    provider = GEOMETRY_PROVIDERS[options.geometry]()
+    sizes = {"frames": options.frames, "height": options.height, "width": options.width}
+    scenes = [
+        CaptureScene(folder, provider, options.clips_per_scene, **sizes, seed=options.seed, root=root)
+        for folder in folders
+    ]
+    settings = {"source": "captures", "geometry": options.geometry, "clips_per_scene": options.clips_per_scene}
+    return scenes, sizes | settings | {"seed": options.seed}
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options))  # type: ignore[arg-type]
+    except InputError as error:
+        sys.exit(str(error))
