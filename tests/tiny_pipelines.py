@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextModel, CLIPVisionModel
 
+from fvgen.conditioning.residual import ResidualSpace, residual_condition_channels
 from fvgen.diffusion.schedule import NoiseSchedule
-from fvgen.models.codec import SpaceToDepth
+from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
 from fvgen.models.convert_openclip import text_config, vision_config
 from fvgen.models.image_projector import ImageProjector
 from fvgen.models.unet_3d import VideoUNet
@@ -18,8 +21,14 @@ FRAMES = 4
 
 
 def tiny_pipeline(kind: str) -> FVGenPipeline:
-    """A "student" with a lossless codec and no towers, or a "teacher" with all components; the same at every call."""
+    """A "student" with a lossless codec and no towers, a "corrector" that is a student which corrects warps, or a
+    "teacher" with all components; the same at every call."""
     torch.manual_seed(0)
+    if kind == "corrector":
+        vae = SpaceToDepth(2)
+        told = residual_condition_channels(SpaceToDepthCodec(vae))
+        unet = _unet(latent_channels=12, text_length=1, condition_channels=told)
+        return FVGenPipeline(unet, vae, NoiseSchedule(), sampler="few_step", residual=asdict(ResidualSpace()))
     if kind == "student":
         return FVGenPipeline(
             _unet(latent_channels=12, text_length=1), SpaceToDepth(2), NoiseSchedule(base_scale=0.7), sampler="few_step"
@@ -46,9 +55,9 @@ def tiny_pipeline(kind: str) -> FVGenPipeline:
     )
 
 
-def _unet(latent_channels: int, text_length: int) -> VideoUNet:
+def _unet(latent_channels: int, text_length: int, condition_channels: int | None = None) -> VideoUNet:
     unet = VideoUNet(
-        in_channels=2 * latent_channels,
+        in_channels=latent_channels + (condition_channels or latent_channels),
         out_channels=latent_channels,
         model_channels=8,
         channel_mult=(1, 2),

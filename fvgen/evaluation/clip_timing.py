@@ -24,7 +24,8 @@ from fvgen.diffusion.sampling import sample_ddim, sample_few_step
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.evaluation.machine import Clock, median_seconds
 from fvgen.models.convert_viewcrafter import Architecture, components
-from fvgen.pipelines.pipeline_fvgen import SAMPLING, FVGenPipeline, Sampler
+from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
+from fvgen.pipelines.sampler_settings import SAMPLING, Sampler
 from fvgen.types import Cameras
 
 

@@ -16,7 +16,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fvgen.checks import InputError, complaint, require
 from fvgen.devices import default_device, default_dtype, free_memory
@@ -30,9 +29,11 @@ from fvgen.pipelines.generated_confidence import (
     seed_disagreement,
 )
 from fvgen.pipelines.model_folder import find_model, stored_names
-from fvgen.pipelines.pipeline_fvgen import SAMPLING, FVGenPipeline
+from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
+from fvgen.pipelines.sampler_settings import SAMPLING
 from fvgen.pipelines.view_generator import blank_drawing, check_path, drawn_cameras, join_with_photos
 from fvgen.pipelines.warp import fill_depth, filled_photo_depths, typical_depth
+from fvgen.pipelines.warp_correction import WarpCorrection, resized
 from fvgen.rendering.point_renderer import TEACHER_RADIUS, resolve
 from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, PointRender, Progress, SceneGeometry, no_progress
 
@@ -147,8 +148,11 @@ class DiffusionViews:
         height, width = self.network_size(capture.cameras)
         small = resize_intrinsics(clip.cameras, height, width)
         renders = resolve("teacher").render(geometry.points, small, TEACHER_RADIUS).rgb.clamp(0, 1)
+        correction = (
+            None if self.pipeline.residual is None else WarpCorrection.of(capture, geometry, clip, height, width)
+        )
         here = clip.photo >= 0
-        keys = _resized(capture.photos[clip.photo[here].to(capture.photos.device)], height, width)
+        keys = resized(capture.photos[clip.photo[here].to(capture.photos.device)], height, width)
         drawn = int((clip.photo < 0).nonzero()[0, 0])
         start, end = clip.ends[drawn].tolist()
         samples = []
@@ -159,21 +163,22 @@ class DiffusionViews:
             number = ((sample * len(capture.photos) + start) * len(capture.photos) + end) * _WINDOWS
             for i, at in enumerate(self.windows(clip.photo)):
                 window = torch.arange(at.start, at.stop)
-                self._draw(frames, known, small, window, seed, number + i, progress)
-            whole = _resized(frames, *capture.photos.shape[2:])
+                self._draw(frames, known, small, window, seed, number + i, progress, correction)
+            whole = correction.enlarge(frames) if correction else resized(frames, *capture.photos.shape[2:])
             whole[here.to(whole.device)] = capture.photos[clip.photo[here].to(capture.photos.device)]
             samples.append(whole)
         return torch.stack(samples)
 
     def _draw(
         self, frames: Tensor, known: Tensor, cameras: Cameras, window: Tensor, seed: int, number: int,
-        progress: Progress,
+        progress: Progress, correction: WarpCorrection | None,
     ) -> None:  # fmt: skip
         """Draw a window [n] of frames [L, 3, h, w] in place, where known [L] says no, and mark them known."""
         keys = known[window].nonzero()[:, 0].tolist()
         clip = frames[window.to(frames.device)]
         result = self.pipeline(
             clip[None], clip[keys][None], cameras[window.to(cameras.c2w.device)],
+            warps=None if correction is None else correction.window(frames, known, window),
             photo_frames=keys, num_inference_steps=self.steps, seed=seed, clips=[number], progress=progress,
         )  # fmt: skip
         new = window[~known[window]]
@@ -253,16 +258,6 @@ class _Scene:
             generated_pixel_confidence(rgb, render, by_photos, disagreement),
             reprojection_confidence(rgb, depth, render.depth > 0, camera, beside),
         )
-
-
-def _resized(images: Tensor, height: int, width: int) -> Tensor:
-    """Images [N, 3, H, W] at another size, without aliasing; a copy when the size is theirs."""
-    if images.shape[-2:] == (height, width):
-        return images.clone()
-    if not len(images):  # interpolate refuses an empty batch
-        return images.new_empty((0, 3, height, width))
-    resized = functional.interpolate(images, (height, width), mode="bilinear", antialias=True, align_corners=False)
-    return resized.clamp(0, 1)
 
 
 def _one(render: PointRender, i: int) -> PointRender:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.conditioning.residual import WarpedClips
 from fvgen.geometry.cameras import crop_intrinsics
 from fvgen.types import Cameras
 
@@ -63,3 +64,21 @@ class SizeFit:
             return cameras
         (top, bottom), (left, right) = self.rows, self.columns
         return crop_intrinsics(cameras, top, left, self.height - top - bottom, self.width - left - right)
+
+
+def fit_warps(warps: WarpedClips, render: Tensor, size: SizeFit) -> WarpedClips:
+    """The clips at the network's size.
+
+    Args:
+        warps: B clips of the original size.
+        render: [B, F, 3, H', W'] their renders with photos in place, already at the network's size.
+        size: how it is reached.
+    """
+    photo = warps.photo[:, :, None, None, None].to(render.device)
+    return WarpedClips(
+        render=render,
+        warp=photo * render + ~photo * size.apply(warps.warp).to(render),
+        covered=photo | (size.apply(warps.covered.float()) > 0.5).to(render.device),
+        trust=size.apply(warps.trust).to(render).masked_fill(photo, 1),
+        photo=warps.photo.to(render.device),
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from diffusers import DiffusionPipeline
@@ -17,45 +17,22 @@ from fvgen.checks import require
 from fvgen.conditioning.conditions import FPS, encode_conditions, insert_photos
 from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.conditioning.prompts import PROMPT
+from fvgen.conditioning.residual import ResidualSpace, WarpedClips, residual_condition, residual_condition_channels
 from fvgen.devices import default_device, is_gpu
 from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.noise import ClipNoise
 from fvgen.diffusion.sampling import StepCallback, check_timesteps, sample_ddim, sample_few_step
 from fvgen.diffusion.schedule import NoiseSchedule
-from fvgen.models.codec import Codec, codec_for
+from fvgen.models.codec import Codec, SpaceToDepth, SpaceToDepthCodec, codec_for
 from fvgen.models.image_projector import ImageProjector
 from fvgen.models.unet_3d import VideoUNet
-from fvgen.pipelines.fit_size import Fit, SizeFit
+from fvgen.pipelines.fit_size import Fit, SizeFit, fit_warps
+from fvgen.pipelines.sampler_settings import SAMPLING, Sampler, Sampling
 from fvgen.types import Cameras, Conditions, Progress, no_progress
 
-Sampler = Literal["few_step", "ddim"]
 StepEnd = Callable[[Any, int, int, dict[str, Tensor]], "dict[str, Tensor] | None"]
 _POSTERIOR, _SAMPLER = 0, 1
 """Streams of noise, apart so that the choice of codec does not change what the sampler draws."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a clip is sampled."""
-
-    num_inference_steps: int
-    guidance_scale: float
-    guidance_rescale: float
-    eta: float
-
-    def __post_init__(self) -> None:
-        require(0 <= self.eta <= 1, "eta", "lie in [0, 1]", self.eta, "0 is deterministic, 1 is ViewCrafter's.")
-        require(
-            0 <= self.guidance_rescale <= 1,
-            "guidance_rescale", "lie in [0, 1]", self.guidance_rescale, "0.7 is ViewCrafter's.",
-        )  # fmt: skip
-
-
-SAMPLING: dict[str, Sampling] = {
-    "few_step": Sampling(num_inference_steps=4, guidance_scale=1.0, guidance_rescale=0.0, eta=0.0),
-    "ddim": Sampling(num_inference_steps=50, guidance_scale=7.5, guidance_rescale=0.7, eta=1.0),
-}
-"""Defaults: of a distilled student, and ViewCrafter's own for the teacher."""
 
 
 def _check_pixels(name: str, images: Tensor) -> None:
@@ -90,6 +67,8 @@ class FVGenPipeline(DiffusionPipeline):
         image_encoder, image_projector: CLIP's image tower and what maps its tokens; both or neither.
         text_encoder: CLIP's text tower without its last block; None for networks trained without text.
         sampler: ``few_step`` for a distilled student, ``ddim`` for a teacher; saved with the pipeline.
+        residual: fields of the `ResidualSpace` of a network that corrects warps; None for one that is shown renders
+            alone, as ViewCrafter's is.
 
     Attributes:
         codec_chunk: frames encoded or decoded at a time; None for all.
@@ -110,6 +89,7 @@ class FVGenPipeline(DiffusionPipeline):
         image_projector: ImageProjector | None = None,
         text_encoder: CLIPTextModel | None = None,
         sampler: str = "ddim",
+        residual: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         require(sampler in SAMPLING, "sampler", f"be one of {get_args(Sampler)}", sampler, "Name one of them.")
@@ -121,7 +101,12 @@ class FVGenPipeline(DiffusionPipeline):
             image_projector=image_projector,
             text_encoder=text_encoder,
         )
-        self.register_to_config(sampler=sampler)
+        require(
+            residual is None or isinstance(vae, SpaceToDepth),
+            "vae", "be SpaceToDepth for a network that corrects warps", type(vae).__name__, "Load the folder's own.",
+        )  # fmt: skip
+        self.register_to_config(sampler=sampler, residual=residual)
+        self.residual = None if residual is None else ResidualSpace(**residual)
         self.tokenizer_folder: Path | None = None
         self.codec_chunk: int | None = 4  # frames at a time: a whole clip at 576x1024 would need tens of GiB
         self._tokens: TokenEncoder | None = None
@@ -136,6 +121,13 @@ class FVGenPipeline(DiffusionPipeline):
     def codec(self) -> Codec:
         """Pixels <-> latents on the device the pipeline computes on."""
         return codec_for(self.vae, self.codec_chunk, self._execution_device)
+
+    @property
+    def lossless_codec(self) -> SpaceToDepthCodec:
+        """The codec of a network that corrects warps."""
+        codec = self.codec
+        assert isinstance(codec, SpaceToDepthCodec)  # for mypy: the constructor made sure
+        return codec
 
     @property
     def multiple(self) -> int:
@@ -192,7 +184,8 @@ class FVGenPipeline(DiffusionPipeline):
         )  # fmt: skip
         require(len(clips) == batch, "clips", f"number {batch} clips", len(clips), "Give one number per clip.")
         channels = self.codec.latent_channels
-        expected = {"in_channels": 2 * channels, "out_channels": channels}
+        condition = channels if self.residual is None else residual_condition_channels(self.lossless_codec)
+        expected = {"in_channels": channels + condition, "out_channels": channels}
         given = {name: self.unet.config[name] for name in expected}
         require(
             given == expected, "unet", f"have {expected} for this codec", given, "Load unet and vae of one checkpoint."
@@ -202,6 +195,18 @@ class FVGenPipeline(DiffusionPipeline):
             "guidance_scale", "be 1 for a network without text and image towers", "another", "Leave it out.",
         )  # fmt: skip
 
+    def _check_warps(self, renders: Tensor, warps: WarpedClips | None) -> None:
+        require(
+            (warps is None) == (self.residual is None),
+            "warps", "be given to a network that corrects warps, and to no other", warps is not None and "some",
+            "Make them with fvgen.pipelines.warped_clip.",
+        )  # fmt: skip
+        if warps is not None:
+            given, expected = tuple(warps.warp.shape), tuple(renders.shape)
+            require(given == expected, "warps", f"have the renders' shape {expected}", given, "Use the same clips.")
+            _check_pixels("warps", warps.warp)
+            _check_pixels("warps.trust", warps.trust)
+
     @torch.no_grad()
     def __call__(
         self,
@@ -209,6 +214,7 @@ class FVGenPipeline(DiffusionPipeline):
         photos: Tensor,
         cameras: Cameras | Sequence[Cameras],
         *,
+        warps: WarpedClips | None = None,
         photo_frames: Sequence[int] = (0, -1),
         num_inference_steps: int | None = None,
         timesteps: Sequence[int] | None = None,
@@ -229,6 +235,7 @@ class FVGenPipeline(DiffusionPipeline):
             renders: [B, F, 3, H, W] in [0, 1] point renders, black where nothing is seen. Any F, H and W.
             photos: [B, K, 3, H, W] in [0, 1] the photos that stand at ``photo_frames``.
             cameras: F cameras of each clip (one set for one clip).
+            warps: of the same clips, for a network that corrects warps (see `fvgen.pipelines.warped_clip`), else None.
             photo_frames: which frames are photos. The clip's first frame is what the image tower sees.
             num_inference_steps: None for the sampler's default (4, or 50).
             timesteps: largest first, instead of evenly spaced ones.
@@ -257,11 +264,13 @@ class FVGenPipeline(DiffusionPipeline):
         clips = list(range(len(renders))) if clips is None else list(clips)
         guided = how.guidance_scale != 1
         self.check_inputs(renders, photos, cameras, clips, guided)
+        self._check_warps(renders, warps)
 
         size = SizeFit.plan(renders.shape[-2], renders.shape[-1], self.multiple, fit)
         frames = renders.shape[1]
+        seen = size.apply(insert_photos(renders, photos, photo_frames))
         conditions = encode_conditions(
-            size.apply(insert_photos(renders, photos, photo_frames)),
+            seen,
             self.codec,
             self.token_encoder(),
             device=self._execution_device,
@@ -271,6 +280,11 @@ class FVGenPipeline(DiffusionPipeline):
             fps=fps,
         )
 
+        fitted = None if warps is None else fit_warps(warps, seen, size)
+        if fitted is not None:
+            told = residual_condition(fitted, self.lossless_codec)
+            conditions = replace(conditions, render_latents=told.to(conditions.render_latents))
+
         def step_end(step: int, t: int, x: Tensor) -> Tensor | None:
             progress(step + 1, len(timesteps), "denoise")
             if callback_on_step_end is None:
@@ -278,7 +292,11 @@ class FVGenPipeline(DiffusionPipeline):
             return (callback_on_step_end(self, step, t, {"latents": x}) or {}).get("latents")
 
         latents = self._sample(conditions, timesteps, how, ClipNoise(seed, clips, frames, _SAMPLER), step_end)
-        images = size.restore(self.codec.decode(latents).cpu())
+        if self.residual is not None and fitted is not None:
+            images = self.residual.decode(latents, fitted, self.lossless_codec)
+        else:
+            images = self.codec.decode(latents)
+        images = size.restore(images.cpu())
         self.maybe_free_model_hooks()
         return FVGenOutput(frames=images, cameras=[size.cameras(c) for c in cameras], latents=latents.cpu())
 
@@ -294,7 +312,7 @@ class FVGenPipeline(DiffusionPipeline):
             guidance_rescale=how.guidance_rescale,
             dtype=self.unet.dtype,
         )
-        x_T = randn_like(conditions.render_latents)
+        x_T = randn_like(conditions.render_latents[:, :, : self.codec.latent_channels])
         run: dict[str, Any] = {"randn_like": randn_like, "callback": step_end}
         if self.config.sampler == "few_step":
             return sample_few_step(denoise, x_T, timesteps, self.schedule, **run)
