@@ -102,6 +102,21 @@ def residual_condition(clips: WarpedClips, codec: SpaceToDepthCodec) -> Tensor:
     return torch.cat([render, masks.to(render), codec.encode(clips.warp)], dim=2)
 
 
+def warped_clips_of(condition: Tensor, codec: SpaceToDepthCodec) -> WarpedClips:
+    """The clips that a `residual_condition` [B, F, 2C + 3p², h, w] was made of."""
+    channels, patch = codec.latent_channels, codec.downscale
+    render, masks, warp = condition.split([channels, len(MASKS) * patch**2, channels], dim=2)
+    maps = functional.pixel_shuffle(masks.flatten(0, 1), patch).unflatten(0, condition.shape[:2])
+    photo, covered, trust = ((maps + 1) / 2).split(1, dim=2)
+    return WarpedClips(
+        render=codec.decode(render),
+        warp=codec.decode(warp),
+        covered=covered > 0.5,
+        trust=trust.clamp(0, 1),
+        photo=photo.mean(dim=(2, 3, 4)) > 0.5,
+    )
+
+
 def residual_condition_channels(codec: SpaceToDepthCodec) -> int:
     """Channels of `residual_condition`: with them the network has ``in_channels = C + these``."""
     return 2 * codec.latent_channels + len(MASKS) * codec.downscale**2

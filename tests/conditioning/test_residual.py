@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvgen.checks import InputError
-from fvgen.conditioning.residual import ResidualSpace, WarpedClips, residual_condition, residual_condition_channels
+from fvgen.conditioning.residual import (
+    ResidualSpace,
+    WarpedClips,
+    residual_condition,
+    residual_condition_channels,
+    warped_clips_of,
+)
 from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
 
 
@@ -88,3 +94,11 @@ def test_bad_input_is_refused():
         ResidualSpace(untrusted=0)
     with pytest.raises(InputError, match=r"covered must have shape \(2, 3, 1, 8, 16\)"):
         replace(clips(), covered=torch.ones(2, 3, 8, 16, dtype=torch.bool))
+
+
+def test_a_condition_holds_all_of_its_clips():
+    known = clips(seed=3)
+    found = warped_clips_of(residual_condition(known, codec()), codec())
+    for name in ("render", "warp", "trust"):
+        torch.testing.assert_close(getattr(found, name), getattr(known, name), atol=1e-6, rtol=0)
+    assert torch.equal(found.covered, known.covered) and torch.equal(found.photo, known.photo)

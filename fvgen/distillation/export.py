@@ -1,0 +1,140 @@
+"""A trained network as a pipeline folder: what users load, with nothing left of the training but its description."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from fvgen.checks import require
+from fvgen.models.unet_3d import VideoUNet
+
+_INDEX = "model_index.json"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a user should know of a trained network."""
+
+    name: str
+    recipe: str
+    """name of the objective"""
+    steps: int
+    """student updates"""
+    sampling: str
+    """how it is sampled, in words"""
+    settings: Mapping[str, Any]
+    """the run's identity"""
+    config_hash: str
+    data: Mapping[str, Any]
+    """name, clips, how they were made"""
+    teacher: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Markdown with the header that model hubs read."""
+        metrics = "\n".join(f"| {name} | {value:.6g} |" for name, value in self.metrics.items())
+        data = "\n".join(f"- {name}: {value}" for name, value in self.data.items())
+        return f"""---
+library_name: diffusers
+pipeline_tag: image-to-video
+tags: [fvgen, novel-view-synthesis, distillation]
+---
+
+# {self.name}
+
+A video network that fills in the views between photos, for `fvgen.pipelines.pipeline_fvgen.FVGenPipeline` and the
+Nerfstudio plugin. {self.sampling}
+
+- recipe: {self.recipe}
+- steps: {self.steps}
+- started from: {self.teacher}
+- configuration hash: {self.config_hash}
+
+The weights are a derivative of the ones they were started from and carry their licence.
+
+## Data
+
+{data}
+
+## Measured at the end of training
+
+| figure | value |
+|---|---|
+{metrics or "| none | - |"}
+
+## Settings
+
+```json
+{json.dumps(self.settings, indent=1)}
+```
+"""
+
+
+def export_pipeline(
+    network: VideoUNet,
+    like: Path,
+    output: Path,
+    card: ModelCard,
+    sampler: Literal["few_step", "ddim"] = "few_step",
+    dtype: torch.dtype = torch.float16,
+    max_shard_size: str = "5GB",
+) -> Path:
+    """Write a pipeline folder that holds ``network`` and, for the rest, copies of another one's components.
+
+    Args:
+        network: trained; adapters merged.
+        like: pipeline folder with the same codec, schedule and towers: the teacher's.
+        output: folder to write, whole or not at all; an older export there is replaced.
+        card: becomes README.md.
+        sampler: that the network is made for.
+        dtype: of the stored weights.
+        max_shard_size: of one weight file.
+
+    Raises:
+        InputError: ``like`` is no pipeline folder.
+        OSError: the folder cannot be written; an older export is then as it was.
+    """
+    index = read_index(like)
+    unfinished = output.with_name(f".{output.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        for name, part in index.items():
+            if isinstance(part, list) and part[0] is not None and name != "unet":
+                shutil.copytree(like / name, unfinished / name)
+        torch.nn.Module.to(network, dtype).save_pretrained(unfinished / "unet", max_shard_size=max_shard_size)
+        (unfinished / _INDEX).write_text(json.dumps({**index, "sampler": sampler}, indent=2), encoding="utf-8")
+        (unfinished / "README.md").write_text(card.text(), encoding="utf-8")
+        _replace(unfinished, output)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return output
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The ``model_index.json`` of a pipeline folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    require(
+        (folder / _INDEX).is_file(), "teacher", f"be a pipeline folder with {_INDEX}", folder,
+        "Convert one with scripts/convert_viewcrafter.py, or train one with --preset tiny-teacher.",
+    )  # fmt: skip
+    return json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+
+
+def _replace(new: Path, output: Path) -> None:
+    old = output.with_name(f".{output.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if output.exists():
+        output.rename(old)
+    new.rename(output)
+    shutil.rmtree(old, ignore_errors=True)

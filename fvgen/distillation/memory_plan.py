@@ -1,0 +1,141 @@
+"""What a run will hold in memory, printed before it starts; a run that cannot fit does not start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from fvgen.checks import require
+from fvgen.distillation.activations import Activations, ClipLatents, count_activations
+from fvgen.distillation.configs import OptimizerConfig, TrainConfig
+
+_MOMENTS = {"adamw": 8.0, "adamw8bit": 2.0}
+"""Bytes per trained parameter of an optimiser's two moments."""
+_GIB = 2**30
+_RESERVE = 0.06
+"""Share of the rest that allocators lose to gaps between blocks, and kernels to their workspaces."""
+
+
+@dataclass(frozen=True)
+class RoleMemory:
+    """Bytes that one role adds in one process; what roles share is counted with the first."""
+
+    parameters: int
+    """how many, not bytes"""
+    trained: int
+    """how many of them are trained"""
+    weights: int
+    gradients: int
+    optimizer: int
+    average: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Of one process."""
+
+    roles: Mapping[str, RoleMemory]
+    phases: Mapping[str, int]
+    """by phase: bytes of gradients, activations and copies that exist only during it"""
+
+    @property
+    def resident(self) -> int:
+        """Bytes that are held all the time."""
+        return sum(r.weights + r.optimizer + r.average for r in self.roles.values())
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the worst moment, allocator's losses included."""
+        return int((self.resident + max(self.phases.values())) * (1 + _RESERVE))
+
+    def table(self) -> str:
+        """For a person, in GiB."""
+        lines = [f"{'role':<16}{'parameters':>12}{'trained':>12}  weights   grads   optim     EMA   (GiB)"]
+        for name, r in self.roles.items():
+            sizes = "".join(f"{size / _GIB:8.2f}" for size in (r.weights, r.gradients, r.optimizer, r.average))
+            lines.append(f"{name:<16}{r.parameters:>12,}{r.trained:>12,} {sizes}")
+        lines.append(f"held all the time {self.resident / _GIB:.2f} GiB")
+        for name, size in self.phases.items():
+            lines.append(f"{name} update: gradients, activations and autocast copies {size / _GIB:.2f} GiB more")
+        lines.append(f"peak {self.peak / _GIB:.2f} GiB (estimate, with {_RESERVE:.0%} for the allocator)")
+        return "\n".join(lines)
+
+    def require_fit(self, available: int, where: str) -> None:
+        """Raise `InputError` with the numbers when the peak is over ``available`` bytes."""
+        require(
+            self.peak <= available,
+            "the memory plan", f"fit in the {available / _GIB:.2f} GiB of {where}", f"{self.peak / _GIB:.2f} GiB",
+            "Use --backbone shared, --gradient-checkpointing, a smaller --micro-batch, an 8-bit optimiser, or FSDP2 "
+            f"(scripts/accelerate/fsdp2.yaml).\n{self.table()}",
+        )  # fmt: skip
+
+
+def plan_memory(roles: Any, config: TrainConfig, shape: ClipLatents, split: int = 1) -> MemoryPlan:
+    """Count what ``roles`` will hold; nothing is allocated, so they may be on the meta device.
+
+    Args:
+        roles: built and frozen.
+        config: of the run.
+        shape: of a micro-batch.
+        split: processes that each network is split over (FSDP2).
+    """
+    seen: set[int] = set()
+    memory = {}
+    trained = roles.trainable()
+    for name, module in {**roles.modules(), **trained}.items():
+        settings = config.student if name == "student" else config.critic
+        own = _role(module, seen, config, settings, name == "student", split)
+        if own.parameters:
+            memory[name] = own
+    return MemoryPlan(memory, _phases(roles, memory, config, shape))
+
+
+def _role(
+    module: nn.Module, seen: set[int], config: TrainConfig, optimizer: OptimizerConfig, student: bool, split: int
+) -> RoleMemory:
+    new = [p for p in module.parameters() if id(p) not in seen]
+    seen.update(id(p) for p in new)
+    total = sum(p.numel() for p in new)
+    trained = sum(p.numel() for p in new if p.requires_grad)
+    frozen_size = 2 if config.precision == "bf16" else 4
+    return RoleMemory(
+        parameters=total,
+        trained=trained,
+        weights=(4 * trained + frozen_size * (total - trained)) // split,
+        gradients=4 * trained // split,
+        optimizer=int(_MOMENTS[optimizer.kind] * trained) // split,
+        average=4 * trained // split if student and config.ema_decay > 0 else 0,
+    )
+
+
+def _phases(roles: Any, memory: Mapping[str, RoleMemory], config: TrainConfig, shape: ClipLatents) -> dict[str, int]:
+    """The student's update keeps its own pass and, through a discriminator, half a pass more; the critics' likewise."""
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    trained = roles.trainable()
+    networks = {name: network_in(module) for name, module in trained.items()}
+    student = networks["student"]
+    encoder = count_activations(student, shape, dtype, middle_only=True) if "discriminator" in trained else None
+    whole = count_activations(student, shape, dtype)
+    gradients = {name: memory[name].gradients if name in memory else 0 for name in trained}
+    copies = {name: memory[name].trained * 2 if name in memory and dtype == torch.bfloat16 else 0 for name in trained}
+
+    def kept(counted: Activations | None) -> int:
+        if counted is None:
+            return 0
+        return counted.checkpointed if config.gradient_checkpointing else counted.kept
+
+    critics = [name for name in trained if name != "student"]
+    phases = {"student": kept(whole) + kept(encoder) + whole.working + sum(gradients.values()) + copies["student"]}
+    if critics:
+        scored = kept(whole) if any(networks[name] is not None for name in critics) else 0
+        phases["critic"] = scored + 2 * kept(encoder) + whole.working + sum(gradients[n] + copies[n] for n in critics)
+    return phases
+
+
+def network_in(module: nn.Module) -> Any:
+    """The video network inside a role's module; None for heads without one."""
+    return next((part for part in module.modules() if getattr(part, "_no_split_modules", None)), None)

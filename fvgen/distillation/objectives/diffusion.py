@@ -1,0 +1,42 @@
+"""Plain diffusion training: a teacher from scratch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fvgen.distillation.randomness import BatchRandom
+from fvgen.types import TrainBatch
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """v-prediction (Salimans & Ho, arXiv 2202.00512): E ||v_θ(x_t, t) - v||² over all timesteps alike.
+
+    The network that is trained stands in the student's place; there is no other.
+    """
+
+    unconditional_share: float = 0.0
+    """how often a clip's tokens are replaced by the unconditional ones, so that guidance works later"""
+    critic_steps: int = 0
+
+    def student_loss(self, roles: Any, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
+        """``loss``, and ``v_error`` [B] per clip."""
+        schedule, known, z = roles.schedule, batch.conditions, batch.latents
+        t = random.randint(0, schedule.num_train_timesteps).to(z.device)
+        tokens = known.tokens
+        if self.unconditional_share > 0:
+            dropped = random.rand().to(z.device) < self.unconditional_share
+            tokens = torch.where(dropped[:, None, None], known.unconditional().tokens, tokens)
+        x0, eps = schedule.scale_latents(z, t), random.randn_like(z)
+        sample = torch.cat([schedule.add_noise(x0, eps, t), known.render_latents], dim=2)
+        v = roles.student(sample, t, tokens, known.fps).sample.float()
+        errors = (v - schedule.to_v(x0, eps, t)).square().mean((1, 2, 3, 4))
+        return {"loss": errors.mean(), "v_error": errors.detach()}
+
+    def critic_loss(self, roles: Any, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
+        """There is no critic to train."""
+        raise RuntimeError("Diffusion has critic_steps 0: it trains no critic.")

@@ -1,0 +1,138 @@
+"""The student on held-out clips while it trains: its error in latents, a picture grid and short films."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fvgen.diffusion.denoising import conditional_denoiser
+from fvgen.diffusion.sampling import sample_ddim, sample_few_step
+from fvgen.diffusion.schedule import NoiseSchedule
+from fvgen.distillation.averaging import averaged
+from fvgen.distillation.batches import ClipSource
+from fvgen.distillation.configs import TrainConfig
+from fvgen.distillation.meters import Log
+from fvgen.distillation.parallel import Processes
+from fvgen.distillation.randomness import BatchRandom
+from fvgen.distillation.trainer import autocast
+from fvgen.types import TrainBatch
+
+Decode = Callable[[Tensor, TrainBatch], Tensor]
+"""``decode(z, batch)``: images [B, F, 3, H, W] in [0, 1] of latents [B, F, C, h, w] of a batch's clips"""
+_NOISE = 0x5EED
+"""Sets the previews' noise apart from every step's."""
+_FPS = 8
+
+
+def sample_latents(
+    network: Callable[..., Any],
+    schedule: NoiseSchedule,
+    batch: TrainBatch,
+    random: BatchRandom,
+    steps: int,
+    sampler: Literal["few_step", "ddim"],
+) -> Tensor:
+    """z [B, F, C, h, w] as the shipped pipeline samples it, without guidance (DDIM with eta 0)."""
+    denoise = conditional_denoiser(network, batch.conditions, schedule)
+    timesteps = schedule.timesteps(steps)
+    x_T = random.randn_like(batch.latents)
+    if sampler == "few_step":
+        return sample_few_step(denoise, x_T, timesteps, schedule, randn_like=random.randn_like)
+    return sample_ddim(denoise, x_T, timesteps, schedule, randn_like=random.randn_like, eta=0.0)
+
+
+@dataclass
+class HeldOutPreview:
+    """What `fvgen.distillation.trainer.train` calls every so often; all processes do the same, the main one writes.
+
+    The error is the mean squared error of sampled against real latents over all held-out clips, with the same noise
+    every time; without held-out clips the pictures are of training clips and nothing is measured.
+    """
+
+    roles: Any
+    source: ClipSource
+    config: TrainConfig
+    output: Path
+    processes: Processes
+    log: Log | None = None
+    sampler: Literal["few_step", "ddim"] = "few_step"
+    decode: Decode | None = None
+    pictures: int = 2
+    """clips that are drawn"""
+
+    @torch.no_grad()
+    def __call__(self, step: int, ema: Mapping[str, Tensor]) -> float | None:
+        """Sample, write ``samples/step-NNNNNNNN.png`` (and .mp4), and give the held-out error."""
+        held_out = list(range(len(self.source) - self.config.held_out, len(self.source)))
+        shown = held_out[: self.pictures] or list(range(min(self.pictures, len(self.source))))
+        error, clips = 0.0, 0
+        with averaged(self.roles.student, ema):
+            for start in range(0, len(held_out), self.config.micro_batch):
+                keys = held_out[start : start + self.config.micro_batch]
+                batch, z = self._sample(keys)
+                error += float((z - batch.latents).square().mean()) * len(keys)
+                clips += len(keys)
+            if self.decode is not None:
+                self._draw(step, shown)
+        return error / clips if clips else None
+
+    def _sample(self, keys: Sequence[int]) -> tuple[TrainBatch, Tensor]:
+        batch = self.source.batch(keys).to(self.processes.device)
+        random = BatchRandom((self.config.seed, _NOISE), keys)
+        with autocast(self.config, self.processes):
+            z = sample_latents(
+                self.roles.student, self.roles.schedule, batch, random, self.config.sampling_steps, self.sampler
+            )
+        return batch, z.float()
+
+    def _draw(self, step: int, keys: Sequence[int]) -> None:
+        assert self.decode is not None
+        pairs = []
+        for key in keys:
+            batch, z = self._sample([key])
+            if self.processes.main:
+                pairs.append(torch.cat([self.decode(batch.latents, batch), self.decode(z, batch)]).cpu())
+        if self.log is None:
+            return
+        folder = self.output / "samples"
+        folder.mkdir(parents=True, exist_ok=True)
+        grid = picture_grid(torch.cat(pairs))
+        write_png(folder / f"step-{step:08d}.png", grid)
+        self.log.picture(step, grid)
+        if self.config.meters.video:
+            write_film(folder / f"step-{step:08d}.mp4", torch.cat([torch.cat(list(pair), dim=-1) for pair in pairs]))
+
+
+def picture_grid(clips: Tensor, columns: int = 8) -> Tensor:
+    """[3, N·H, columns·W] of clips [N, F, 3, H, W]: a row each, frames evenly spread over the columns."""
+    frames = torch.linspace(0, clips.shape[1] - 1, min(columns, clips.shape[1])).round().long()
+    rows = [torch.cat(list(clip[frames]), dim=-1) for clip in clips]
+    return torch.cat(rows, dim=-2).float().clamp(0, 1)
+
+
+def write_png(path: Path, image: Tensor) -> None:
+    """An image [3, H, W] in [0, 1]."""
+    from PIL import Image
+
+    Image.fromarray(_bytes(image)).save(path)
+
+
+def write_film(path: Path, frames: Tensor) -> None:
+    """Frames [F, 3, H, W] in [0, 1] as mp4; sides are cut to even numbers, which the codec wants."""
+    from imageio_ffmpeg import write_frames
+
+    height, width = (side - side % 2 for side in frames.shape[-2:])
+    writer = write_frames(str(path), (width, height), fps=_FPS, macro_block_size=1, ffmpeg_log_level="error")
+    writer.send(None)
+    for frame in frames[..., :height, :width]:
+        writer.send(_bytes(frame).tobytes())
+    writer.close()
+
+
+def _bytes(image: Tensor):
+    return (image.permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().contiguous().numpy()

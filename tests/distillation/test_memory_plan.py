@@ -1,0 +1,122 @@
+"""The memory plan: counts against what autograd really keeps, and refusal with the numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import nn
+
+from fvgen.checks import InputError
+from fvgen.distillation.activations import ClipLatents, count_activations
+from fvgen.distillation.configs import OptimizerConfig, TrainConfig
+from fvgen.distillation.memory_plan import plan_memory
+from fvgen.models.unet_3d import VideoUNet
+
+GIB = 2**30
+SHAPE = ClipLatents(clips=2, frames=3, channels=8, height=8, width=16, tokens=5)
+
+
+def tiny_unet() -> VideoUNet:
+    return VideoUNet(
+        in_channels=8, out_channels=4, model_channels=16, channel_mult=(1, 2), num_res_blocks=1,
+        attention_resolutions=(1, 2), num_head_channels=8, context_dim=12, text_context_length=5,
+        initial_attention_heads=2, norm_num_groups=4,
+    ).eval()  # fmt: skip
+
+
+def kept_bytes(unet: VideoUNet) -> int:
+    """What a real forward pass on the CPU keeps."""
+    own = {p.untyped_storage().data_ptr() for p in unet.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    sample = torch.randn(2, 3, 8, 8, 16, requires_grad=True)
+    numbers, context = torch.zeros(2, dtype=torch.int64), torch.randn(2, 5, 12)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = unet(sample, numbers, context, numbers)
+    assert out.sample is not None
+    return sum(kept.values())
+
+
+def test_counted_is_what_autograd_keeps():
+    unet = tiny_unet()
+    counted = count_activations(unet, SHAPE, torch.float32)
+    assert counted.kept == pytest.approx(kept_bytes(unet), rel=0.1)  # attention's row sums are not counted
+    assert counted.working < counted.checkpointed < counted.kept
+    half = count_activations(unet, SHAPE, torch.float32, middle_only=True)
+    assert 0.2 * counted.kept < half.kept < 0.8 * counted.kept
+
+
+@dataclass
+class Roles:
+    """A stage's networks, or one network for all."""
+
+    student: nn.Module
+    teacher: nn.Module
+    fake_score: nn.Module
+    discriminator: nn.Module
+
+    def trainable(self) -> dict[str, nn.Module]:
+        return {"student": self.student, "fake_score": self.fake_score, "discriminator": self.discriminator}
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {**self.trainable(), "teacher": self.teacher}
+
+
+def roles(unet: type = VideoUNet) -> Roles:
+    with torch.device("meta"):
+        networks = [unet() for _ in range(3)]
+        head = nn.Linear(10, 10)
+    networks[1].requires_grad_(False)
+    return Roles(networks[0], networks[1], networks[2], head)
+
+
+FULL_SIZE = ClipLatents(clips=1, frames=16, channels=8, height=40, width=64, tokens=77 + 256)
+
+
+def test_parameters_gradients_and_moments_are_counted():
+    count = 1_438_854_980  # ViewCrafter's network
+    plan = plan_memory(roles(), TrainConfig(ema_decay=0.99), FULL_SIZE)
+    student, teacher = plan.roles["student"], plan.roles["teacher"]
+    assert (student.parameters, student.trained, teacher.trained) == (count, count, 0)
+    assert (student.weights, student.gradients) == (4 * count, 4 * count)
+    assert (student.optimizer, student.average) == (8 * count, 4 * count)
+    assert (teacher.weights, teacher.optimizer) == (2 * count, 0)  # bfloat16
+    assert plan.roles["fake_score"].average == 0
+    small = plan_memory(roles(), TrainConfig(student=OptimizerConfig(kind="adamw8bit")), FULL_SIZE)
+    assert small.roles["student"].optimizer == 2 * count
+    exact = plan_memory(roles(), TrainConfig(precision="fp32"), FULL_SIZE)
+    assert exact.roles["teacher"].weights == 4 * count
+
+
+def test_what_saves_memory_shows():
+    config = TrainConfig()
+    plan = plan_memory(roles(), config, FULL_SIZE)
+    assert plan_memory(roles(), replace(config, gradient_checkpointing=False), FULL_SIZE).peak > plan.peak + 15 * GIB
+    assert plan_memory(roles(), config, FULL_SIZE, split=8).resident == pytest.approx(plan.resident / 8, rel=1e-6)
+    assert plan_memory(roles(), config, replace(FULL_SIZE, clips=2)).phases["student"] > plan.phases["student"]
+
+
+def test_a_shared_network_is_counted_once():
+    with torch.device("meta"):
+        unet = VideoUNet().requires_grad_(False)
+        adapter = nn.Linear(100, 100)
+    shared = Roles(nn.ModuleList([unet, adapter]), unet, nn.ModuleList([unet, adapter]), nn.Identity())
+    plan = plan_memory(shared, TrainConfig(), FULL_SIZE)
+    assert sum(role.parameters for role in plan.roles.values()) == 1_438_854_980 + 10_100
+
+
+def test_what_cannot_fit_is_refused_with_the_numbers():
+    plan = plan_memory(roles(), TrainConfig(), FULL_SIZE)
+    plan.require_fit(plan.peak, "a GPU")
+    with pytest.raises(InputError, match=r"the memory plan must fit in the 16.00 GiB of a GPU, got \d+\.\d\d GiB") as e:
+        plan.require_fit(16 * GIB, "a GPU")
+    for word in ("--backbone shared", "student", "fake_score", "teacher", "peak", "held all the time"):
+        assert word in str(e.value)

@@ -1,0 +1,144 @@
+"""What a run says about itself: figures that mean what their names say, and warnings when it is ill."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import pytest
+import torch
+from stand_in import Poisoned, StandInObjective, run, stand_in_config
+
+from fvgen.distillation.configs import MeterConfig
+from fvgen.distillation.health import PATIENCE, Watch, clip_statistics, compared_with_data
+from fvgen.distillation.meters import LOG, Log, UpdateMeters
+from fvgen.distillation.parallel import Processes
+from fvgen.distillation.trainer import CHECKPOINTS, DivergedError
+
+ALONE = Processes()
+
+
+def clips(seed: int, count: int = 64) -> torch.Tensor:
+    return torch.randn(count, 5, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def compared(generated: torch.Tensor, real: torch.Tensor) -> dict[str, float]:
+    return compared_with_data(clip_statistics(generated), clip_statistics(real))
+
+
+def test_like_data_is_healthy():
+    found = compared(clips(0), clips(1))
+    assert found == pytest.approx({"variance_ratio": 1, "motion_ratio": 1, "colour_drift": 0}, abs=0.05)
+
+
+def test_each_sickness_has_its_figure():
+    real = clips(1)
+    assert compared(0.5 * real, real)["variance_ratio"] == pytest.approx(0.25, rel=1e-5)
+    still = real[:, :1].expand_as(real)
+    assert compared(still, real)["motion_ratio"] == 0 and compared(still, real)["variance_ratio"] > 0.9
+    tinted = real.clone()
+    tinted[:, :, 1] += 0.7
+    assert compared(tinted, real)["colour_drift"] == pytest.approx(0.7, rel=0.02)
+
+
+def test_micro_batches_add_up_to_the_batch():
+    """Statistics of parts of different sizes equal those of the whole; pooled values keep every clip."""
+    generated, real = clips(2, 6), clips(3, 6)
+    whole, parts = UpdateMeters(6), UpdateMeters(6)
+    logits = torch.linspace(-1, 2, 6)
+    loss = torch.linspace(3, 8, 6)
+    for meters, bounds in ((whole, [(0, 6)]), (parts, [(0, 1), (1, 4), (4, 6)])):
+        for a, b in bounds:
+            said = {"loss": loss[a:b].mean(), "logit_fake": logits[a:b], "generated": generated[a:b]}
+            meters.add(said, real[a:b])
+    (one, one_pools), (other, other_pools) = whole.totals(ALONE), parts.totals(ALONE)
+    assert one == pytest.approx(other, rel=1e-5)
+    assert torch.equal(one_pools["logit_fake"], other_pools["logit_fake"])
+    assert one["loss"] == pytest.approx(5.5) and one["accuracy_fake"] == pytest.approx(2 / 6)
+    assert one["logit_fake_mean"] == pytest.approx(0.5) and one["variance_ratio"] == pytest.approx(1, abs=0.2)
+
+
+ILL = {
+    "The discriminator is saturated": {"critic/accuracy_real": 1.0, "critic/accuracy_fake": 0.99},
+    "0.10 of the data's variance": {"student/variance_ratio": 0.1},
+    "0.00 of the data's motion": {"student/motion_ratio": 0.0},
+    "colours drift": {"student/colour_drift": 2.0},
+}
+
+
+@pytest.mark.parametrize("words", ILL)
+def test_sickness_that_lasts_is_warned_of_once(words):
+    watch, well = Watch(), {"critic/accuracy_real": 1.0, "critic/accuracy_fake": 0.5, "student/variance_ratio": 1.0}
+    said = [watch.warnings(ILL[words]) for _ in range(PATIENCE + 3)]
+    assert [bool(texts) for texts in said] == [n == PATIENCE - 1 for n in range(PATIENCE + 3)]
+    assert words in said[PATIENCE - 1][0]
+    assert not watch.warnings(well)
+    assert [bool(watch.warnings(ILL[words])) for _ in range(PATIENCE)][-1]  # it was well in between
+
+
+def test_a_record_has_figures_and_histograms(tmp_path):
+    log = Log(tmp_path, MeterConfig(tensorboard=False), 0, {})
+    log.write(1, {"student/loss": 0.5}, {"student/r": torch.tensor([0.1, 0.1, 20.0])})
+    record = json.loads((tmp_path / LOG).read_text())
+    assert record["step"] == 1 and record["student/loss"] == 0.5
+    histogram = record["histograms"]["student/r"]
+    assert sum(histogram["counts"]) == 3 and histogram["counts"][0] == 2 and len(histogram["edges"]) == 31
+
+
+def test_equal_values_have_a_histogram_too(tmp_path):
+    log = Log(tmp_path, MeterConfig(tensorboard=False), 0, {})
+    log.write(1, {}, {"student/h": torch.ones(4)})
+    assert sum(json.loads((tmp_path / LOG).read_text())["histograms"]["student/h"]["counts"]) == 4
+
+
+def test_a_run_logs_what_it_promises(tmp_path):
+    run(stand_in_config(4, meters=MeterConfig(log_every=2, samples_every=0, tensorboard=True)), tmp_path)
+    records = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    assert [record["step"] for record in records] == [2, 4]
+    expected = {
+        "critic/loss", "critic/accuracy_real", "critic/accuracy_fake", "critic/grad_norm_discriminator", "lr",
+        "student/loss", "student/error", "student/grad_norm_student", "student/variance_ratio", "student/h_mean",
+        "student/motion_ratio", "student/colour_drift", "student/h_spread", "seconds",
+    }  # fmt: skip
+    assert expected <= records[0].keys()
+    assert {"critic/logit_real", "critic/logit_fake", "student/h"} == records[0]["histograms"].keys()
+    assert records[0]["lr"] == pytest.approx(1e-2)  # warmed up over two steps
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_a_full_disk_costs_the_log_not_the_run(tmp_path):
+    log = Log(tmp_path, MeterConfig(tensorboard=False), 0, {})
+    (tmp_path / LOG).mkdir()  # cannot be written to
+    with pytest.warns(UserWarning, match="step 1: not logged"):
+        log.write(1, {"student/loss": 0.5}, {})
+
+
+def test_nan_stops_the_run_and_names_where(tmp_path):
+    with pytest.raises(DivergedError, match="the discriminator's loss and gradient must be finite, got loss nan") as e:
+        run(stand_in_config(3, every=1), tmp_path, Poisoned())
+    assert "at step 1" in str(e.value) and "There is no checkpoint yet" in str(e.value)
+
+
+def test_nan_leaves_the_last_good_checkpoint(tmp_path):
+    class Later(StandInObjective):
+        """Well for two steps."""
+
+        calls = 0
+
+        def student_loss(self, roles, batch, random):
+            Later.calls += 1
+            said = super().student_loss(roles, batch, random)
+            return {**said, "loss": said["loss"] * float("inf")} if Later.calls > 4 else said
+
+    with pytest.raises(DivergedError, match=r"the student's .* at step 3") as error:
+        run(stand_in_config(5, every=1), tmp_path, Later())
+    assert "step-00000002" in str(error.value)
+    assert (tmp_path / CHECKPOINTS / "step-00000002").is_dir() and not (
+        tmp_path / CHECKPOINTS / "step-00000003"
+    ).exists()
+
+
+def test_a_healthy_run_warns_of_nothing(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        run(stand_in_config(PATIENCE + 2), tmp_path)
