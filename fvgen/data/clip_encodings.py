@@ -154,7 +154,7 @@ class LatentEncoding:
         self.codec, self.token_encoder, self.device, self.guidance = codec, token_encoder, device, guidance
         self.meta: dict[str, Any] = {
             "encoding": "latents",
-            "codec": {"name": name, "downscale": codec.downscale},
+            "codec": {"name": name, "kind": type(codec).__name__, "downscale": codec.downscale},
             "latent_channels": codec.latent_channels,
             "condition_channels": codec.latent_channels,
             "fps": FPS,

@@ -1,0 +1,78 @@
+"""Whether clips are what a teacher was trained on: its codec, its channels, its size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fvgen.checks import require
+from fvgen.distillation.export import read_index
+from fvgen.types import TrainBatch
+
+_CODECS = {"AutoencoderKL": "KLCodec", "AutoencoderTiny": "TinyCodec", "SpaceToDepth": "SpaceToDepthCodec"}
+"""Component of a pipeline -> what encodes with it."""
+_PREPARE = "Prepare the clips with this teacher: scripts/prepare_clips.py --encoding latents --model TEACHER."
+
+
+def check_clips(meta: Mapping[str, Any], clip: TrainBatch, teacher: Path, other_size: bool = False) -> None:
+    """Refuse clips that a teacher's networks do not understand; no weights are read.
+
+    Args:
+        meta: of the data set: ``codec``, ``residual``.
+        clip: any of its clips.
+        teacher: pipeline folder.
+        other_size: allow another height, width or number of frames than the teacher was trained on.
+
+    Raises:
+        InputError: another codec, other channels, tokens or size.
+    """
+    unet = json.loads((teacher / "unet" / "config.json").read_text(encoding="utf-8"))
+    check_codec(meta, teacher)
+    z, known = clip.latents, clip.conditions
+    found = {"latents": z.shape[2], "latents and condition": z.shape[2] + known.render_latents.shape[2]}
+    wanted = {"latents": unet["out_channels"], "latents and condition": unet["in_channels"]}
+    require(found == wanted, "the clips", f"have the teacher's channels {wanted}", found, _PREPARE)
+    width, text = known.tokens.shape[2], known.tokens.shape[1]
+    require(width == unet["context_dim"], "tokens", f"be {unet['context_dim']} wide", width, _PREPARE)
+    require(
+        text >= unet["text_context_length"],
+        "tokens", f"be at least {unet['text_context_length']}", text, _PREPARE,
+    )  # fmt: skip
+    multiple = 2 ** (len(unet["channel_mult"]) - 1)
+    frames, (rows, columns) = z.shape[1], z.shape[3:]
+    require(
+        rows % multiple == 0 and columns % multiple == 0,
+        "the clips' latents", f"have height and width divisible by {multiple}", (rows, columns),
+        "Prepare clips of another size, or cut them with --crop.",
+    )  # fmt: skip
+    size, most = tuple(unet["sample_size"]), unet["sample_frames"]
+    require(
+        other_size or ((rows, columns) in (size, size[::-1]) and frames <= most),
+        "the clips' latents", f"be of the teacher's size {size[0]}x{size[1]} (or turned) with at most {most} frames",
+        f"{rows}x{columns} with {frames} frames",
+        "Prepare clips of its size, or add --other-size to train the student at this one.",
+    )  # fmt: skip
+
+
+def check_codec(meta: Mapping[str, Any], teacher: Path) -> None:
+    """Refuse clips of another codec than the one in a pipeline folder.
+
+    Raises:
+        InputError: another kind of codec, other settings, or another residual space.
+    """
+    index = read_index(teacher)
+    vae = json.loads((teacher / "vae" / "config.json").read_text(encoding="utf-8"))
+    own = index["vae"][1]
+    codec = meta["codec"]
+    kind = "SpaceToDepthCodec" if codec["name"] == "space-to-depth" else codec["kind"]
+    require(
+        kind == _CODECS.get(own), "the clips' codec", f"be the teacher's {_CODECS.get(own, own)}", kind, _PREPARE
+    )  # fmt: skip
+    if own == "SpaceToDepth":
+        patch = vae["patch_size"]
+        given = codec["patch_size"]
+        require(given == patch, "the clips' codec", f"have the teacher's patch_size {patch}", given, _PREPARE)
+    residual, given = index.get("residual"), meta.get("residual")
+    require(residual == given, "the clips' residual", f"be the teacher's {residual}", given, _PREPARE)
