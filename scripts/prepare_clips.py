@@ -10,6 +10,7 @@ or when started through `accelerate launch`.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -127,19 +128,18 @@ def _encoder(options: Shared) -> ClipEncoder:
             options.model is None, "model", "be left out for pixels", options.model, "Or ask for --encoding latents."
         )
         return PixelEncoding()
-    require(options.model is not None, "model", "be given for latents", None, "Name a pipeline folder with --model.")
+    there = options.model is not None and (options.model / "model_index.json").is_file()
+    require(there, "model", "be a pipeline folder for latents", options.model, "Name one that conversion has written.")
+    assert options.model is not None
     from fvgen.devices import default_device, default_dtype
     from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
 
     device = default_device()
     dtype = default_dtype(device)
-    try:
-        pipeline = FVGenPipeline.from_pretrained(
-            options.model, local_files_only=True, use_safetensors=True, torch_dtype=dtype
-        ).to(device)
-    except OSError as error:
-        raise InputError(f"model must be a pipeline folder, got {options.model} ({error}).") from error
-    return LatentEncoding(str(options.model.name), pipeline.codec, pipeline.token_encoder(), device)  # type: ignore[union-attr]
+    pipeline = FVGenPipeline.from_pretrained(
+        str(options.model), local_files_only=True, use_safetensors=True, torch_dtype=dtype
+    ).to(device)
+    return LatentEncoding(options.model.name, pipeline.codec, pipeline.token_encoder(), device)
 
 
 def _procedural(options: Procedural) -> tuple[Sequence[Scene], dict[str, Any]]:
@@ -169,7 +169,8 @@ def _captures(options: Captures) -> tuple[Sequence[Scene], dict[str, Any]]:
     require(options.clips_per_scene >= 1, "clips_per_scene", "be at least 1", options.clips_per_scene, "8 is usual.")
     root = options.captures
     require(root.is_dir(), "captures", "be a folder", root, "Check the path.")
-    folders = sorted(path.parent for path in root.rglob("transforms.json"))
+    # links are followed: data sets often lie elsewhere
+    folders = sorted(Path(folder) for folder, _, files in os.walk(root, followlinks=True) if "transforms.json" in files)
     if not folders:
         models = sorted({path.parent.parent.parent for path in root.rglob("sparse/0/cameras.*")})
         turn = _COLMAP.format(models[0]) if models else "Write one with ns-process-data."

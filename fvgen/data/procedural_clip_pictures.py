@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from fvgen.data.procedural_clip_scene import Colour
+from fvgen.data.procedural_clip_scene import Colour, rotation_z
 
 SIDE = 128
 """Pixels along a picture's side; a power of 2."""
@@ -57,8 +57,8 @@ def dead_leaves(rng: np.random.Generator, colours: Sequence[Colour]) -> np.ndarr
         angle = turn + 2 * np.pi * np.arange(corners) / corners
         stretch = np.array([1.0, rng.uniform(0.25, 1.0)])
         outline = size * np.stack([np.cos(angle), np.sin(angle)], axis=1) * stretch
-        outline = outline @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + centre
-        cv2.fillPoly(image, [np.int32(outline * 8)], _shaded(rng, colours), cv2.LINE_AA, 3)
+        outline = 8 * (outline @ rotation_z(turn)[:2, :2].T + centre)
+        cv2.fillPoly(image, [outline.astype(np.int32)], _shaded(rng, colours), cv2.LINE_AA, 3)
     return image
 
 

@@ -1,0 +1,85 @@
+"""Clips cut from posed captures."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from fvgen.checks import InputError
+from fvgen.data.clips import CaptureScene
+from fvgen.data.working_size import load_capture
+from fvgen.geometry.cameras import project
+from fvgen.geometry.provider import GEOMETRY_PROVIDERS
+
+MEASURED = GEOMETRY_PROVIDERS["capture-depth"]()
+
+
+def scene(folder, **changed) -> CaptureScene:
+    settings = {
+        "provider": MEASURED,
+        "clips_per_scene": 2,
+        "frames": 4,
+        "height": 48,
+        "width": 64,
+        "root": folder.parent,
+    }
+    return CaptureScene(folder, **settings | changed)
+
+
+def test_clips_have_the_captures_own_frames(tiny_room):
+    for clip, geometry in scene(tiny_room).clips():
+        assert clip.frames.shape == (4, 3, 48, 64) and clip.capture.photos.shape == (2, 3, 48, 64)
+        assert clip.known.tolist() == [True, False, False, True] and clip.path.photo.tolist() == [0, -1, -1, 1]
+        assert torch.equal(clip.frames[[0, -1]], clip.capture.photos)
+        assert geometry.depths.shape == (2, 48, 64) and len(geometry.points) > 0
+
+
+def test_cameras_follow_the_crop(tiny_room):
+    """3:2 photos become 4:3: a world point lies at the same place of the picture, less the strip that is cut off."""
+    whole, _ = load_capture(tiny_room, long_side=96, split="all")
+    clip, _ = next(scene(tiny_room).clips())
+    near = (clip.path.cameras.positions[0] - whole.cameras.positions).norm(dim=1).argmin()
+    ahead = whole.cameras.c2w[near, :3, 3] + whole.cameras.c2w[near, :3, :3] @ torch.tensor([0.1, 0.2, 3.0])
+    before, _ = project(ahead[None], whole.cameras[int(near)])
+    after, _ = project(ahead[None], clip.path.cameras[0])
+    expected = (before[0, 0] * 0.75) - torch.tensor([4.0, 0.0])
+    torch.testing.assert_close(after[0, 0], expected, atol=1e-3, rtol=0)
+
+
+def test_the_same_clips_every_time_and_others_with_another_seed(tiny_room):
+    first, again = ([clip.frames for clip, _ in scene(tiny_room, seed=0).clips()] for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    names = [clip.name for clip, _ in scene(tiny_room).clips()]
+    assert names == ["room_000", "room_001"]
+    starts = {
+        tuple(next(scene(tiny_room, seed=s, frames=3).clips())[0].path.cameras.positions[0].tolist()) for s in range(8)
+    }
+    assert len(starts) > 1
+
+
+def test_portrait_captures_give_clips_turned_on_their_side(capture):
+    path = capture / "transforms.json"
+    meta = json.loads(path.read_text())
+    from PIL import Image
+
+    for frame in meta["frames"]:
+        for name in ("file_path", "depth_file_path"):
+            with Image.open(capture / frame[name]) as image:
+                turned = image.transpose(Image.Transpose.ROTATE_90)
+            turned.save(capture / frame[name])
+    meta["w"], meta["h"], meta["cx"], meta["cy"] = meta["h"], meta["w"], meta["cy"], meta["cx"]
+    path.write_text(json.dumps(meta))
+    provider = GEOMETRY_PROVIDERS["capture-depth"](agreement=1e9, edge_jump=1e9)  # the poses do not fit any more
+    clip, _ = next(scene(capture, provider=provider, height=40, width=56).clips())
+    assert clip.frames.shape[2:] == (56, 40)
+
+
+def test_captures_that_cannot_be_used(tiny_room, tmp_path):
+    with pytest.raises(InputError, match="have at least 9 photos, got 6"):
+        next(scene(tiny_room, frames=9).clips())
+    with pytest.raises(InputError, match="be 256x160 pixels or larger, got 96x64"):
+        next(scene(tiny_room, height=160, width=256).clips())
+    with pytest.raises(InputError):
+        next(scene(tmp_path).clips())
