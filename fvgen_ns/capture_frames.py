@@ -10,7 +10,7 @@ from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 from fvgen.checks import require
-from fvgen.data.capture import CaptureFrame, check_frames
+from fvgen.data.capture import CaptureFrame, check_frame, check_frames, check_photos
 from fvgen.data.transforms_json import UNDISTORT
 from fvgen.geometry.similarity import Similarity
 from fvgen.types import PointCloud
@@ -88,6 +88,18 @@ def check_outputs(outputs: DataparserOutputs) -> None:
     """
     check_frames(capture_frames(outputs))
     sparse_points(outputs)
+
+
+def check_held_out(outputs: DataparserOutputs) -> None:
+    """Refuse photos that could not be compared with, before hours of training end in them.
+
+    Raises:
+        InputError: see `fvgen.data.capture.check_frame` and `fvgen.data.capture.check_photos`.
+    """
+    frames = capture_frames(outputs)
+    for frame in frames:
+        check_frame(frame)
+    check_photos(frames)
 
 
 def scene_scale(frames: list[CaptureFrame], points: PointCloud | None) -> float:

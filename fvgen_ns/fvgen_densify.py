@@ -56,13 +56,17 @@ class DensifyConfig:
     views: Path | None = None
     """Folder of a Nerfstudio dataset in the capture's frame whose images are taken as the generated views."""
 
+    def generates(self) -> bool:
+        """Whether the generator is called at all."""
+        return self.geometry != "none" and self.generator != "none" and self.views is None
+
     def find_weights(self) -> None:
         """Make ``model`` the full path of the chosen generator's weights; nothing for one that needs none.
 
         Raises:
             InputError: they are not on this machine (the text names the command that gets them), or not usable.
         """
-        if self.geometry != "none" and self.generator in NEEDS_MODEL:
+        if self.generates() and self.generator in NEEDS_MODEL:
             self.model = find_model(self.generator, self.model).resolve()
 
 
@@ -81,6 +85,8 @@ def densify(
     Raises:
         InputError: the capture cannot be used, or the cache cannot be written.
     """
+    if not config.generates():
+        config = replace(config, generator="none")
     frames = capture_frames(outputs)
     if generate:
         check_outputs(outputs)

@@ -37,7 +37,7 @@ class FVGenModelConfig(SplatfactoModelConfig):
     opacity_penalty: float = 0.01
     """Weight of the mean opacity in the loss: fades out what no photo needs, such as fog between the cameras."""
     size_penalty: float = 0.01
-    """Weight in the loss of the Gaussians' mean size relative to the scene: keeps huge ones from passing for background."""
+    """Weight of the mean size in the loss, relative to the scene: keeps huge Gaussians from passing for background."""
     photo_colour: Literal["off", "affine"] = "off"
     """Whether each photo gets its own affine colour map in training; helps where exposure drifts between photos."""
     lpips: bool = False
