@@ -1,0 +1,64 @@
+"""From a discriminator's logits to the density ratio r, and to weights h(r) whose mean is 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fvgen.checks import require
+
+
+class DensityRatio(nn.Module):
+    """r = p_real / p_fake = e^logit of a discriminator that tells real from fake (FVGen eq. 7), kept within bounds.
+
+    Weights h(r) are divided by their running mean over updates, so that the learning rate means the same for every
+    divergence. The mean within a batch would not do: for one clip per process it makes every weight 1. The running
+    mean stands still within an update and takes in what it saw at `end_of_update`, so that neither the order of
+    micro-batches nor the number of processes matters.
+
+    Args:
+        logit_limit: logits are clamped to ± this.
+        ratio_range: r is clamped to these two.
+        decay: of the running mean; younger than 1 / (1 - decay) updates it is the plain average.
+    """
+
+    mean: Tensor
+    updates: Tensor
+
+    def __init__(
+        self, logit_limit: float = 10.0, ratio_range: tuple[float, float] = (0.1, 20.0), decay: float = 0.99
+    ) -> None:
+        super().__init__()
+        require(logit_limit > 0, "logit_limit", "be positive", logit_limit, "10 is usual.")
+        require(
+            0 < ratio_range[0] <= 1 <= ratio_range[1],
+            "ratio_range", "be positive and hold 1", ratio_range, "(0.1, 20) is usual.",
+        )  # fmt: skip
+        require(0 <= decay < 1, "decay", "lie in [0, 1)", decay, "0.99 is usual.")
+        self.logit_limit, self.ratio_range, self.decay = logit_limit, ratio_range, decay
+        self.register_buffer("mean", torch.ones(()))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self._seen = torch.zeros(2, dtype=torch.float64)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """r [B] float32 of logits [B]."""
+        r = logits.float().clamp(-self.logit_limit, self.logit_limit).exp()
+        return r.clamp(*self.ratio_range)
+
+    def normalise(self, h: Tensor) -> Tensor:
+        """Weights h [B] over their running mean; h is remembered for the next `end_of_update`."""
+        seen = h.detach().double()
+        self._seen += torch.stack([seen.sum(), seen.new_tensor(float(seen.numel()))]).cpu()
+        return h / self.mean.to(h)
+
+    def end_of_update(self, reduce: Callable[[Tensor], Tensor]) -> None:
+        """Take what `normalise` saw into the running mean; ``reduce`` sums a tensor over processes."""
+        total, count = reduce(self._seen).tolist()
+        self._seen.zero_()
+        if count == 0:
+            return
+        self.updates += 1
+        share = max(1 - self.decay, 1 / int(self.updates))
+        self.mean.lerp_(self.mean.new_tensor(total / count), share)

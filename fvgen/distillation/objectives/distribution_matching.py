@@ -1,0 +1,119 @@
+"""The distribution-matching part of a recipe: teacher's score against fake score, weighted by a divergence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fvgen.checks import require
+from fvgen.diffusion.denoising import conditional_denoiser
+from fvgen.distillation.divergences import DIVERGENCES, DivergenceName
+from fvgen.distillation.losses import diffusion_loss, distribution_matching_loss, dmd_normaliser
+from fvgen.distillation.objectives.adversarial import Adversarial
+from fvgen.distillation.objectives.draws import Range, check_range, draw_timesteps, noised
+from fvgen.distillation.randomness import BatchRandom
+from fvgen.distillation.roles import Roles
+from fvgen.types import TrainBatch
+
+
+@dataclass(frozen=True)
+class DistributionMatching:
+    """Gradient of an f-divergence between the noised distributions of student and teacher (FVGen eq. 8, put right)."""
+
+    divergence: DivergenceName = "softened_reverse_kl"
+    """paper_eq8 is a misprint, kept for reproduction"""
+    guidance_scale: float = 7.5
+    """of the teacher; 1 for none"""
+    guidance_rescale: float = 0.7
+    """of the teacher's guidance"""
+    t_range: Range = (0.02, 0.98)
+    """noise levels, as shares of T"""
+    weighting: Literal["dmd", "score"] = "dmd"
+    """of a clip's difference of predictions: DMD's 1 / mean|z - z_real|, or as the divergence's gradient has it"""
+
+    def __post_init__(self) -> None:
+        require(
+            self.divergence in DIVERGENCES,
+            "divergence", f"be one of {tuple(DIVERGENCES)}", self.divergence, "softened_reverse_kl is FVGen's.",
+        )  # fmt: skip
+        check_range("t_range", self.t_range)
+
+    @property
+    def needs_ratio(self) -> bool:
+        """Whether a discriminator is asked for r."""
+        return DIVERGENCES[self.divergence].needs_ratio
+
+    def student_term(
+        self, roles: Roles, z: Tensor, batch: TrainBatch, random: BatchRandom, adversarial: Adversarial
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of the student's clips z [B, F, C, h, w], whose gradient reaches z alone; and meters.
+
+        Args:
+            adversarial: how the discriminator looks at clips; unused where the divergence needs no ratio.
+        """
+        schedule = roles.schedule
+        t = draw_timesteps(random, schedule, self.t_range, z)
+        with torch.no_grad():
+            x_t = noised(schedule, z, random.randn_like(z), t)
+            listening = _Listening(roles.teacher, adversarial.features if self._from_teacher(adversarial) else "none")
+            x0_real = conditional_denoiser(
+                listening, batch.conditions, schedule,
+                guidance_scale=self.guidance_scale, guidance_rescale=self.guidance_rescale,
+            )(x_t, t)  # fmt: skip
+            x0_fake = conditional_denoiser(roles.fake_score, batch.conditions, schedule)(x_t, t)
+            z_real, z_fake = schedule.unscale_latents(x0_real, t), schedule.unscale_latents(x0_fake, t)
+            weight = dmd_normaliser(z, z_real) if self.weighting == "dmd" else score_weight(schedule, t)
+            meters: dict[str, Tensor] = {}
+            if self.needs_ratio:
+                if self._from_teacher(adversarial):
+                    logits = adversarial.judge(roles, listening.heard)
+                else:
+                    logits = adversarial.logits(roles, x_t, t, batch.conditions)
+                ratio: Any = roles.density_ratio
+                r = ratio(logits)
+                h = DIVERGENCES[self.divergence].h(r)
+                weight = weight * ratio.normalise(h)
+                meters |= {"r": r, "h": h, "logit_fake": logits}
+        loss = distribution_matching_loss(z, z_real, z_fake, weight)
+        return loss, {"matching": loss.detach(), "score_gap": (z_fake - z_real).abs().mean(), **meters}
+
+    def fake_score_term(
+        self, roles: Roles, z: Tensor, batch: TrainBatch, random: BatchRandom
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Diffusion loss of the fake score on the student's clips z [B, F, C, h, w]; and meters."""
+        schedule = roles.schedule
+        t = draw_timesteps(random, schedule, (0.0, 1.0), z)
+        x0 = schedule.scale_latents(z.detach(), t)
+        x_t = schedule.add_noise(x0, random.randn_like(z), t)
+        predicted = conditional_denoiser(roles.fake_score, batch.conditions, schedule)(x_t, t)
+        loss = diffusion_loss(predicted, x0, t, schedule)
+        return loss, {"fake_score": loss.detach()}
+
+    def _from_teacher(self, adversarial: Adversarial) -> bool:
+        return self.needs_ratio and adversarial.backbone == "teacher"
+
+
+def score_weight(schedule: Any, t: Tensor) -> Tensor:
+    """[B] factor from a difference of predictions of z to the score difference's pull on z: ᾱ_t·scale(t)² / (1-ᾱ_t).
+
+    s_real - s_fake = sqrt(ᾱ_t) / (1-ᾱ_t)·(x0_real - x0_fake) with x0 = scale·z, and dx_t/dz = sqrt(ᾱ_t)·scale.
+    """
+    alpha = schedule.alphas_cumprod.to(t.device)[t]
+    return alpha * schedule.scale_arr.to(t.device)[t].square() / (1 - alpha)
+
+
+class _Listening:
+    """A network that is asked for features along with its first prediction: half a pass less for the discriminator."""
+
+    def __init__(self, network: Any, features: str) -> None:
+        self._network, self._features = network, features
+        self.heard: Any = None
+
+    def __call__(self, *inputs: Any) -> Any:
+        if self._features == "none" or self.heard is not None:  # the second call is guidance's unconditional one
+            return self._network(*inputs)
+        self.heard = self._network(*inputs, return_features=self._features)
+        return self.heard

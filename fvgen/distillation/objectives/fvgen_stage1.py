@@ -1,0 +1,50 @@
+"""FVGen's first stage: the student is made ready by a discriminator alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fvgen.distillation.objectives.adversarial import Adversarial
+from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS, StudentInput, draw_clips
+from fvgen.distillation.randomness import BatchRandom
+from fvgen.distillation.roles import Roles
+from fvgen.types import TrainBatch
+
+
+@dataclass(frozen=True)
+class FVGenStage1:
+    """GAN initialisation (arXiv 2508.06392, section 4.1): a discriminator tells the student's clips from real ones."""
+
+    timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
+    """of the student, largest first"""
+    student_input: StudentInput = "noised_real"
+    """noised_real is the paper's; backward_simulation is what the student meets in use"""
+    critic_steps: int = 5
+    """updates of the discriminator for one of the student"""
+    adversarial: Adversarial = field(default_factory=Adversarial)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Roles it reads."""
+        return ("student", "teacher", "discriminator")
+
+    @property
+    def trains(self) -> tuple[str, ...]:
+        """Roles it trains."""
+        return ("student", "discriminator")
+
+    def student_loss(self, roles: Roles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
+        """``loss`` for the student, and meters."""
+        z = draw_clips(roles, batch, random, self.timesteps, self.student_input)
+        loss, meters = self.adversarial.student_term(roles, z, batch, random)
+        return {"loss": loss, "generated": z.detach(), **meters}
+
+    def critic_loss(self, roles: Roles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
+        """``loss`` for the discriminator, and meters."""
+        with torch.no_grad():
+            z = draw_clips(roles, batch, random, self.timesteps, self.student_input)
+        loss, meters = self.adversarial.critic_term(roles, z, batch, random)
+        return {"loss": loss, **meters}
