@@ -58,3 +58,13 @@ def peak_memory(device: torch.device | str) -> int | None:
     Counted is what the allocator took from the GPU, which is what must be free for the work to run.
     """
     return torch.cuda.max_memory_reserved(device) if is_gpu(device) else None
+
+
+def available_memory(device: torch.device | str) -> int:
+    """Bytes that this process can still take on ``device``, what it holds there and no longer needs included."""
+    if is_gpu(device):
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    import psutil
+
+    return psutil.virtual_memory().available

@@ -41,7 +41,7 @@ class TrainState:
     trained: Mapping[str, nn.Module]
     """by role: their parameters that require gradients, and their persistent buffers (running means)"""
     optimizers: Mapping[str, torch.optim.Optimizer]
-    """by role"""
+    """by role; roles without parameters have none"""
     ema: dict[str, Tensor] = field(default_factory=dict)
     """averages of the student's trained parameters, by name; empty for none"""
     step: int = 0
@@ -125,7 +125,8 @@ def _files(state: TrainState) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Every file of a checkpoint and its tensors, one file at a time: whole networks do not fit in memory twice."""
     for role, module in state.trained.items():
         yield f"{role}.safetensors", _module_tensors(module)
-        yield f"{role}.optimizer.safetensors", _optimizer_tensors(module, state.optimizers[role])
+        if role in state.optimizers:
+            yield f"{role}.optimizer.safetensors", _optimizer_tensors(module, state.optimizers[role])
     if state.ema:
         yield "ema.safetensors", state.ema
 

@@ -116,10 +116,9 @@ def _phases(roles: Any, memory: Mapping[str, RoleMemory], config: TrainConfig, s
     """The student's update keeps its own pass and, through a discriminator, half a pass more; the critics' likewise."""
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     trained = roles.trainable()
-    networks = {name: network_in(module) for name, module in trained.items()}
-    student = networks["student"]
-    encoder = count_activations(student, shape, dtype, middle_only=True) if "discriminator" in trained else None
+    student = network_in(roles.student)
     whole = count_activations(student, shape, dtype)
+    encoder = count_activations(student, shape, dtype, middle_only=True) if "discriminator" in roles.modules() else None
     gradients = {name: memory[name].gradients if name in memory else 0 for name in trained}
     copies = {name: memory[name].trained * 2 if name in memory and dtype == torch.bfloat16 else 0 for name in trained}
 
@@ -131,11 +130,11 @@ def _phases(roles: Any, memory: Mapping[str, RoleMemory], config: TrainConfig, s
     critics = [name for name in trained if name != "student"]
     phases = {"student": kept(whole) + kept(encoder) + whole.working + sum(gradients.values()) + copies["student"]}
     if critics:
-        scored = kept(whole) if any(networks[name] is not None for name in critics) else 0
+        scored = kept(whole) if "fake_score" in trained else 0
         phases["critic"] = scored + 2 * kept(encoder) + whole.working + sum(gradients[n] + copies[n] for n in critics)
     return phases
 
 
 def network_in(module: nn.Module) -> Any:
-    """The video network inside a role's module; None for heads without one."""
-    return next((part for part in module.modules() if getattr(part, "_no_split_modules", None)), None)
+    """The video network inside a role's module."""
+    return next(part for part in module.modules() if getattr(part, "_no_split_modules", None))

@@ -71,7 +71,7 @@ class HeldOutPreview:
         held_out = list(range(len(self.source) - self.config.held_out, len(self.source)))
         shown = held_out[: self.pictures] or list(range(min(self.pictures, len(self.source))))
         error, clips = 0.0, 0
-        with averaged(self.roles.student, ema):
+        with averaged(self.roles.trainable()["student"], ema):
             for start in range(0, len(held_out), self.config.micro_batch):
                 keys = held_out[start : start + self.config.micro_batch]
                 batch, z = self._sample(keys)

@@ -100,7 +100,9 @@ def train(
     prepare(roles, config, processes)
     trained = roles.trainable()
     settings_of = {role: config.student if role == "student" else config.critic for role in trained}
-    optimizers = {role: build_optimizer(settings_of[role], trained_parameters(m)) for role, m in trained.items()}
+    parameters = {role: trained_parameters(module) for role, module in trained.items()}
+    # A role may have no parameters of its own, but a running mean that resumes.
+    optimizers = {role: build_optimizer(settings_of[role], own) for role, own in parameters.items() if own}
     state = TrainState(trained, optimizers, start_average(trained["student"], config.ema_decay))
     folder = output / CHECKPOINTS
     newest = checkpoint.latest(folder) if processes.main else None
@@ -109,7 +111,7 @@ def train(
         checkpoint.load(newest, state, settings)
     log = Log(output, config.meters, state.step, settings) if processes.main else None
     show = preview(log) if preview is not None else None
-    phases = {"critic": [role for role in trained if role != "student"], "student": ["student"]}
+    phases = {"critic": [role for role in optimizers if role != "student"], "student": ["student"]}
     updates = ["critic"] * objective.critic_steps + ["student"]
 
     with _stop_request() as stop:
@@ -133,10 +135,10 @@ def train(
                     if log_now:
                         meters.add(said, batch.latents)
                 for role in phases[phase]:
-                    parameters = list(trained_parameters(trained[role]).values())
+                    own = list(parameters[role].values())
                     with timer(f"{phase} gradients"):
-                        processes.average_gradients(parameters)
-                        norm = whole(nn.utils.clip_grad_norm_(parameters, settings_of[role].max_grad_norm))
+                        processes.average_gradients(own)
+                        norm = whole(nn.utils.clip_grad_norm_(own, settings_of[role].max_grad_norm))
                         if not math.isfinite(float(processes.sum(loss) + norm)):
                             raise DivergedError(_diverged(role, step, float(loss), float(norm), newest))
                     with timer(f"{phase} optimizer"):
@@ -181,9 +183,8 @@ def prepare(roles: TrainedRoles, config: TrainConfig, processes: Processes) -> N
         for parameter in module.parameters():
             parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
         for part in module.modules() if config.gradient_checkpointing else ():
-            enable = getattr(part, "enable_gradient_checkpointing", None)  # diffusers models have it
-            if enable is not None:
-                enable()
+            if getattr(part, "_supports_gradient_checkpointing", False):  # diffusers models say so
+                part.enable_gradient_checkpointing()  # type: ignore[operator]
         processes.split(module)
 
 
