@@ -46,6 +46,11 @@ class View:
     height: int
     width: int
 
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """The part of values [F, C, H, W]; time is left as it is, because not every clip may run backwards."""
+        part = values[..., self.top : self.top + self.height, self.left : self.left + self.width]
+        return part[..., ::-1] if self.mirrored else part
+
 
 class ClipEncoder(Protocol):
     """Clips -> bytes."""
@@ -106,23 +111,23 @@ class PixelEncoding:
     def read(self, content: bytes, view: View) -> tuple[Tensor, WarpedClips]:
         """Frames [1, F, 3, H, W] and what stands before the network, as seen in a view."""
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            frames, known = _floats(stored["frames"]), torch.from_numpy(stored["known"])
-            shape = (int((~known).sum()), 1, *frames.shape[2:])
-            covered = np.unpackbits(stored["covered"], count=int(np.prod(shape))).reshape(shape).astype(bool)
-            parts = {
-                "render": (frames.clone(), _floats(stored["render"])),
-                "warp": (frames.clone(), _floats(stored["warp"])),
-                "covered": (torch.ones(len(frames), *shape[1:], dtype=torch.bool), torch.from_numpy(covered)),
-                "trust": (torch.ones(len(frames), *shape[1:]), _floats(stored["trust"])),
+            known = stored["known"]
+            drawn = (int((~known).sum()), 1, *stored["frames"].shape[2:])
+            covered = np.unpackbits(stored["covered"], count=int(np.prod(drawn))).reshape(drawn)
+            # cut out as bytes: what is not seen is not made to floats
+            frames = view.of(stored["frames"])
+            parts = {name: view.of(stored[name]) for name in ("render", "warp", "trust")} | {
+                "covered": view.of(covered)
             }
-        whole = {"frames": frames}
-        for name, (everywhere, drawn) in parts.items():
-            everywhere[~known] = drawn
-            whole[name] = everywhere
-        backwards = view.backwards and bool(known[0] and known[-1])
-        seen = {name: _seen(values, view, backwards)[None] for name, values in whole.items()}
-        images = seen.pop("frames")
-        return images, WarpedClips(photo=(known.flip(0) if backwards else known)[None], **seen)
+        step = -1 if view.backwards and known[0] and known[-1] else 1
+        whole = {}
+        for name, values in parts.items():
+            everywhere = frames.copy() if values.shape[1] == 3 else np.full_like(frames[:, :1], 255)
+            everywhere[~known] = values if name != "covered" else 255 * values
+            whole[name] = _floats(everywhere[::step])[None]
+        whole["covered"] = whole["covered"] > 0
+        photo = torch.from_numpy(known[::step].copy())[None]
+        return _floats(frames[::step])[None], WarpedClips(photo=photo, **whole)
 
     def decode(self, content: bytes, view: View) -> TrainBatch:
         """One clip as the trainer takes it."""
@@ -225,12 +230,4 @@ def _bytes(values: Tensor) -> np.ndarray:
 
 
 def _floats(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(values).float() / 255
-
-
-def _seen(values: Tensor, view: View, backwards: bool) -> Tensor:
-    """Values [F, C, H, W] in a view."""
-    part = values[..., view.top : view.top + view.height, view.left : view.left + view.width]
-    if view.mirrored:
-        part = part.flip(-1)
-    return (part.flip(0) if backwards else part).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(values)).float() / 255
