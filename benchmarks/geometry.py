@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import torch
 import tyro
+from inpainting import inpaint
 from PIL import Image
 from reporting import write_json
 from rich.console import Console
@@ -161,16 +162,6 @@ def _fit_where(picture: Tensor, photo: Tensor, where: Tensor) -> Tensor:
     if mask.any():
         fitted[:, mask] = fit_affine_colour(picture[:, mask][..., None], photo[:, mask][..., None])[..., 0]
     return fitted
-
-
-def inpaint(render: PointRender) -> Tensor:
-    """[F, 3, H, W]: uncovered pixels filled by OpenCV's Telea method, radius 3."""
-    filled = []
-    for rgb, depth in zip(render.rgb.cpu(), render.depth.cpu(), strict=True):
-        picture = (rgb.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-        hole = (depth[0] <= 0).numpy().astype(np.uint8)
-        filled.append(torch.from_numpy(cv2.inpaint(picture, hole, 3, cv2.INPAINT_TELEA)))
-    return (torch.stack(filled).permute(0, 3, 1, 2).float() / 255).to(render.rgb.device)
 
 
 def _picture(

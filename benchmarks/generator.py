@@ -1,0 +1,198 @@
+"""What the generators draw, beside held-out photos: real clips between train photos, and procedural ones.
+
+    python benchmarks/generator.py --captures CAPTURES --output generator.json
+
+Held-out photos between the same two train photos make one clip with them. All methods get the same geometry and draw
+the same cameras; covered and holes are told apart by the point render.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: seconds are those of one core
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from inpainting import inpaint
+from PIL import Image
+from reporting import write_json
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from fvgen.data.working_size import load_capture
+from fvgen.devices import default_device, synchronize
+from fvgen.evaluation.metrics import psnr
+from fvgen.geometry.provider import GEOMETRY_PROVIDERS
+from fvgen.geometry.trajectory import path_at
+from fvgen.pipelines.diffusion_views import DiffusionViews
+from fvgen.pipelines.warp import WarpViews
+from fvgen.rendering.point_renderer import radius_of_pixels, resolve
+from fvgen.types import CameraPath, Cameras, Capture, SceneGeometry
+
+METHODS = ("render", "inpaint", "warp", "teacher", "student")
+SCORES = ("psnr", "covered", "holes", "sharpness", "seconds")
+"""dB of the whole frame, of pixels where points are seen and of the others; gradient energy over the truth's."""
+SHEET_FRAMES = 4
+
+Draw = Callable[[CameraPath], Tensor]
+
+
+@dataclass
+class Options:
+    """Compare the generators on captures."""
+
+    captures: Path
+    """Folder of captures, each with train_filenames and test_filenames."""
+    output: Path
+    """JSON file to write; a contact sheet per capture goes beside it."""
+    student: Path | None = None
+    """Pipeline folder; the bundled student by default."""
+    teacher: Path | None = None
+    """Pipeline folder; the bundled teacher by default."""
+    teacher_steps: int = 25
+    """Sampling steps of the teacher."""
+    methods: list[str] = field(default_factory=lambda: list(METHODS))
+    """Methods to run."""
+    only: list[str] = field(default_factory=list)
+    """Names of the captures to run; all by default."""
+    long_side: int = 256
+    """Longest side of the photos and of what is drawn, in pixels."""
+    seed: int = 0
+    """Of the diffusion models' noise."""
+
+
+def main(options: Options) -> None:
+    """Run, print the table, write the JSON and the contact sheets."""
+    console = Console(width=120)
+    names = sorted(path.parent.name for path in options.captures.glob("*/transforms.json"))
+    names = [name for name in names if not options.only or name in options.only]
+    if not names:
+        raise SystemExit(f"--captures must hold captures, got none in {options.captures}. Check the path and --only.")
+    networks = {
+        "student": DiffusionViews("student", options.student, size="working"),
+        "teacher": DiffusionViews("teacher", options.teacher, size="working", steps=options.teacher_steps),
+    }
+    results = {name: measure(options, name, networks) for name in track(names, description="captures", console=console)}
+    mean = {
+        method: {score: float(np.mean([result[method][score] for result in results.values()])) for score in SCORES}
+        for method in options.methods
+    }
+    for name, scores in {**results, "mean": mean}.items():
+        console.print(_table(name, scores))
+    settings = {key: str(value) for key, value in vars(options).items()}
+    write_json(options.output, {"captures": results, "mean": mean, "settings": settings})
+
+
+def _table(title: str, scores: dict[str, dict[str, float]]) -> Table:
+    table = Table("method", "PSNR", "covered", "holes", "sharpness", "seconds / frame", title=title)
+    for method, score in scores.items():
+        table.add_row(method, *(f"{score[key]:.2f}" for key in SCORES))
+    return table
+
+
+def measure(options: Options, name: str, networks: dict[str, DiffusionViews]) -> dict[str, dict[str, float]]:
+    """All methods on one capture: means over the held-out photos."""
+    device = default_device()
+    train, _ = load_capture(options.captures / name, long_side=options.long_side)
+    test, _ = load_capture(options.captures / name, long_side=options.long_side, split="test")
+    train, test = train.to(device), test.to(device)
+    geometry = GEOMETRY_PROVIDERS["auto"]().reconstruct(train)
+    clips = held_out_clips(train, test)
+    front, radius = resolve("front"), radius_of_pixels(1.0, test.cameras.height, test.cameras.width)
+    seen = front.render(geometry.points, test.cameras, radius).depth > 0
+    draws = _draws(train, geometry, networks, options.seed)
+    scores: dict[str, dict[str, float]] = {}
+    pictures = [test.photos]
+    for method in options.methods:
+        if method in networks:
+            networks[method].pipeline.to(device)  # loading is not timed
+        synchronize(device)
+        start = time.perf_counter()
+        frames = torch.zeros_like(test.photos)
+        for path, members in clips:
+            frames[members] = draws[method](path)[1:-1]
+        synchronize(device)
+        scores[method] = {
+            "psnr": _mean_psnr(frames, test.photos, torch.ones_like(seen)),
+            "covered": _mean_psnr(frames, test.photos, seen),
+            "holes": _mean_psnr(frames, test.photos, ~seen),
+            "sharpness": _gradient_energy(frames) / _gradient_energy(test.photos),
+            "seconds": (time.perf_counter() - start) / len(frames),
+        }
+        pictures.append(frames)
+    _sheet(pictures, options.output.with_name(f"{options.output.stem}_{name}.png"))
+    return scores
+
+
+def held_out_clips(train: Capture, test: Capture) -> list[tuple[CameraPath, list[int]]]:
+    """Clips that start and end with a train photo, and the held-out photos that stand between, in their order."""
+    at = path_at(train.cameras, test.cameras)
+    clips = []
+    for first, last in sorted({(int(a), int(b)) for a, b in at.ends}):
+        members = [i for i, ends in enumerate(at.ends.tolist()) if ends == [first, last]]
+        members.sort(key=lambda i: float(at.position[i]))
+        cameras = [train.cameras[first], test.cameras[members], train.cameras[last]]
+        joined = Cameras(
+            torch.cat([c.c2w for c in cameras]), torch.cat([c.K for c in cameras]), test.cameras.height,
+            test.cameras.width,
+        )  # fmt: skip
+        photo = torch.full((len(joined),), -1, dtype=torch.int64)
+        photo[0], photo[-1] = first, last
+        position = torch.cat([torch.zeros(1), at.position[members], torch.ones(1)])
+        ends = torch.tensor([[first, last]]).expand(len(joined), 2)
+        clips.append((CameraPath(joined, ends, position, photo), members))
+    return clips
+
+
+def _draws(
+    capture: Capture, geometry: SceneGeometry, networks: dict[str, DiffusionViews], seed: int
+) -> dict[str, Draw]:  # fmt: skip
+    """Method -> frames [F, 3, H, W] of a clip."""
+    front = resolve("front")
+
+    def render(path: CameraPath):
+        radius = radius_of_pixels(1.0, path.cameras.height, path.cameras.width)
+        return front.render(geometry.points, path.cameras, radius)
+
+    def network(name: str) -> Draw:
+        return lambda path: networks[name].generate(capture, geometry, path, seed).rgb
+
+    return {
+        "render": lambda path: render(path).rgb,
+        "inpaint": lambda path: inpaint(render(path)),
+        "warp": lambda path: WarpViews().generate(capture, geometry, path).rgb,
+        **{name: network(name) for name in networks},
+    }
+
+
+def _mean_psnr(pictures: Tensor, photos: Tensor, where: Tensor) -> float:
+    """Mean over the frames that have such pixels; [F, 3, H, W] twice and bool [F, 1, H, W]."""
+    pairs = zip(pictures, photos, where, strict=True)
+    parts = [float(psnr(picture, photo, mask)) for picture, photo, mask in pairs if mask.any()]
+    return float(np.mean(parts)) if parts else float("nan")
+
+
+def _gradient_energy(images: Tensor) -> float:
+    """Mean squared difference of neighbouring pixels."""
+    return float((images.diff(dim=-1) ** 2).mean() + (images.diff(dim=-2) ** 2).mean())
+
+
+def _sheet(rows: list[Tensor], path: Path) -> None:
+    """Held-out photos over what each method drew in their place."""
+    chosen = np.linspace(0, len(rows[0]) - 1, min(SHEET_FRAMES, len(rows[0]))).round().astype(int).tolist()
+    sheet = torch.cat([torch.cat(list(row[chosen]), dim=2) for row in rows], dim=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((255 * sheet.clamp(0, 1)).byte().permute(1, 2, 0).cpu().numpy()).save(path)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
