@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _SEEDS = 1_000_000
 """Clips that one seed may ask for before it meets the next one's."""
-_COLMAP = "ns-process-data images --data {0}/images --output-dir {0} --skip-colmap --colmap-model-path {0}/sparse/0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +69,7 @@ class Procedural(Shared):
 
 @dataclass(frozen=True, kw_only=True)
 class Captures(Shared):
-    """Posed captures: folders with a transforms.json, at any depth below --captures."""
+    """Posed captures: folders with a transforms.json or a COLMAP model, at any depth below --captures."""
 
     captures: Path
     """Folder of captures."""
@@ -162,6 +161,7 @@ def _procedural(options: Procedural) -> tuple[Sequence[Scene], dict[str, Any]]:
 
 def _captures(options: Captures) -> tuple[Sequence[Scene], dict[str, Any]]:
     from fvgen.data.clips import CaptureScene
+    from fvgen.data.colmap import find_model
     from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 
     names = ", ".join(GEOMETRY_PROVIDERS)
@@ -170,11 +170,12 @@ def _captures(options: Captures) -> tuple[Sequence[Scene], dict[str, Any]]:
     root = options.captures
     require(root.is_dir(), "captures", "be a folder", root, "Check the path.")
     # links are followed: data sets often lie elsewhere
-    folders = sorted(Path(folder) for folder, _, files in os.walk(root, followlinks=True) if "transforms.json" in files)
-    if not folders:
-        models = sorted({path.parent.parent.parent for path in root.rglob("sparse/0/cameras.*")})
-        turn = _COLMAP.format(models[0]) if models else "Write one with ns-process-data."
-        raise InputError(f"captures must hold a transforms.json, got {root} without any. {turn}")
+    walk = [(Path(folder), files) for folder, _, files in os.walk(root, followlinks=True)]
+    folders = sorted(folder for folder, files in walk if "transforms.json" in files or find_model(folder) is not None)
+    require(
+        len(folders) > 0, "captures", "hold a transforms.json or a COLMAP model", f"{root} without any",
+        "Make one with: ns-process-data images --data PHOTOS --output-dir CAPTURE",
+    )  # fmt: skip
     provider = GEOMETRY_PROVIDERS[options.geometry]()
     sizes = {"frames": options.frames, "height": options.height, "width": options.width}
     scenes = [

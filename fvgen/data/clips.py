@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from fvgen.checks import InputError, complaint, require
 from fvgen.data.capture import CaptureFrame
+from fvgen.data.colmap import read_colmap
 from fvgen.data.transforms_json import read_transforms
 from fvgen.data.working_size import make_capture
 from fvgen.geometry.cameras import crop_intrinsics, resize_intrinsics
@@ -67,10 +68,11 @@ class CaptureScene:
         """Clips of random stride and start, each with geometry from its first and last frame alone.
 
         Raises:
-            InputError: see `fvgen.data.transforms_json.read_transforms`; or too few photos, or none of the clips gives
-                a cloud.
+            InputError: see `fvgen.data.transforms_json.read_transforms` and `fvgen.data.colmap.read_colmap`; or too few
+                photos, or none of the clips gives a cloud.
         """
-        files = read_transforms(self.folder)
+        described = (self.folder / "transforms.json").is_file()
+        files = read_transforms(self.folder) if described else read_colmap(self.folder)
         frames = sorted(files.frames, key=lambda frame: frame.name)
         require(
             len(frames) >= self.frames, str(self.folder), f"have at least {self.frames} photos", len(frames),

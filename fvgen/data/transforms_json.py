@@ -101,20 +101,37 @@ def _frame(folder: Path, meta: dict[str, Any], entry: Any, index: int) -> Captur
     photo = _inside(folder, name, "file_path")
     if not photo.suffix and not photo.exists():  # Blender leaves the suffix out
         photo = _inside(folder, f"{name}.png", "file_path")
+    shrunken = None if photo.is_file() else _shrunken(folder, name)
+    photo = shrunken or photo
     require(photo.is_file(), f"photo of frame {index}", "exist", photo, "Put it there or remove the frame.")
     both = {**meta, **entry}
     _check_model(both, name)
     size = _size(both, photo, name)
+    K = _intrinsics(both, size, name)
+    if shrunken is not None:
+        actual = photo_size(shrunken)
+        K[:2] *= np.array(actual)[:, None] / np.array(size)[:, None]
+        size = actual
     return CaptureFrame(
         name=name,
         photo=photo,
         c2w=_pose(entry, name),
-        K=_intrinsics(both, size, name),
+        K=K,
         size=size,
         distortion=_distortion(both, name),
         depth=_optional(folder, entry, "depth_file_path"),
         mask=_optional(folder, entry, "mask_path"),
     )
+
+
+def _shrunken(folder: Path, name: str) -> Path | None:
+    """``images_4/a.png`` for a missing ``images/a.png``: DL3DV-10K comes in sizes without the full one."""
+    parts = Path(name).parts
+    for factor in (2, 4, 8, 16) if len(parts) > 1 else ():
+        candidate = _inside(folder, str(Path(*parts[:-2], f"{parts[-2]}_{factor}", parts[-1])), "file_path")
+        if candidate.is_file():
+            return candidate
+    return None
 
 
 def _optional(folder: Path, entry: dict[str, Any], key: str) -> Path | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from fvgen.checks import InputError
 from fvgen.data.clips import CaptureScene
+from fvgen.data.transforms_json import read_transforms
 from fvgen.data.working_size import load_capture
 from fvgen.geometry.cameras import project
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
@@ -83,3 +85,23 @@ def test_captures_that_cannot_be_used(tiny_room, tmp_path):
         next(scene(tiny_room, height=160, width=256).clips())
     with pytest.raises(InputError):
         next(scene(tmp_path).clips())
+
+
+def test_captures_that_come_in_a_smaller_size_only(capture):
+    """As DL3DV-10K: transforms.json speaks of images/ at full size, the folder holds images_2/ alone."""
+    from PIL import Image
+
+    before = read_transforms(capture).frames
+    (capture / "images").rename(capture / "images_2")
+    for path in (capture / "images_2").iterdir():
+        with Image.open(path) as image:
+            small = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+        small.save(path)
+    path = capture / "transforms.json"
+    meta = json.loads(path.read_text())
+    for frame in meta["frames"]:
+        del frame["depth_file_path"]
+    path.write_text(json.dumps(meta))
+    for large, small in zip(before, read_transforms(capture).frames, strict=True):
+        assert small.name == large.name and small.photo.parent.name == "images_2" and small.size == (48, 32)
+        np.testing.assert_allclose(small.K[:2], large.K[:2] / 2)

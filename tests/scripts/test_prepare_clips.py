@@ -77,7 +77,7 @@ def test_latents_of_a_pipeline(prepare_clips, tiny_room, tiny_model, tmp_path):
         (("procedural", "--encoding", "latents", "--model", "nowhere"), "model must be a pipeline folder"),
         (("procedural", "--model", "x"), "model must be left out for pixels"),
         (("captures", "--captures", "nowhere"), "captures must be a folder"),
-        (("captures", "--captures", "tests/scripts"), "captures must hold a transforms.json"),
+        (("captures", "--captures", "tests/scripts"), "captures must hold a transforms.json or a COLMAP model"),
         (("captures", "--captures", "tests/scripts", "--geometry", "guess"), "geometry must be one of auto"),
     ],
 )
@@ -85,11 +85,3 @@ def test_bad_arguments_are_refused(prepare_clips, tmp_path, arguments, message):
     with pytest.raises(InputError) as error:
         prepare_clips(*arguments, "--output", tmp_path / "clips")
     assert message in str(error.value) and not (tmp_path / "clips").exists()
-
-
-def test_a_colmap_model_is_refused_with_the_command_that_converts_it(prepare_clips, tmp_path):
-    model = tmp_path / "captures" / "garden" / "sparse" / "0"
-    model.mkdir(parents=True)
-    (model / "cameras.bin").write_bytes(b"")
-    with pytest.raises(InputError, match=f"ns-process-data images --data {tmp_path}/captures/garden/images"):
-        prepare_clips("captures", "--captures", tmp_path / "captures", "--output", tmp_path / "clips")

@@ -1,0 +1,81 @@
+"""COLMAP models as captures, against the same capture in Nerfstudio's form."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from fvgen.checks import InputError
+from fvgen.data.clips import CaptureScene
+from fvgen.data.colmap import read_colmap
+from fvgen.data.transforms_json import read_transforms
+from fvgen.geometry.provider import GEOMETRY_PROVIDERS
+
+
+@pytest.fixture
+def colmap_capture(capture):
+    """The tiny room with COLMAP's text files instead of transforms.json; the camera is OPENCV with some distortion."""
+    pytest.importorskip("pycolmap")
+    frames = read_transforms(capture).frames
+    model = capture / "sparse" / "0"
+    model.mkdir(parents=True)
+    K, (width, height) = frames[0].K, frames[0].size
+    lens = f"{K[0, 0]} {K[1, 1]} {K[0, 2]} {K[1, 2]} 0.01 0.002 0.0003 0.0004"
+    (model / "cameras.txt").write_text(f"1 OPENCV {width} {height} {lens}\n")
+    lines = []
+    for i, frame in enumerate(frames):
+        w2c = np.linalg.inv(frame.c2w)
+        w, x, y, z = quaternion(w2c[:3, :3])
+        tx, ty, tz = w2c[:3, 3]
+        lines += [f"{i + 1} {w} {x} {y} {z} {tx} {ty} {tz} 1 {frame.name.removeprefix('images/')}", ""]
+    (model / "images.txt").write_text("\n".join(lines) + "\n")
+    (model / "points3D.txt").write_text("")
+    (capture / "transforms.json").rename(capture / "other.json")
+    return capture
+
+
+def quaternion(rotation):
+    """(w, x, y, z) of a rotation, from the eigenvector of Bar-Itzhack's matrix (2000)."""
+    (a, b, c), (d, e, f), (g, h, i) = rotation
+    matrix = np.array([
+        [a - e - i, 0, 0, 0], [b + d, e - a - i, 0, 0], [c + g, f + h, i - a - e, 0], [h - f, c - g, d - b, a + e + i],
+    ])  # fmt: skip
+    values, vectors = np.linalg.eigh(matrix / 3)
+    x, y, z, w = vectors[:, values.argmax()]
+    return w, x, y, z
+
+
+def test_the_same_cameras_as_in_nerfstudios_form(colmap_capture):
+    expected = read_transforms(colmap_capture / "other.json").frames
+    found = read_colmap(colmap_capture).frames
+    assert [frame.name for frame in found] == [frame.name for frame in expected]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a.c2w, b.c2w, atol=1e-6)
+        np.testing.assert_allclose(a.K, b.K, atol=1e-6)
+        assert a.photo == b.photo and a.size == b.size
+        assert a.distortion == pytest.approx((0.01, 0.002, 0.0003, 0.0004, 0.0))
+
+
+def test_clips_of_a_colmap_capture(colmap_capture):
+    scene = CaptureScene(colmap_capture, GEOMETRY_PROVIDERS["plane-sweep"](speckle=10), 1, 4, 48, 64)
+    clip, _ = next(scene.clips())
+    assert clip.frames.shape == (4, 3, 48, 64)
+
+
+def test_models_that_cannot_be_used(colmap_capture, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="capture must hold a COLMAP model in sparse/0"):
+        read_colmap(tmp_path / "nothing")
+    model = colmap_capture / "sparse" / "0"
+    cameras = (model / "cameras.txt").read_text()
+    (model / "cameras.txt").write_text("1 OPENCV_FISHEYE 96 64 60 60 48 32 0 0 0 0\n")
+    with pytest.raises(InputError, match=r"camera of .* must be one of .*colmap image_undistorter"):
+        read_colmap(colmap_capture)
+    (model / "cameras.txt").write_text(cameras)
+    (model / "images.txt").write_text("")
+    with pytest.raises(InputError, match="give a photo a pose, got none"):
+        read_colmap(colmap_capture)
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    with pytest.raises(InputError, match="pip install pycolmap"):
+        read_colmap(colmap_capture)
