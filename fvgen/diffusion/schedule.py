@@ -65,6 +65,7 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
         base_scale: scale(t) falls linearly from 1 to this over ``scale_ramp_steps`` and stays there: 0.7 for the
             320x512 ViewCrafter, 0.3 for the 576x1024 ones, 1 for none.
         scale_ramp_steps: length of that fall.
+        rescale_to_zero_snr: False keeps the scaled-linear betas as they are, as Stable Diffusion's image models do.
 
     The tables are float32 and stay so when a pipeline is cast to half precision.
     """
@@ -77,6 +78,7 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
         beta_end: float = 0.012,
         base_scale: float = 1.0,
         scale_ramp_steps: int = 400,
+        rescale_to_zero_snr: bool = True,
     ) -> None:
         super().__init__()
         require(num_train_timesteps >= 2, "num_train_timesteps", "be at least 2", num_train_timesteps, "Give 1000.")
@@ -120,7 +122,7 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
     def tables_float64(self) -> dict[str, np.ndarray]:
         """[T] float64 ``betas_before_rescale``, ``betas`` and ``alphas_cumprod``, before any cast."""
         before = scaled_linear_betas(self.config.num_train_timesteps, self.config.beta_start, self.config.beta_end)
-        betas = zero_terminal_snr(before)
+        betas = zero_terminal_snr(before) if self.config.rescale_to_zero_snr else before
         return {"betas_before_rescale": before, "betas": betas, "alphas_cumprod": np.cumprod(1.0 - betas)}
 
     def tables(self) -> dict[str, Tensor]:

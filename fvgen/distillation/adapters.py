@@ -106,9 +106,14 @@ class SharedBackbone:
     @torch.no_grad()
     def change(self, path: str, adapter: str) -> Tensor:
         """What the adapter adds to the weight of the layer at ``path``, in the weight's shape, float32."""
-        down, up = (self._pieces[adapter][f"{path.replace('.', '-')}-{side}"].weight.float() for side in ("A", "B"))
+        down, up = self._matrices(path, adapter)
         weight = self.layers[path].get_base_layer().weight
-        return (up.flatten(1) @ down.flatten(1)).reshape(weight.shape)
+        return (up.float().flatten(1) @ down.float().flatten(1)).reshape(weight.shape)
+
+    def _matrices(self, path: str, adapter: str) -> tuple[Tensor, Tensor]:
+        """A [r, in, ...] and B [out, r, ...] of a layer."""
+        layer = self.layers[path]
+        return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
 
     @torch.no_grad()
     def adopt(self, adapter: str, network: nn.Module) -> None:
@@ -122,7 +127,7 @@ class SharedBackbone:
         for path, layer in self.layers.items():
             base = layer.get_base_layer().weight.float()
             change = (weights[f"{path}.weight"].to(base) - base).flatten(1)
-            down, up = (self._pieces[adapter][f"{path.replace('.', '-')}-{side}"].weight for side in ("A", "B"))
+            down, up = self._matrices(path, adapter)
             u, s, v = torch.linalg.svd(change, full_matrices=False)
             # Directions without a change stay as they began, up 0 and down random: with both 0 they would never learn.
             used = min(down.shape[0], int((s > 1e-6 * s[0]).sum()))

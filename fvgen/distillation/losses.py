@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fvgen.diffusion.schedule import NoiseSchedule
+from fvgen.diffusion.schedule import NoiseSchedule, OutputKind
 
 _SMALLEST = 1e-6
 """A prediction nearer than this to what it is compared with counts as this far: 1/0 would be no weight."""
@@ -41,14 +41,17 @@ def approximated_r1(logits: Tensor, logits_nearby: Tensor) -> Tensor:
     return (logits.float() - logits_nearby.float()).square().mean()
 
 
-def diffusion_loss(x0_predicted: Tensor, x0: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """Mean squared error of v, from predictions and truth of x0 [B, ...] at timesteps t [B].
+def diffusion_loss(
+    x0_predicted: Tensor, x0: Tensor, t: Tensor, schedule: NoiseSchedule, kind: OutputKind = "v"
+) -> Tensor:
+    """Mean squared error of what a network predicts, from predictions and truth of x0 [B, ...] at timesteps t [B].
 
-    With v = (sqrt(ᾱ)·x_t - x0) / sqrt(1-ᾱ) at a known x_t it is the x0 error over 1-ᾱ_t.
+    At a known x_t all errors are the x0 error times a factor: 1 / (1-ᾱ_t) for v, ᾱ_t / (1-ᾱ_t) for epsilon.
     """
     error = _per_clip((x0_predicted.float() - x0.float()).square())
-    noise_variance = (1 - schedule.alphas_cumprod.to(t.device)[t]).to(error)
-    return (error / noise_variance).mean()
+    signal = schedule.alphas_cumprod.to(t.device)[t]
+    factor = {"v": 1 / (1 - signal), "epsilon": signal / (1 - signal), "x0": torch.ones_like(signal)}[kind]
+    return (factor.to(error) * error).mean()
 
 
 def dmd_normaliser(z: Tensor, z_real: Tensor) -> Tensor:

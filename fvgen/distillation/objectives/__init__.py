@@ -7,7 +7,10 @@ from typing import Protocol
 
 from torch import Tensor
 
+from fvgen.distillation.objectives.avdm2 import AVDM2
+from fvgen.distillation.objectives.causvid import CausVid, CausVidRegression
 from fvgen.distillation.objectives.diffusion import Diffusion
+from fvgen.distillation.objectives.dmd2 import DMD2
 from fvgen.distillation.objectives.fvgen_stage1 import FVGenStage1
 from fvgen.distillation.objectives.fvgen_stage2 import FVGenStage2
 from fvgen.distillation.randomness import BatchRandom
@@ -41,5 +44,9 @@ OBJECTIVES: Mapping[str, type] = {
     "diffusion": Diffusion,
     "fvgen_stage1": FVGenStage1,
     "fvgen_stage2": FVGenStage2,
+    "dmd2": DMD2,
+    "causvid_regression": CausVidRegression,
+    "causvid": CausVid,
+    "avdm2": AVDM2,
 }
 """By name."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fvgen.checks import require
 from fvgen.diffusion.denoising import conditional_denoiser
+from fvgen.diffusion.sampling import Denoise
 from fvgen.distillation.divergences import DIVERGENCES, DivergenceName
 from fvgen.distillation.losses import diffusion_loss, distribution_matching_loss, dmd_normaliser
 from fvgen.distillation.objectives.adversarial import Adversarial
@@ -63,7 +64,7 @@ class DistributionMatching:
                 listening, batch.conditions, schedule,
                 guidance_scale=self.guidance_scale, guidance_rescale=self.guidance_rescale,
             )(x_t, t)  # fmt: skip
-            x0_fake = conditional_denoiser(roles.fake_score, batch.conditions, schedule)(x_t, t)
+            x0_fake = self._fake_denoiser(roles, batch)(x_t, t)
             z_real, z_fake = schedule.unscale_latents(x0_real, t), schedule.unscale_latents(x0_fake, t)
             weight = dmd_normaliser(z, z_real) if self.weighting == "dmd" else score_weight(schedule, t)
             meters: dict[str, Tensor] = {}
@@ -88,9 +89,13 @@ class DistributionMatching:
         t = draw_timesteps(random, schedule, (0.0, 1.0), z)
         x0 = schedule.scale_latents(z.detach(), t)
         x_t = schedule.add_noise(x0, random.randn_like(z), t)
-        predicted = conditional_denoiser(roles.fake_score, batch.conditions, schedule)(x_t, t)
-        loss = diffusion_loss(predicted, x0, t, schedule)
+        loss = diffusion_loss(self._fake_denoiser(roles, batch)(x_t, t), x0, t, schedule)
         return loss, {"fake_score": loss.detach()}
+
+    @staticmethod
+    def _fake_denoiser(roles: Roles, batch: TrainBatch) -> Denoise:
+        network: Any = roles.fake_score
+        return conditional_denoiser(network, batch.conditions, roles.schedule)
 
     def _from_teacher(self, adversarial: Adversarial) -> bool:
         return self.needs_ratio and adversarial.backbone == "teacher"
