@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fvgen.checks import InputError, complaint, require
-from fvgen.distillation.configs import config_hash
 from fvgen.distillation.parallel import Processes, split_like, whole
+from fvgen.distillation.settings import config_hash
 
 _STATE = "state.json"
 _UNFINISHED = ".unfinished"

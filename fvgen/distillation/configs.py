@@ -1,123 +1,114 @@
-"""Settings of a distillation run, and the presets that are known by name."""
+"""Presets: whole runs by name, with what was measured beside each."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from fvgen.checks import require
+from fvgen.distillation.objectives.adversarial import Adversarial
+from fvgen.distillation.objectives.diffusion import Diffusion
+from fvgen.distillation.objectives.distribution_matching import DistributionMatching
+from fvgen.distillation.objectives.fvgen_stage1 import FVGenStage1
+from fvgen.distillation.objectives.fvgen_stage2 import FVGenStage2
+from fvgen.distillation.settings import CheckpointConfig, MeterConfig, NetworkConfig, OptimizerConfig, TrainConfig
 
-Precision = Literal["fp32", "bf16"]
-OptimizerKind = Literal["adamw", "adamw8bit"]
-BackboneMode = Literal["full", "shared"]
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """One role's optimiser."""
-
-    kind: OptimizerKind = "adamw"
-    """adamw8bit keeps its moments in 8 bits (needs bitsandbytes)"""
-    lr: float = 5e-5
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.01
-    warmup_steps: int = 0
-    """the learning rate rises linearly over this many steps"""
-    decay_steps: int = 0
-    """the learning rate falls along a cosine to 0 at this step; 0 keeps it constant"""
-    max_grad_norm: float = 1.0
-    """gradients of a role are clipped to this norm"""
-
-    def __post_init__(self) -> None:
-        require(self.lr > 0, "lr", "be positive", self.lr, "5e-5 is the paper's.")
-        require(self.max_grad_norm > 0, "max_grad_norm", "be positive", self.max_grad_norm, "1 is usual.")
-        for name in ("warmup_steps", "decay_steps"):
-            require(getattr(self, name) >= 0, name, "be 0 or more", getattr(self, name), "0 switches it off.")
+PresetName = Literal[
+    "fvgen-stage1", "fvgen-stage2", "ablation-no-gan", "ablation-gan-only", "ablation-gan-dmd",
+    "ablation-gan-dmd-softened", "tiny-teacher", "tiny-stage1", "tiny-stage2", "tiny-no-gan", "tiny-gan-dmd",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class MeterConfig:
-    """What a run tells about itself, and how often. Nothing here changes the weights."""
+class Preset:
+    """A recipe with all its settings."""
 
-    log_every: int = 10
-    """steps between records in log.jsonl and TensorBoard"""
-    samples_every: int = 500
-    """steps between pictures and held-out errors; 0 for none"""
-    tensorboard: bool = True
-    wandb: bool = False
-    """log to Weights & Biases, too"""
-    video: bool = True
-    """write sample clips as mp4 beside the PNG grid"""
-
-    def __post_init__(self) -> None:
-        require(self.log_every >= 1, "log_every", "be at least 1", self.log_every, "10 is usual.")
-        require(self.samples_every >= 0, "samples_every", "be 0 or more", self.samples_every, "0 switches it off.")
+    about: str
+    """one line for the list of presets"""
+    objective: Any
+    train: TrainConfig
+    starts_from: Literal["nothing", "teacher", "student"] = "teacher"
+    """what the trained network is at first; student: one that another run has trained"""
+    network: NetworkConfig | None = None
+    """what is made where it starts from nothing"""
 
 
-@dataclass(frozen=True)
-class CheckpointConfig:
-    """What a run keeps. Nothing here changes the weights."""
+# The paper: AdamW, 5e-5 for all, batch 4, 4000 and 5000 iterations, 16 frames at 320x512. If its batch is one GPU's,
+# 8 of them need --global-batch 32.
+_PAPER = TrainConfig(steps=4000, global_batch=4, held_out=8)
+_PAPER_STAGE2 = replace(_PAPER, steps=5000)
 
-    every: int = 250
-    """steps between checkpoints; the last step and SIGTERM save, too"""
-    keep: int = 2
-    """newest checkpoints kept; the best one by held-out error is kept beside them"""
+_TINY_OPTIMIZER = OptimizerConfig(lr=1e-4, warmup_steps=50)
+_TINY = TrainConfig(
+    steps=1000,
+    global_batch=4,
+    micro_batch=4,
+    gradient_checkpointing=False,
+    ema_decay=0.99,
+    held_out=16,
+    student=_TINY_OPTIMIZER,
+    critic=_TINY_OPTIMIZER,
+    meters=MeterConfig(samples_every=250),
+)
+_TINY_TEACHER = replace(
+    _TINY,
+    steps=20_000,
+    ema_decay=0.999,
+    sampling_steps=25,
+    student=OptimizerConfig(lr=4e-4, warmup_steps=500, decay_steps=20_000),
+    meters=MeterConfig(samples_every=1000),
+    checkpoints=CheckpointConfig(every=500),
+)
 
-    def __post_init__(self) -> None:
-        require(self.every >= 1, "every", "be at least 1", self.every, "250 is usual.")
-        require(self.keep >= 1, "keep", "be at least 1", self.keep, "2 is usual.")
+# The bundled codec has no towers, so there is nothing to guide by.
+_TINY_SOFTENED = DistributionMatching(guidance_scale=1.0, guidance_rescale=0.0)
+_TINY_REVERSE_KL = replace(_TINY_SOFTENED, divergence="reverse_kl")
+_TINY_ADVERSARIAL = Adversarial(r1_weight=100.0)
+_REVERSE_KL = DistributionMatching(divergence="reverse_kl")
 
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How any objective is trained."""
-
-    steps: int = 4000
-    """student updates"""
-    global_batch: int = 4
-    """clips per update, over all processes"""
-    micro_batch: int = 1
-    """clips per forward pass; the rest of a process's share is accumulated"""
-    seed: int = 0
-    precision: Precision = "bf16"
-    """bf16: trained weights in float32 under autocast, frozen ones in bfloat16"""
-    gradient_checkpointing: bool = True
-    """compute activations again in the backward pass instead of keeping them"""
-    ema_decay: float = 0.0
-    """of the averaged student that is exported; 0 for none"""
-    held_out: int = 0
-    """clips at the data set's end that are never trained on: pictures and the held-out error are theirs"""
-    sampling_steps: int = 4
-    """steps of the sampler for pictures and the held-out error"""
-    student: OptimizerConfig = field(default_factory=OptimizerConfig)
-    critic: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """of the fake score and the discriminator"""
-    meters: MeterConfig = field(default_factory=MeterConfig)
-    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "global_batch", "micro_batch", "sampling_steps"):
-            require(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name), "Give a count.")
-        for name in ("seed", "held_out"):
-            require(getattr(self, name) >= 0, name, "be 0 or more", getattr(self, name), "Give a count.")
-        require(0 <= self.ema_decay < 1, "ema_decay", "lie in [0, 1)", self.ema_decay, "0.999 is usual, 0 is none.")
-
-
-_FREE = ("steps", "meters", "checkpoints", "micro_batch", "gradient_checkpointing")
-"""What may change when a run is continued: how long it goes, what it tells and keeps, how it uses memory."""
-
-
-def identity(config: TrainConfig, **others: Any) -> dict[str, Any]:
-    """What makes a run this run: all settings that its weights depend on, as plain JSON.
-
-    ``others``: the objective's settings, the data's hash, where the networks came from.
-    """
-    settings = {name: value for name, value in asdict(config).items() if name not in _FREE}
-    return json.loads(json.dumps({**settings, **others}))
-
-
-def config_hash(settings: dict[str, Any]) -> str:
-    """16 hexadecimal digits of an `identity`."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+PRESETS: Mapping[PresetName, Preset] = {
+    # Not measured yet: the teacher's weights and 8 H100 for a day are needed.
+    "fvgen-stage1": Preset("FVGen, first stage: GAN initialisation of the student", FVGenStage1(), _PAPER),
+    # Not measured yet. The paper reports PSNR 16.28 (mip-NeRF 360) and 18.72 (Tanks and Temples) after it.
+    "fvgen-stage2": Preset(
+        "FVGen, second stage: softened reverse KL, after fvgen-stage1", FVGenStage2(), _PAPER_STAGE2, "student"
+    ),
+    # The paper's Table 3: PSNR 8.62. Not measured yet.
+    "ablation-no-gan": Preset(
+        "Table 3: distribution matching straight from the teacher", FVGenStage2(matching=_REVERSE_KL), _PAPER_STAGE2
+    ),
+    # The paper's Table 3: PSNR 16.23. Not measured yet.
+    "ablation-gan-only": Preset("Table 3: the first stage alone", FVGenStage1(), _PAPER),
+    # The paper's Table 3: PSNR 16.85. Not measured yet.
+    "ablation-gan-dmd": Preset(
+        "Table 3: second stage with plain reverse KL, after fvgen-stage1",
+        FVGenStage2(matching=_REVERSE_KL), _PAPER_STAGE2, "student",
+    ),
+    # The paper's Table 3: PSNR 17.50. Not measured yet.
+    "ablation-gan-dmd-softened": Preset(
+        "Table 3: second stage with softened reverse KL, after fvgen-stage1", FVGenStage2(), _PAPER_STAGE2, "student"
+    ),
+    # Not measured yet.
+    "tiny-teacher": Preset(
+        "A small teacher from nothing, by v-prediction", Diffusion(), _TINY_TEACHER, "nothing", NetworkConfig()
+    ),
+    # Not measured yet.
+    "tiny-stage1": Preset(
+        "fvgen-stage1 for a small teacher (and Table 3's GAN only)", FVGenStage1(adversarial=_TINY_ADVERSARIAL), _TINY
+    ),
+    # Not measured yet.
+    "tiny-stage2": Preset(
+        "fvgen-stage2 for a small teacher, after tiny-stage1",
+        FVGenStage2(matching=_TINY_SOFTENED), _TINY, "student",
+    ),
+    # Not measured yet.
+    "tiny-no-gan": Preset(
+        "ablation-no-gan for a small teacher", FVGenStage2(matching=_TINY_REVERSE_KL), _TINY
+    ),
+    # Not measured yet.
+    "tiny-gan-dmd": Preset(
+        "ablation-gan-dmd for a small teacher, after tiny-stage1",
+        FVGenStage2(matching=_TINY_REVERSE_KL), _TINY, "student",
+    ),
+}  # fmt: skip
+"""By name."""

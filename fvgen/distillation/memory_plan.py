@@ -11,7 +11,8 @@ from torch import nn
 
 from fvgen.checks import require
 from fvgen.distillation.activations import Activations, ClipLatents, count_activations
-from fvgen.distillation.configs import OptimizerConfig, TrainConfig
+from fvgen.distillation.settings import OptimizerConfig, TrainConfig
+from fvgen.types import TrainBatch
 
 _MOMENTS = {"adamw": 8.0, "adamw8bit": 2.0}
 """Bytes per trained parameter of an optimiser's two moments."""
@@ -72,6 +73,13 @@ class MemoryPlan:
             "Use --backbone shared, --gradient-checkpointing, a smaller --micro-batch, an 8-bit optimiser, or FSDP2 "
             f"(scripts/accelerate/fsdp2.yaml).\n{self.table()}",
         )  # fmt: skip
+
+
+def clip_shape(clip: TrainBatch, micro_batch: int) -> ClipLatents:
+    """Shape of a micro-batch of clips like the given ones."""
+    frames, channels, height, width = clip.latents.shape[1:]
+    channels += clip.conditions.render_latents.shape[2]
+    return ClipLatents(micro_batch, frames, channels, height, width, clip.conditions.tokens.shape[1])
 
 
 def plan_memory(roles: Any, config: TrainConfig, shape: ClipLatents, split: int = 1) -> MemoryPlan:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import InputError, complaint
-from fvgen.distillation.configs import MeterConfig
 from fvgen.distillation.health import Watch, accuracies, clip_statistics, compared_with_data
 from fvgen.distillation.parallel import Processes
+from fvgen.distillation.settings import MeterConfig
 
 LOG = "log.jsonl"
 HISTOGRAM_BINS = 30
@@ -95,6 +95,14 @@ class Log:
             unfinished = self._path.with_name(f".{LOG}.unfinished")
             unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
             unfinished.replace(self._path)
+
+    def note(self, step: int, figures: Mapping[str, float]) -> None:
+        """Figures that are not of every record: of held-out clips."""
+        try:
+            self._append({"step": step, **figures})
+            self._show(step, figures, {})
+        except OSError as error:
+            warnings.warn(f"step {step}: not logged, {error}", stacklevel=2)
 
     def write(self, step: int, figures: Mapping[str, float], pools: Mapping[str, Tensor]) -> None:
         """One record; warns where the run looks ill."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fvgen.checks import InputError, complaint
-from fvgen.distillation.configs import OptimizerConfig, OptimizerKind
+from fvgen.distillation.settings import OptimizerConfig, OptimizerKind
 
 
 def build_optimizer(config: OptimizerConfig, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:

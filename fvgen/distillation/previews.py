@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from fvgen.diffusion.sampling import sample_ddim, sample_few_step
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.averaging import averaged
 from fvgen.distillation.batches import ClipSource
-from fvgen.distillation.configs import TrainConfig
 from fvgen.distillation.meters import Log
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.randomness import BatchRandom
+from fvgen.distillation.settings import TrainConfig
 from fvgen.distillation.trainer import autocast
 from fvgen.types import TrainBatch
 
@@ -51,7 +52,7 @@ class HeldOutPreview:
     """What `fvgen.distillation.trainer.train` calls every so often; all processes do the same, the main one writes.
 
     The error is the mean squared error of sampled against real latents over all held-out clips, with the same noise
-    every time; without held-out clips the pictures are of training clips and nothing is measured.
+    every time. Without held-out clips the pictures are of training clips and nothing is measured.
     """
 
     roles: Any
@@ -66,44 +67,41 @@ class HeldOutPreview:
     """clips that are drawn"""
 
     @torch.no_grad()
-    def __call__(self, step: int, ema: Mapping[str, Tensor]) -> float | None:
-        """Sample, write ``samples/step-NNNNNNNN.png`` (and .mp4), and give the held-out error."""
+    def __call__(self, step: int, ema: Mapping[str, Tensor]) -> dict[str, float]:
+        """Sample, write ``samples/step-NNNNNNNN.png`` and .mp4; ``error``, and with a decoder ``psnr`` in decibels."""
         held_out = list(range(len(self.source) - self.config.held_out, len(self.source)))
         shown = held_out[: self.pictures] or list(range(min(self.pictures, len(self.source))))
-        error, clips = 0.0, 0
+        errors, pixel_errors, pairs = [], [], []
         with averaged(self.roles.trainable()["student"], ema):
-            for start in range(0, len(held_out), self.config.micro_batch):
-                keys = held_out[start : start + self.config.micro_batch]
-                batch, z = self._sample(keys)
-                error += float((z - batch.latents).square().mean()) * len(keys)
-                clips += len(keys)
-            if self.decode is not None:
-                self._draw(step, shown)
-        return error / clips if clips else None
+            for key in held_out or shown:
+                batch, z = self._sample(key)
+                errors.append(float((z - batch.latents).square().mean()))
+                if self.decode is not None and self.processes.main:
+                    real, generated = self.decode(batch.latents, batch).cpu(), self.decode(z, batch).cpu()
+                    pixel_errors.append(float((generated - real).square().mean()))
+                    pairs += [torch.cat([real, generated])] if key in shown else []
+        if self.log is not None and pairs:
+            self._draw(step, pairs, self.log)
+        figures = {"error": errors, "psnr": pixel_errors} if held_out else {}
+        means = {name: sum(values) / len(values) for name, values in figures.items() if values}
+        return means | ({"psnr": -10 * math.log10(max(means["psnr"], 1e-10))} if "psnr" in means else {})
 
-    def _sample(self, keys: Sequence[int]) -> tuple[TrainBatch, Tensor]:
-        batch = self.source.batch(keys).to(self.processes.device)
-        random = BatchRandom((self.config.seed, _NOISE), keys)
+    def _sample(self, key: int) -> tuple[TrainBatch, Tensor]:
+        batch = self.source.batch([key]).to(self.processes.device)
+        random = BatchRandom((self.config.seed, _NOISE), [key])
         with autocast(self.config, self.processes):
             z = sample_latents(
                 self.roles.student, self.roles.schedule, batch, random, self.config.sampling_steps, self.sampler
             )
         return batch, z.float()
 
-    def _draw(self, step: int, keys: Sequence[int]) -> None:
-        assert self.decode is not None
-        pairs = []
-        for key in keys:
-            batch, z = self._sample([key])
-            if self.processes.main:
-                pairs.append(torch.cat([self.decode(batch.latents, batch), self.decode(z, batch)]).cpu())
-        if self.log is None:
-            return
+    def _draw(self, step: int, pairs: Sequence[Tensor], log: Log) -> None:
+        """``pairs``: real and generated clip [2, F, 3, H, W] each."""
         folder = self.output / "samples"
         folder.mkdir(parents=True, exist_ok=True)
-        grid = picture_grid(torch.cat(pairs))
+        grid = picture_grid(torch.cat(list(pairs)))
         write_png(folder / f"step-{step:08d}.png", grid)
-        self.log.picture(step, grid)
+        log.picture(step, grid)
         if self.config.meters.video:
             write_film(folder / f"step-{step:08d}.mp4", torch.cat([torch.cat(list(pair), dim=-1) for pair in pairs]))
 

@@ -20,11 +20,11 @@ from fvgen.distillation import checkpoint
 from fvgen.distillation.averaging import start_average, update_average
 from fvgen.distillation.batches import Batches, ClipSource
 from fvgen.distillation.checkpoint import TrainState, trained_parameters
-from fvgen.distillation.configs import MeterConfig, TrainConfig
 from fvgen.distillation.meters import Log, UpdateMeters
 from fvgen.distillation.optimizers import build_optimizer, set_learning_rate
 from fvgen.distillation.parallel import Processes, whole
 from fvgen.distillation.randomness import BatchRandom
+from fvgen.distillation.settings import MeterConfig, TrainConfig
 from fvgen.types import Progress, TrainBatch, no_progress
 
 CHECKPOINTS = "checkpoints"
@@ -53,8 +53,8 @@ class Trained(Protocol):
         """``loss`` and meters."""
 
 
-Preview = Callable[[int, Mapping[str, Tensor]], "float | None"]
-"""``preview(step, ema)``: shows the student on held-out clips; its error there, if measured."""
+Preview = Callable[[int, Mapping[str, Tensor]], Mapping[str, float]]
+"""``preview(step, ema)``: shows the student on held-out clips; figures, ``error`` among them where it was measured."""
 
 
 class DivergedError(RuntimeError):
@@ -82,7 +82,7 @@ def train(
         roles: networks, built and frozen; moved to the processes' device here.
         objective: the recipe: losses of the critic's and of the student's updates.
         output: the run's folder.
-        settings: what the run is known by (`fvgen.distillation.configs.identity`).
+        settings: what the run is known by (`fvgen.distillation.settings.identity`).
         processes: the run's processes.
         preview: given the main process's log (None elsewhere), makes what shows the student on held-out clips.
         timer: entered around each phase with its name; the default labels them for torch's profiler.
@@ -162,7 +162,10 @@ def train(
                 log.write(state.step, figures | {"lr": optimizers["student"].param_groups[0]["lr"]}, pools)
             finished = state.step == config.steps
             stopped = processes.any(stop.is_set())
-            error = show(state.step, state.ema) if show and (finished or _due(state.step, config.meters)) else None
+            held_out = show(state.step, state.ema) if show and (finished or _due(state.step, config.meters)) else {}
+            if held_out and log is not None:
+                log.note(state.step, {f"held_out/{name}": value for name, value in held_out.items()})
+            error = held_out.get("error")
             best = error is not None and (state.best is None or error < state.best)
             state.best = error if best else state.best
             if best or finished or stopped or state.step % config.checkpoints.every == 0:

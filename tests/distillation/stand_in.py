@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fvgen.distillation.batches import ClipSource
 from fvgen.distillation.checkpoint import TrainState
-from fvgen.distillation.configs import CheckpointConfig, MeterConfig, OptimizerConfig, TrainConfig, identity
+from fvgen.distillation.settings import CheckpointConfig, MeterConfig, OptimizerConfig, TrainConfig, identity
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.trainer import train

@@ -18,7 +18,7 @@ from stand_in import MemoryClips, run, stand_in_config
 
 from fvgen.checks import InputError
 from fvgen.distillation import checkpoint
-from fvgen.distillation.configs import CheckpointConfig, OptimizerConfig
+from fvgen.distillation.settings import CheckpointConfig, OptimizerConfig
 from fvgen.distillation.trainer import CHECKPOINTS
 
 ROOT = Path(__file__).parents[2]
@@ -188,7 +188,7 @@ def test_old_checkpoints_go_and_the_best_stays(tmp_path):
     errors = {1: 0.5, 2: 0.2, 3: 0.4, 4: 0.3, 5: 0.25}
     config = stand_in_config(5, every=1)
     config = stand_in_config(5, every=1, meters=type(config.meters)(log_every=1, samples_every=1, tensorboard=False))
-    state = run(config, tmp_path, preview=lambda log: lambda step, ema: errors[step])
+    state = run(config, tmp_path, preview=lambda log: lambda step, ema: {"error": errors[step]})
     folder = tmp_path / CHECKPOINTS
     assert sorted(path.name for path in folder.glob("step-*")) == ["step-00000002", "step-00000004", "step-00000005"]
     assert checkpoint.best(folder) == folder / "step-00000002" and state.best == 0.2

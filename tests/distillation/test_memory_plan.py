@@ -10,7 +10,7 @@ from torch import nn
 
 from fvgen.checks import InputError
 from fvgen.distillation.activations import ClipLatents, count_activations
-from fvgen.distillation.configs import OptimizerConfig, TrainConfig
+from fvgen.distillation.settings import OptimizerConfig, TrainConfig
 from fvgen.distillation.memory_plan import plan_memory
 from fvgen.models.unet_3d import VideoUNet
 

@@ -22,6 +22,17 @@ class Diffusion:
     unconditional_share: float = 0.0
     """how often a clip's tokens are replaced by the unconditional ones, so that guidance works later"""
     critic_steps: int = 0
+    """there is no critic"""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Roles it reads."""
+        return ("student",)
+
+    @property
+    def trains(self) -> tuple[str, ...]:
+        """Roles it trains."""
+        return ("student",)
 
     def student_loss(self, roles: Any, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
         """``loss``, and ``v_error`` [B] per clip."""

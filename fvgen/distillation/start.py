@@ -1,0 +1,82 @@
+"""The networks that a run starts with, from pipeline folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from diffusers import AutoencoderKL, AutoencoderTiny
+
+from fvgen.checks import InputError, complaint, require
+from fvgen.diffusion.schedule import NoiseSchedule
+from fvgen.distillation.export import read_index
+from fvgen.distillation.roles import Backbone, Roles, build_roles
+from fvgen.models.codec import Codec, SpaceToDepth, codec_for
+from fvgen.models.discriminator import ClipDiscriminator
+from fvgen.models.unet_3d import VideoUNet
+
+Network = TypeVar("Network")
+_CODECS = {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderTiny, SpaceToDepth)}
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run's networks come from, and how they share memory."""
+
+    teacher: Path
+    """pipeline folder"""
+    student: Path | None = None
+    """pipeline folder; None to start as the teacher"""
+    discriminator: Path | None = None
+    """folder of a trained `ClipDiscriminator`; None for a new one, where the recipe trains it"""
+    backbone: Backbone = "full"
+    adapter_rank: int = 64
+    """of the shared backbone's adapters"""
+
+    def folders(self) -> dict[str, Path]:
+        """The folders of weights, by what starts from them."""
+        found = {"teacher": self.teacher, "student": self.student, "discriminator": self.discriminator}
+        return {name: folder for name, folder in found.items() if folder is not None}
+
+
+def start_roles(objective: Any, start: Start, seed: int) -> Roles:
+    """The roles that an objective needs, with the weights that the run starts with.
+
+    Raises:
+        InputError: a folder is missing or holds something else, or the networks do not fit together.
+    """
+    read_index(start.teacher)
+    if start.student is not None:
+        read_index(start.student)
+    student, discriminator = start.student, start.discriminator
+    return build_roles(
+        objective,
+        _load(VideoUNet.from_pretrained, start.teacher / "unet"),
+        _load(NoiseSchedule.from_pretrained, start.teacher / "schedule"),
+        backbone=start.backbone,
+        student=None if student is None else _load(VideoUNet.from_pretrained, student / "unet"),
+        discriminator=None if discriminator is None else _load(ClipDiscriminator.from_pretrained, discriminator),
+        adapter_rank=start.adapter_rank,
+        seed=seed,
+    )  # fmt: skip
+
+
+def load_codec(folder: Path) -> Codec:
+    """The codec of a pipeline folder, without the rest of it.
+
+    Raises:
+        InputError: there is none that is known.
+    """
+    kind = read_index(folder)["vae"][1]
+    require(kind in _CODECS, "vae", f"be one of {sorted(_CODECS)}", kind, "Use another teacher.")
+    return codec_for(_load(_CODECS[kind].from_pretrained, folder / "vae").eval(), chunk=4)
+
+
+def _load(from_pretrained: Callable[..., Network], folder: Path) -> Network:
+    require(folder.is_dir(), str(folder), "be a folder of a saved component", "none", "Name a whole pipeline folder.")
+    try:
+        return from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(complaint(str(folder), "hold a saved component", error, "Save it again.")) from error

@@ -1,0 +1,307 @@
+"""Train a 4-step student from a teacher, or a teacher from nothing.
+
+    python scripts/train_distill.py --preset fvgen-stage1 --data SHARDS --teacher models/viewcrafter-512 --output ONE
+    python scripts/train_distill.py --preset fvgen-stage2 --data SHARDS --teacher models/viewcrafter-512 --output TWO \\
+        --init-student ONE/student
+
+The preset's settings are the defaults of all others: see them with --preset NAME --help. On several GPUs
+`accelerate launch --config_file scripts/accelerate/ddp.yaml` (or fsdp2.yaml) stands in place of `python`.
+A run that was broken off goes on when the same command is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
+
+import tyro
+
+from fvgen.checks import InputError, require
+from fvgen.distillation.configs import PRESETS, Preset, PresetName
+from fvgen.distillation.settings import NetworkConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from fvgen.data.shards import ShardDataset
+    from fvgen.distillation.parallel import Processes
+    from fvgen.distillation.previews import Decode
+    from fvgen.distillation.start import Start
+
+ObjectiveT = TypeVar("ObjectiveT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared(Generic[ObjectiveT]):
+    """What every run has."""
+
+    preset: PresetName
+    """Recipe with its settings"""
+    data: Path
+    """Folder of shards from scripts/prepare_clips.py"""
+    output: Path
+    """The run's folder: checkpoints, log.jsonl, TensorBoard, samples, and in the end the trained pipeline"""
+    train: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    objective: ObjectiveT
+    views: int = 1
+    """Ways in which each clip stored as pixels is seen: mirrored, backwards, cut elsewhere"""
+    crop: tuple[int, int] | None = None
+    """Height and width of a window cut from clips stored as pixels"""
+    export: Literal["last", "best"] = "last"
+    """Weights that are exported in the end; best: those with the smallest held-out error"""
+    export_dtype: Literal["float32", "float16", "bfloat16"] = "float16"
+    """Of the exported weights"""
+    memory_gib: float | None = None
+    """Memory that the run may plan with; what the device has free when not given"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromTeacher(Shared[ObjectiveT]):
+    """Train a student from a teacher."""
+
+    teacher: Path
+    """Pipeline folder of the teacher"""
+    init_student: Path | None = None
+    """Pipeline folder that the student starts from; the teacher when not given"""
+    init_discriminator: Path | None = None
+    """Folder of a trained discriminator; the one beside --init-student when not given"""
+    backbone: Literal["full", "shared"] = "full"
+    """full: a network for each role; shared: one frozen network with an adapter for each role"""
+    adapter_rank: int = 64
+    """Of the shared backbone's adapters"""
+    other_size: bool = False
+    """Train at another height, width or number of frames than the teacher was trained on"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromNothing(Shared[ObjectiveT]):
+    """Train a teacher from nothing."""
+
+    network: NetworkConfig
+    """That is made"""
+
+
+def parse(arguments: list[str]) -> FromTeacher | FromNothing:
+    """The command line, over the settings of the preset that it names."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="fvgen-stage1")
+    name = first.parse_known_args(arguments)[0].preset
+    require(name in PRESETS, "preset", f"be one of {', '.join(PRESETS)}", name, "See --help.")
+    preset: Preset = PRESETS[name]
+    missing: Any = tyro.MISSING
+    common: dict[str, Any] = {
+        "preset": name if name in arguments or f"--preset={name}" in arguments else missing,
+        "data": missing, "output": missing, "train": preset.train, "objective": preset.objective,
+    }  # fmt: skip
+    kind: Any = type(preset.objective)
+    presets = "\n\n".join(f"{known:26} {entry.about}" for known, entry in PRESETS.items())
+    text = f"{__doc__}\n\npresets:\n\n{presets}"
+    if preset.network is not None:
+        nothing: Any = FromNothing(network=preset.network, **common)
+        return tyro.cli(FromNothing[kind], default=nothing, args=arguments, description=text)
+    student: Any = missing if preset.starts_from == "student" else None
+    teacher: Any = FromTeacher(teacher=missing, init_student=student, **common)
+    return tyro.cli(FromTeacher[kind], default=teacher, args=arguments, description=text)
+
+
+def main(options: FromTeacher | FromNothing) -> None:
+    """Check everything, train, export.
+
+    Raises:
+        InputError: something does not fit together; no training was done.
+        DivergedError, CheckpointError: see `fvgen.distillation.trainer.train`.
+    """
+    from accelerate import Accelerator
+
+    from fvgen.data.shards import ShardDataset
+    from fvgen.distillation.matching import check_clips
+    from fvgen.distillation.memory_plan import clip_shape, plan_memory
+    from fvgen.distillation.parallel import Processes
+    from fvgen.distillation.previews import HeldOutPreview
+    from fvgen.distillation.settings import identity
+    from fvgen.distillation.start import start_roles
+    from fvgen.distillation.trainer import train
+    from fvgen.pipelines.model_folder import model_fingerprint
+
+    data = ShardDataset(options.data, views=options.views, crop=options.crop)
+    processes = Processes.of(Accelerator())
+    processes.share(options.train.global_batch)
+    start = _start(options, data, processes)
+    clip = data.batch([0])
+    check_clips(data.meta, clip, start.teacher, isinstance(options, FromTeacher) and options.other_size)
+    roles = start_roles(options.objective, start, options.train.seed)
+    plan = plan_memory(
+        roles, options.train, clip_shape(clip, options.train.micro_batch), processes.world if processes.sharded else 1
+    )
+    if processes.main:
+        print(plan.table(), flush=True)
+    plan.require_fit(_memory(options, processes, roles), str(processes.device))
+    settings = identity(
+        options.train,
+        objective={"name": type(options.objective).__name__, **asdict(options.objective)},
+        data={"config_hash": data.config_hash, "clips": len(data), "views": options.views, "crop": options.crop},
+        start={name: model_fingerprint(folder) for name, folder in start.folders().items()},
+        backbone={"kind": start.backbone, "adapter_rank": start.adapter_rank},
+    )
+    sampler: Any = "ddim" if isinstance(options, FromNothing) else "few_step"
+    decode = _decode(start.teacher) if processes.main else None
+
+    def preview(log):
+        return HeldOutPreview(roles, data, options.train, options.output, processes, log, sampler, decode)
+
+    state = train(
+        options.train, data, roles, options.objective, output=options.output, settings=settings,
+        processes=processes, preview=preview, progress=_progress(options, processes),
+    )  # fmt: skip
+    if state.step < options.train.steps:
+        if processes.main:
+            print(f"Stopped at step {state.step}; the same command goes on from there.")
+        return
+    if processes.main:
+        del roles, state
+        _export(options, data, settings, start)
+    processes.wait()
+
+
+def _start(options: FromTeacher | FromNothing, data: ShardDataset, processes: Processes) -> Start:
+    from fvgen.distillation.start import Start
+    from fvgen.pipelines.untrained import write_untrained
+
+    best = options.export != "best" or options.train.held_out > 0
+    require(best, "export", "be last without held-out clips", options.export, "Keep some with --held-out.")
+    if isinstance(options, FromNothing):
+        folder = options.output / "untrained"
+        if processes.main and not folder.is_dir():
+            network = asdict(options.network)
+            base_scale = network.pop("base_scale")
+            write_untrained(folder, data.meta, data.batch([0]).latents.shape, network, base_scale, options.train.seed)
+        processes.wait()
+        return Start(folder)
+    preset = PRESETS[options.preset]
+    require(
+        preset.starts_from != "student" or options.init_student is not None,
+        "init_student", f"be given for {options.preset}", None, "Name the student that the first stage exported.",
+    )  # fmt: skip
+    discriminator = options.init_discriminator
+    if discriminator is None and options.init_student is not None:
+        beside = options.init_student.parent / "discriminator"
+        discriminator = beside if beside.is_dir() else None
+    return Start(options.teacher, options.init_student, discriminator, options.backbone, options.adapter_rank)
+
+
+def _memory(options: FromTeacher | FromNothing, processes: Processes, roles: Any) -> int:
+    """Bytes that the run may take, those that its networks hold on the device already included."""
+    from fvgen.devices import available_memory
+
+    if options.memory_gib is not None:
+        return int(options.memory_gib * 2**30)
+    held = {id(p): p.numel() * p.element_size() for m in roles.modules().values() for p in m.parameters()}
+    return available_memory(processes.device) + (sum(held.values()) if processes.device.type == "cpu" else 0)
+
+
+def _decode(teacher: Path) -> Decode:
+    from fvgen.conditioning.residual import ResidualSpace, warped_clips_of
+    from fvgen.distillation.export import read_index
+    from fvgen.distillation.start import load_codec
+
+    codec: Any = load_codec(teacher)
+    residual = read_index(teacher).get("residual")
+    if residual is None:
+        return lambda z, batch: codec.decode(z)
+    space = ResidualSpace(**residual)
+
+    def decode(z, batch):
+        return space.decode(z.cpu(), warped_clips_of(batch.conditions.render_latents.cpu(), codec), codec)
+
+    return decode
+
+
+def _progress(options: FromTeacher | FromNothing, processes: Processes):
+    begin, first = time.monotonic(), 0
+
+    def report(done: int, total: int, what: str) -> None:
+        nonlocal first
+        first = first or done - 1
+        if processes.main and done % options.train.meters.log_every == 0:
+            seconds = (time.monotonic() - begin) / (done - first)
+            print(
+                f"step {done}/{total}, {seconds:.2f} s a step, {seconds * (total - done) / 60:.0f} min left", flush=True
+            )
+
+    return report
+
+
+def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: dict[str, Any], start: Start) -> None:
+    """The trained network, as it lies in the checkpoint, into a pipeline folder of its own."""
+    import torch
+
+    from fvgen.distillation import checkpoint
+    from fvgen.distillation.averaging import averaged, start_average
+    from fvgen.distillation.export import ModelCard, export_pipeline
+    from fvgen.distillation.settings import config_hash
+    from fvgen.distillation.start import start_roles
+    from fvgen.distillation.trainer import CHECKPOINTS
+
+    folder = options.output / CHECKPOINTS
+    path = checkpoint.best(folder) if options.export == "best" else checkpoint.latest(folder)
+    assert path is not None
+    roles = start_roles(options.objective, start, options.train.seed)
+    trained = roles.trainable()
+    state = checkpoint.TrainState(trained, {}, start_average(trained["student"], options.train.ema_decay))
+    checkpoint.load(path, state, settings)
+    with averaged(trained["student"], state.ema):
+        network: Any = roles.student_network()
+    clip = data.batch([0]).latents
+    network.register_to_config(sample_frames=clip.shape[1], sample_size=tuple(clip.shape[3:]))
+    student = isinstance(options, FromTeacher)
+    sampling = "4 steps at the timesteps 999, 749, 499, 249, without guidance." if student else "25 to 50 DDIM steps."
+    card = ModelCard(
+        name=f"{options.preset} {'student' if student else 'teacher'}",
+        recipe=f"{type(options.objective).__name__} (preset {options.preset})",
+        steps=state.step,
+        sampling=sampling,
+        settings=settings,
+        config_hash=config_hash(settings),
+        data={"folder": options.data.name, "clips": len(data), "hash": data.config_hash, **data.meta},
+        teacher=start.teacher.name,
+        metrics=_last_figures(options.output / "log.jsonl", state.step),
+    )
+    output = options.output / ("student" if student else "teacher")
+    dtype = getattr(torch, options.export_dtype)
+    export_pipeline(network, start.teacher, output, card, "few_step" if student else "ddim", dtype)
+    print(f"Exported {path.name} to {output}")
+    if "discriminator" in trained:
+        roles.discriminator.save_pretrained(options.output / "discriminator")  # type: ignore[union-attr, operator]
+
+
+def _last_figures(log: Path, step: int) -> dict[str, float]:
+    """The last value of every figure up to a step."""
+    found: dict[str, float] = {}
+    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
+        record = json.loads(line)
+        if record["step"] <= step:
+            found |= {name: value for name, value in record.items() if "/" in name}
+    return found
+
+
+def run() -> int:
+    """The command."""
+    from fvgen.distillation.checkpoint import CheckpointError
+    from fvgen.distillation.trainer import DivergedError
+
+    try:
+        main(parse(sys.argv[1:]))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (DivergedError, CheckpointError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())
