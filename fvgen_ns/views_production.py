@@ -104,11 +104,12 @@ def _generate(
     for number, clip in enumerate(clips):
         new = [i for i in clip.tolist() if path.photo[i] < 0 and i not in done]
         done.update(new)
-        if not all(writer.has(int(places[i])) for i in new):
+        missing = [i for i in new if not writer.has(int(places[i]))]
+        if missing:
             part = CameraPath(path.cameras[clip], path.ends[clip], path.position[clip], path.photo[clip])
             views = generator.generate(capture, geometry, part, config.seed, within_clip)
             for at, i in enumerate(clip.tolist()):
-                if i in new:
+                if i in missing:
                     info = {
                         "generator": config.generator, "seed": config.seed, "key": writer.key,
                         "ends": path.ends[i].tolist(), "position": float(path.position[i]),
