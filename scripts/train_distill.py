@@ -12,7 +12,6 @@ A run that was broken off goes on when the same command is started again.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -68,6 +67,8 @@ class FromTeacher(Shared[ObjectiveT]):
     """Pipeline folder that the student starts from; the teacher when not given"""
     init_discriminator: Path | None = None
     """Folder of a trained discriminator; the one beside --init-student when not given"""
+    frame_teacher: Path | None = None
+    """Folder of an image diffusion pipeline with the teacher's latents, for avdm2"""
     backbone: Literal["full", "shared"] = "full"
     """full: a network for each role; shared: one frozen network with an adapter for each role"""
     adapter_rank: int = 64
@@ -117,8 +118,8 @@ def main(options: FromTeacher | FromNothing) -> None:
     from accelerate import Accelerator
 
     from fvgen.data.shards import ShardDataset
-    from fvgen.distillation.matching import check_clips
-    from fvgen.distillation.memory_plan import clip_shape, plan_memory
+    from fvgen.distillation.matching import check_clips, check_guidance
+    from fvgen.distillation.memory_plan import clip_shape, memory_for, plan_memory
     from fvgen.distillation.parallel import Processes
     from fvgen.distillation.previews import HeldOutPreview
     from fvgen.distillation.settings import identity
@@ -132,16 +133,19 @@ def main(options: FromTeacher | FromNothing) -> None:
     start = _start(options, data, processes)
     clip = data.batch([0])
     check_clips(data.meta, clip, start.teacher, isinstance(options, FromTeacher) and options.other_size)
+    recipe = asdict(options.objective)
+    check_guidance(recipe, clip)
     roles = start_roles(options.objective, start, options.train.seed)
     plan = plan_memory(
         roles, options.train, clip_shape(clip, options.train.micro_batch), processes.world if processes.sharded else 1
     )
     if processes.main:
         print(plan.table(), flush=True)
-    plan.require_fit(_memory(options, processes, roles), str(processes.device))
+    free = memory_for(roles, processes.device) if options.memory_gib is None else int(options.memory_gib * 2**30)
+    plan.require_fit(free, str(processes.device))
     settings = identity(
         options.train,
-        objective={"name": type(options.objective).__name__, **asdict(options.objective)},
+        objective={"name": type(options.objective).__name__, **recipe},
         data={"config_hash": data.config_hash, "clips": len(data), "views": options.views, "crop": options.crop},
         start={name: model_fingerprint(folder) for name, folder in start.folders().items()},
         backbone={"kind": start.backbone, "adapter_rank": start.adapter_rank},
@@ -189,17 +193,14 @@ def _start(options: FromTeacher | FromNothing, data: ShardDataset, processes: Pr
     if discriminator is None and options.init_student is not None:
         beside = options.init_student.parent / "discriminator"
         discriminator = beside if beside.is_dir() else None
-    return Start(options.teacher, options.init_student, discriminator, options.backbone, options.adapter_rank)
-
-
-def _memory(options: FromTeacher | FromNothing, processes: Processes, roles: Any) -> int:
-    """Bytes that the run may take, those that its networks hold on the device already included."""
-    from fvgen.devices import available_memory
-
-    if options.memory_gib is not None:
-        return int(options.memory_gib * 2**30)
-    held = {id(p): p.numel() * p.element_size() for m in roles.modules().values() for p in m.parameters()}
-    return available_memory(processes.device) + (sum(held.values()) if processes.device.type == "cpu" else 0)
+    return Start(
+        options.teacher,
+        options.init_student,
+        discriminator,
+        options.frame_teacher,
+        options.backbone,
+        options.adapter_rank,
+    )
 
 
 def _decode(teacher: Path) -> Decode:
@@ -241,6 +242,7 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
     from fvgen.distillation import checkpoint
     from fvgen.distillation.averaging import averaged, start_average
     from fvgen.distillation.export import ModelCard, export_pipeline
+    from fvgen.distillation.meters import last_figures
     from fvgen.distillation.settings import config_hash
     from fvgen.distillation.start import start_roles
     from fvgen.distillation.trainer import CHECKPOINTS
@@ -267,7 +269,7 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
         config_hash=config_hash(settings),
         data={"folder": options.data.name, "clips": len(data), "hash": data.config_hash, **data.meta},
         teacher=start.teacher.name,
-        metrics=_last_figures(options.output / "log.jsonl", state.step),
+        metrics=last_figures(options.output, state.step),
     )
     output = options.output / ("student" if student else "teacher")
     dtype = getattr(torch, options.export_dtype)
@@ -275,16 +277,6 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
     print(f"Exported {path.name} to {output}")
     if "discriminator" in trained:
         roles.discriminator.save_pretrained(options.output / "discriminator")  # type: ignore[union-attr, operator]
-
-
-def _last_figures(log: Path, step: int) -> dict[str, float]:
-    """The last value of every figure up to a step."""
-    found: dict[str, float] = {}
-    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
-        record = json.loads(line)
-        if record["step"] <= step:
-            found |= {name: value for name, value in record.items() if "/" in name}
-    return found
 
 
 def run() -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fvgen.checks import require
+from fvgen.devices import available_memory
 from fvgen.distillation.activations import Activations, ClipLatents, count_activations
 from fvgen.distillation.settings import OptimizerConfig, TrainConfig
 from fvgen.types import TrainBatch
@@ -80,6 +81,12 @@ def clip_shape(clip: TrainBatch, micro_batch: int) -> ClipLatents:
     frames, channels, height, width = clip.latents.shape[1:]
     channels += clip.conditions.render_latents.shape[2]
     return ClipLatents(micro_batch, frames, channels, height, width, clip.conditions.tokens.shape[1])
+
+
+def memory_for(roles: Any, device: torch.device) -> int:
+    """Bytes that a run may take on a device, those that its networks hold there already included."""
+    held = {id(p): p for module in roles.modules().values() for p in module.parameters() if p.device == device}
+    return available_memory(device) + sum(p.numel() * p.element_size() for p in held.values())
 
 
 def plan_memory(roles: Any, config: TrainConfig, shape: ClipLatents, split: int = 1) -> MemoryPlan:

@@ -149,6 +149,15 @@ class Log:
             file.write(json.dumps(record) + "\n")
 
 
+def last_figures(folder: Path, step: int) -> dict[str, float]:
+    """The last value of every figure in a run's log, up to a step."""
+    found: dict[str, float] = {}
+    for line in (folder / LOG).read_text(encoding="utf-8").splitlines() if (folder / LOG).is_file() else ():
+        if _step(line) <= step:
+            found |= {name: value for name, value in json.loads(line).items() if "/" in name}
+    return found
+
+
 def _step(line: str) -> float:
     try:
         return json.loads(line)["step"]

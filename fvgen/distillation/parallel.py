@@ -131,7 +131,7 @@ class Processes:
             if isinstance(network, FSDPModule):  # roles that share a backbone bring it again
                 continue
             blocks: list[Any] = [part for part in network.modules() if type(part).__name__ in network._no_split_modules]
-            for part in [*blocks, network]:
+            for part in [*reversed(blocks), network]:  # inner blocks before those around them
                 fully_shard(part, **options)
 
     def _mesh(self) -> Any:

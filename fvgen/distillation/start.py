@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 
 from fvgen.checks import InputError, complaint, require
 from fvgen.diffusion.schedule import NoiseSchedule
@@ -31,13 +32,20 @@ class Start:
     """pipeline folder; None to start as the teacher"""
     discriminator: Path | None = None
     """folder of a trained `ClipDiscriminator`; None for a new one, where the recipe trains it"""
+    frame_teacher: Path | None = None
+    """folder of an image diffusion pipeline that shares the latents, for AVDM2"""
     backbone: Backbone = "full"
     adapter_rank: int = 64
     """of the shared backbone's adapters"""
 
     def folders(self) -> dict[str, Path]:
         """The folders of weights, by what starts from them."""
-        found = {"teacher": self.teacher, "student": self.student, "discriminator": self.discriminator}
+        found = {
+            "teacher": self.teacher,
+            "student": self.student,
+            "discriminator": self.discriminator,
+            "frame_teacher": self.frame_teacher,
+        }
         return {name: folder for name, folder in found.items() if folder is not None}
 
 
@@ -51,6 +59,7 @@ def start_roles(objective: Any, start: Start, seed: int) -> Roles:
     if start.student is not None:
         read_index(start.student)
     student, discriminator = start.student, start.discriminator
+    frame_teacher, frame_schedule = _image_model(start.frame_teacher)
     return build_roles(
         objective,
         _load(VideoUNet.from_pretrained, start.teacher / "unet"),
@@ -58,9 +67,29 @@ def start_roles(objective: Any, start: Start, seed: int) -> Roles:
         backbone=start.backbone,
         student=None if student is None else _load(VideoUNet.from_pretrained, student / "unet"),
         discriminator=None if discriminator is None else _load(ClipDiscriminator.from_pretrained, discriminator),
+        frame_teacher=frame_teacher,
+        frame_schedule=frame_schedule,
         adapter_rank=start.adapter_rank,
         seed=seed,
     )  # fmt: skip
+
+
+def _image_model(folder: Path | None) -> tuple[Any, NoiseSchedule | None]:
+    """The 2D network and the noise schedule of a diffusers pipeline such as Stable Diffusion's."""
+    if folder is None:
+        return None, None
+    config = folder / "scheduler" / "scheduler_config.json"
+    require(config.is_file(), "frame_teacher", f"hold {config.relative_to(folder)}", folder, "Name an image pipeline.")
+    noise = json.loads(config.read_text(encoding="utf-8"))
+    require(
+        noise.get("beta_schedule") == "scaled_linear",
+        "frame_teacher", "have scaled_linear betas", noise.get("beta_schedule"), "Use one of Stable Diffusion's kind.",
+    )  # fmt: skip
+    known = ("num_train_timesteps", "beta_start", "beta_end")
+    schedule = NoiseSchedule(
+        **{name: noise[name] for name in known}, rescale_to_zero_snr=noise.get("rescale_betas_zero_snr", False)
+    )
+    return _load(UNet2DConditionModel.from_pretrained, folder / "unet"), schedule
 
 
 def load_codec(folder: Path) -> Codec:
