@@ -1,7 +1,7 @@
 """Networks and a discriminator that are exact: densities of one number that are Gaussian mixtures at every noise level.
 
-z ~ mixture, x_t = sqrt(ᾱ)·s·z + sqrt(1-ᾱ)·ε is again a mixture, whose density and score are written down here from the
-definition, apart from everything in the library but the schedule's tables.
+z ~ mixture, x_t = sqrt(ᾱ)·s·z + sqrt(1-ᾱ)·ε is again a mixture, whose density and posterior mean are written down here
+from the definition, apart from everything in the library but the schedule's tables.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ class Mixture:
         logs = -((x[..., None] - mean) ** 2) / (2 * variance) - 0.5 * torch.log(2 * torch.pi * variance)
         return torch.logsumexp(self.weights.log() + logs, dim=-1)
 
-    def score(self, x: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
-        """d/dx of it."""
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
-            return torch.autograd.grad(self.log_density(x, signal, noise).sum(), x)[0]
+    def posterior_mean(self, x: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
+        """E[z | signal·z + noise·ε = x]: each mode's, weighted by how likely it is the one; also where signal is 0."""
+        mean, prior = signal[..., None] * self.means, (signal[..., None] * self.deviations) ** 2
+        variance = prior + noise[..., None] ** 2
+        away = x[..., None] - mean
+        responsibility = (self.weights.log() - away**2 / (2 * variance) - 0.5 * variance.log()).softmax(-1)
+        within = self.means + signal[..., None] * self.deviations**2 / variance * away
+        return (responsibility * within).sum(-1)
 
 
 def gaussian(mean: Tensor | float, deviation: Tensor | float) -> Mixture:
@@ -48,7 +51,7 @@ def levels(schedule: NoiseSchedule, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Exact(nn.Module):
-    """The video network of a mixture: v from the exact score, by Tweedie's formula. Token 1 is conditional, 0 not."""
+    """The video network of a mixture: v from the exact x0. Token 1 is conditional, 0 not."""
 
     def __init__(self, schedule: NoiseSchedule, conditional: Mixture, unconditional: Mixture | None = None) -> None:
         super().__init__()
@@ -59,7 +62,7 @@ class Exact(nn.Module):
         x = sample[:, 0, 0, 0, 0]
         mixture = self.mixtures[int(context.flatten()[0])]
         signal, noise, scale = levels(self.schedule, timestep)
-        x0 = (x + noise**2 * mixture.score(x, signal * scale, noise)) / signal
+        x0 = scale * mixture.posterior_mean(x, signal * scale, noise)
         v = (signal * x - x0) / noise
         features = torch.stack([x, timestep.to(x)], dim=1)[:, None, :, None, None]
         return SimpleNamespace(sample=v.reshape(sample.shape), middle=features)
