@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from fvgen.checks import require
+from fvgen.checks import InputError, complaint
 from fvgen.models.unet_3d import VideoUNet
 
 _INDEX = "model_index.json"
@@ -122,13 +122,22 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The ``model_index.json`` of a pipeline folder.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none that can be read.
     """
-    require(
-        (folder / _INDEX).is_file(), "teacher", f"be a pipeline folder with {_INDEX}", folder,
-        "Convert one with scripts/convert_viewcrafter.py, or train one with --preset tiny-teacher.",
-    )  # fmt: skip
-    return json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    return read_settings(folder, _INDEX)
+
+
+def read_settings(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file of a pipeline folder.
+
+    Raises:
+        InputError: there is none that can be read.
+    """
+    try:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        next_step = "Convert one with scripts/convert_viewcrafter.py, or train one with --preset tiny-teacher."
+        raise InputError(complaint(str(folder), f"be a pipeline folder with {name}", error, next_step)) from error
 
 
 def _replace(new: Path, output: Path) -> None:

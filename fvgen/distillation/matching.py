@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fvgen.checks import require
-from fvgen.distillation.export import read_index
+from fvgen.distillation.export import read_index, read_settings
 from fvgen.types import TrainBatch
 
 _CODECS = {"AutoencoderKL": "KLCodec", "AutoencoderTiny": "TinyCodec", "SpaceToDepth": "SpaceToDepthCodec"}
@@ -28,8 +27,8 @@ def check_clips(meta: Mapping[str, Any], clip: TrainBatch, teacher: Path, other_
     Raises:
         InputError: another codec, other channels, tokens or size.
     """
-    unet = json.loads((teacher / "unet" / "config.json").read_text(encoding="utf-8"))
     check_codec(meta, teacher)
+    unet = read_settings(teacher, "unet/config.json")
     z, known = clip.latents, clip.conditions
     found = {"latents": z.shape[2], "latents and condition": z.shape[2] + known.render_latents.shape[2]}
     wanted = {"latents": unet["out_channels"], "latents and condition": unet["in_channels"]}
@@ -83,7 +82,7 @@ def check_codec(meta: Mapping[str, Any], teacher: Path) -> None:
         InputError: another kind of codec, other settings, or another residual space.
     """
     index = read_index(teacher)
-    vae = json.loads((teacher / "vae" / "config.json").read_text(encoding="utf-8"))
+    vae = read_settings(teacher, "vae/config.json")
     own = index["vae"][1]
     codec = meta["codec"]
     kind = "SpaceToDepthCodec" if codec["name"] == "space-to-depth" else codec["kind"]
