@@ -16,7 +16,7 @@ from torch.nn import functional
 from fvgen.checks import InputError, require
 from fvgen.data.clip_encodings import ClipEncoder, EncodedClip
 from fvgen.data.clips import Clip
-from fvgen.data.shards import config_hash, scene_is_done, write_index, write_shard
+from fvgen.data.shards import config_hash, scene_is_done, store_shared, write_index, write_shard
 from fvgen.pipelines.whole_files import store
 from fvgen.types import SceneGeometry
 
@@ -93,7 +93,7 @@ def prepare(
     meta = encoder.meta | settings
     folder.mkdir(parents=True, exist_ok=True)
     _check_folder(folder, meta)
-    summary, sheet = Summary(), _Sheet(folder, part)
+    summary, sheet = Summary(), _Sheet(folder)
     mine = scenes[part[0] :: part[1]]
     for i, scene in enumerate(mine):
         if scene_is_done(folder, scene.name, meta):
@@ -116,7 +116,7 @@ def _check_folder(folder: Path, meta: dict[str, Any]) -> None:
     """Clips of two kinds in one folder would be joined to one training set that is neither."""
     note = folder / "settings.json"
     if not note.is_file():
-        store(note, json.dumps({"config_hash": config_hash(meta), "meta": meta}, indent=1).encode())
+        store_shared(note, json.dumps({"config_hash": config_hash(meta), "meta": meta}, indent=1).encode())
     known = json.loads(note.read_text())["config_hash"]
     require(
         known == config_hash(meta), str(folder), f"hold clips of these settings ({config_hash(meta)})", known,
@@ -150,12 +150,14 @@ def _write_scene(
 class _Sheet:
     """A picture of every tenth of a hundred clips: first frame, a frame between, and what is known of that one."""
 
-    def __init__(self, folder: Path, part: tuple[int, int]) -> None:
-        self.folder, self.part = folder, part
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.first = folder, ""
         self.count, self.rows = 0, list[Tensor]()
 
     def add(self, clip: EncodedClip) -> None:
         """Take note of a clip."""
+        if not self.rows:
+            self.first = clip.key
         if self.count % (_SHEET_CLIPS // _SHEET_ROWS) == 0:
             self.rows.append(torch.cat([_tile(tile) for tile in clip.preview], dim=2))
         self.count += 1
@@ -167,7 +169,7 @@ class _Sheet:
         if not self.rows:
             return
         picture = torch.cat(self.rows, dim=1)
-        path = self.folder / f"sheet_{self.part[0]:04d}_{self.count:06d}.png"
+        path = self.folder / f"sheet_{self.first}.png"
         temporary = path.with_name(f".{path.name}.unfinished")
         Image.fromarray((255 * picture).byte().permute(1, 2, 0).numpy()).save(temporary, format="PNG")
         temporary.replace(path)

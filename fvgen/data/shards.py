@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -85,11 +86,32 @@ def scene_is_done(folder: Path, scene: str, meta: Mapping[str, Any]) -> bool:
 
 def write_index(folder: Path, meta: Mapping[str, Any]) -> int:
     """Join the parts of all scenes made in this way; the number of clips. Any process may do it at any time."""
-    parts = [read_json(path) for path in sorted(folder.glob(f"*{_PART}"))]
-    shards = [part for part in parts if part is not None and part["config_hash"] == config_hash(meta)]
-    index = {"format": _FORMAT, "meta": dict(meta), "config_hash": config_hash(meta), "shards": shards}
-    store(folder / INDEX, json.dumps(index).encode())
+    paths: list[Path] = []
+    shards: list[dict[str, Any]] = []
+    # again when another process has finished a scene meanwhile, so that the last one to write knows all scenes
+    while paths != (now := sorted(folder.glob(f"*{_PART}"))):
+        paths = now
+        parts = [read_json(path) for path in paths]
+        shards = [part for part in parts if part is not None and part["config_hash"] == config_hash(meta)]
+        index = {"format": _FORMAT, "meta": dict(meta), "config_hash": config_hash(meta), "shards": shards}
+        store_shared(folder / INDEX, json.dumps(index).encode())
     return sum(len(shard["samples"]) for shard in shards)
+
+
+def store_shared(path: Path, content: bytes) -> None:
+    """Write a file that several processes write: whole, and the last one's.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as unfinished:
+        try:
+            unfinished.write(content)
+        except BaseException:
+            Path(unfinished.name).unlink(missing_ok=True)
+            raise
+    Path(unfinished.name).chmod(0o644)  # temporary files are their owner's alone
+    Path(unfinished.name).replace(path)
 
 
 class ShardDataset:

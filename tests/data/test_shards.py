@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.data.clip_encodings import LatentEncoding, PixelEncoding, View
 from fvgen.data.precompute import parse_part, prepare
 from fvgen.data.procedural_clips import ClipLayout, procedural_clip, procedural_geometry
-from fvgen.data.shards import INDEX, ShardDataset, write_shard
+from fvgen.data.shards import INDEX, ShardDataset, write_index, write_shard
 from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
 from fvgen.types import TrainBatch
 
@@ -249,3 +250,24 @@ def test_parts():
 def test_a_scene_without_clips_is_refused(tmp_path):
     with pytest.raises(InputError, match="x must give a clip"):
         write_shard(tmp_path, "x", [], {})
+
+
+def test_processes_write_the_index_at_the_same_time(folder, tmp_path):
+    """Whatever the order, the last index knows all scenes: two threads write it again and again as scenes appear."""
+    parts = sorted(folder.glob("*.part.json"))
+    meta = ShardDataset(folder).meta
+    done = threading.Event()
+
+    def other():
+        while not done.is_set():
+            write_index(tmp_path, meta)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    for path in parts:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+        write_index(tmp_path, meta)
+    done.set()
+    thread.join()
+    assert len(json.loads((tmp_path / INDEX).read_text())["shards"]) == len(parts)
+    assert [path.name for path in tmp_path.glob(".*")] == []
