@@ -94,11 +94,11 @@ class SharedBackbone:
 
     @torch.no_grad()
     def merged_state(self, adapter: str) -> dict[str, Tensor]:
-        """State of a plain network that does what this one does with the adapter on, trained layers in float32."""
+        """State of a plain float32 network that does what this one does with the adapter on."""
         merged = {}
         for name, tensor in self.network.state_dict().items():
             if ".lora_" not in name:
-                merged[name.replace(".base_layer.", ".")] = tensor.clone()
+                merged[name.replace(".base_layer.", ".")] = tensor.to(torch.float32, copy=True)
         for path, layer in self.layers.items():
             merged[f"{path}.weight"] = layer.get_base_layer().weight.float() + self.change(path, adapter)
         return merged

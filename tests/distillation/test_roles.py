@@ -153,6 +153,16 @@ def test_the_exported_student_is_a_plain_network_that_does_the_same(sample, back
     )  # training on does not change it
 
 
+def test_a_backbone_in_half_precision_exports_a_float32_student(sample):
+    roles = roles_for(RECIPES["fvgen_stage1"], "shared")
+    for parameter in roles.student.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.bfloat16()
+    network = roles.student_network()
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+    assert network(*sample).sample.isfinite().all()
+
+
 def test_a_merged_student_finds_its_way_back_into_adapters(sample):
     """Stage 2 goes on from stage 1's export in shared mode, too."""
     first = roles_for(RECIPES["fvgen_stage1"], "shared")
