@@ -51,7 +51,7 @@ class Shared(Generic[ObjectiveT]):
     """Height and width of a window cut from clips stored as pixels"""
     export: Literal["last", "best"] = "last"
     """Weights that are exported in the end; best: those with the smallest held-out error"""
-    export_dtype: Literal["float32", "float16", "bfloat16"] = "float16"
+    export_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the exported weights"""
     memory_gib: float | None = None
     """Memory that the run may plan with; what the device has free when not given"""
@@ -115,8 +115,6 @@ def main(options: FromTeacher | FromNothing) -> None:
         InputError: something does not fit together; no training was done.
         DivergedError, CheckpointError: see `fvgen.distillation.trainer.train`.
     """
-    from accelerate import Accelerator
-
     from fvgen.data.shards import ShardDataset
     from fvgen.distillation.matching import check_clips, check_guidance
     from fvgen.distillation.memory_plan import clip_shape, memory_for, plan_memory
@@ -128,7 +126,7 @@ def main(options: FromTeacher | FromNothing) -> None:
     from fvgen.pipelines.model_folder import model_fingerprint
 
     data = ShardDataset(options.data, views=options.views, crop=options.crop)
-    processes = Processes.of(Accelerator())
+    processes = Processes.launched()
     processes.share(options.train.global_batch)
     start = _start(options, data, processes)
     clip = data.batch([0])

@@ -10,15 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fvgen.checks import require
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from fvgen.devices import default_device, is_gpu
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,23 @@ class Processes:
     reshard_after_forward: bool = True
 
     @classmethod
-    def of(cls, accelerator: Accelerator) -> Processes:
-        """What ``accelerate launch`` set up."""
-        from accelerate import FullyShardedDataParallelPlugin
+    def launched(cls) -> Processes:
+        """What ``accelerate launch`` set up; a single process without it.
 
-        # accelerate prepares one sharded model, and on GPUs only: its settings are taken, the work is done in `split`.
+        Raises:
+            InputError: FSDP1, or more processes than devices to put them on.
+        """
+        from accelerate import Accelerator, FullyShardedDataParallelPlugin
+
+        # Without a GPU accelerate starts several processes, but lets each believe that it is alone unless told so.
+        accelerator = Accelerator(cpu=not is_gpu(default_device()))
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        require(
+            accelerator.num_processes == world,
+            "the processes", f"find each other, all {world}", accelerator.num_processes,
+            "Use a file of scripts/accelerate.",
+        )  # fmt: skip
+        # accelerate shards one model, and on GPUs only: its settings are taken, the work is done in `split`.
         sharded = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
         plugin = FullyShardedDataParallelPlugin() if sharded else None
         require(
@@ -46,7 +56,7 @@ class Processes:
         )  # fmt: skip
         return cls(
             accelerator.process_index,
-            accelerator.num_processes,
+            world,
             accelerator.device,
             sharded=sharded,
             reshard_after_forward=True if plugin is None else bool(plugin.reshard_after_forward),

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from fvgen.distillation.batches import ClipSource
 from fvgen.distillation.checkpoint import TrainState
-from fvgen.distillation.settings import CheckpointConfig, MeterConfig, OptimizerConfig, TrainConfig, identity
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.randomness import BatchRandom
+from fvgen.distillation.settings import CheckpointConfig, MeterConfig, OptimizerConfig, TrainConfig, identity
 from fvgen.distillation.trainer import train
 from fvgen.types import Conditions, TrainBatch
 
@@ -182,9 +182,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.0)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    from accelerate import Accelerator
-
-    processes = Processes.of(Accelerator(cpu=True))
+    processes = Processes.launched()
     print(f"process {processes.rank + 1} of {processes.world}, sharded: {processes.sharded}", flush=True)
     config = stand_in_config(
         asked.steps, asked.every, global_batch=asked.global_batch, micro_batch=asked.micro_batch, seed=asked.seed

@@ -10,8 +10,8 @@ from torch import nn
 
 from fvgen.checks import InputError
 from fvgen.distillation.activations import ClipLatents, count_activations
-from fvgen.distillation.settings import OptimizerConfig, TrainConfig
 from fvgen.distillation.memory_plan import plan_memory
+from fvgen.distillation.settings import OptimizerConfig, TrainConfig
 from fvgen.models.unet_3d import VideoUNet
 
 GIB = 2**30

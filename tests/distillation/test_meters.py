@@ -9,10 +9,10 @@ import pytest
 import torch
 from stand_in import Poisoned, StandInObjective, run, stand_in_config
 
-from fvgen.distillation.settings import MeterConfig
 from fvgen.distillation.health import PATIENCE, Watch, clip_statistics, compared_with_data
 from fvgen.distillation.meters import LOG, Log, UpdateMeters
 from fvgen.distillation.parallel import Processes
+from fvgen.distillation.settings import MeterConfig
 from fvgen.distillation.trainer import CHECKPOINTS, DivergedError
 
 ALONE = Processes()

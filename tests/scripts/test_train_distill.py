@@ -172,14 +172,15 @@ def test_a_shared_backbone_goes_both_stages_too(tmp_path, data, teacher, command
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["full", "shared"])
 @pytest.mark.parametrize("config", ["ddp_cpu.yaml", "fsdp2.yaml"])
-def test_two_processes_equal_one(tmp_path, data, teacher, first_stage, command, backbone, config):
+def test_two_processes_equal_one(tmp_path, data, teacher, command, backbone, config):
     file = tmp_path / config
     text = (ROOT / "scripts/accelerate" / config).read_text()
     file.write_text(text if "use_cpu" in text else text + "use_cpu: true\n")
     launcher = ("-m", "accelerate.commands.launch", "--config_file", str(file), "--num_processes", "2",
                 "--main_process_port", "0")  # fmt: skip
-    options = ("--preset", "tiny-stage2", "--data", data, "--teacher", teacher, "--init-student",
-               first_stage / "student", *RUN, "--backbone", backbone)  # fmt: skip
+    common = ("--data", data, "--teacher", teacher, *RUN, "--backbone", backbone)
+    command("--preset", "tiny-stage1", "--output", tmp_path / "first", *common)
+    options = ("--preset", "tiny-stage2", "--init-student", tmp_path / "first/student", *common)
     run = process("--output", tmp_path / "two", *options, launcher=launcher)
     assert run.returncode == 0, run.stderr
     command("--output", tmp_path / "one", *options)
