@@ -1,9 +1,10 @@
-"""What the GPU at hand does: rasterizer parity, and seconds and memory of a full-size student's clip.
+"""What the GPU at hand does: rasterizer parity, seconds and memory of a full-size student's clip and of its training.
 
     python scripts/gpu_check.py --output gpu.json
 
 Weights are random: neither speed nor memory depends on them. Without a GPU it says so and exits with 0.
-Needs torch, diffusers, transformers, einops, gsplat, numba and safetensors; accelerate for the low-memory mode.
+Needs torch, diffusers, transformers, einops, gsplat, numba and safetensors; accelerate for the low-memory mode, and peft
+for training with a shared backbone.
 """
 
 from __future__ import annotations
@@ -53,6 +54,24 @@ def check_rasterizers(device: torch.device) -> list[dict[str, Any]]:
     return rows
 
 
+def check_training(device: torch.device, tiny: bool, steps: int) -> list[dict[str, Any]]:
+    """Step time and peak memory of both stages, with three networks and with a shared one, in bfloat16."""
+    from fvgen.evaluation.gpu_clips import TINY
+    from fvgen.evaluation.training_timing import STAGES, TrainingTrial, described, measure_training
+
+    size: dict[str, Any] = {"network": TINY.unet, "frames": 2, "height": 8, "width": 8} if tiny else {}
+    trials = [
+        TrainingTrial(stage, backbone, device, steps=steps, adapter_rank=4 if tiny else 64, **size)
+        for stage in STAGES
+        for backbone in ("full", "shared")
+    ]
+    rows = []
+    for row in measure_training(trials):
+        rows.append(row)
+        print(described(row), flush=True)
+    return rows
+
+
 def main(options: argparse.Namespace) -> int:
     """Check and measure; 1 when a rasterizer differs or a measurement failed."""
     device = torch.device(options.device or default_device())
@@ -75,10 +94,11 @@ def main(options: argparse.Namespace) -> int:
     reached = aims(clips)
     for name, aim in reached.items():
         print(f"{name}: {aim['measured']:.3f}, aim {aim['aim']}: {'reached' if aim['reached'] else 'NOT reached'}")
+    training = check_training(device, options.tiny, min(options.repeats, 2))
     if options.output is not None:
         figures = {"dtype": str(dtype), "matmul_tflops": ceiling, "aims": reached}
-        write_json(options.output, {**figures, "parity": parity, "clips": clips})
-    return int(any(not row["passed"] for row in parity) or any("error" in row for row in clips))
+        write_json(options.output, {**figures, "parity": parity, "clips": clips, "training": training})
+    return int(any(not row["passed"] for row in parity) or any("error" in row for row in clips + training))
 
 
 if __name__ == "__main__":

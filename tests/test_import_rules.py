@@ -36,7 +36,7 @@ MAY_IMPORT = {
         "pipelines.whole_files",
     },
     "distillation": {"models", "diffusion"},
-    "evaluation": {"models", "diffusion", "conditioning", "rendering", "geometry", "data", "pipelines"},
+    "evaluation": {"distillation", "models", "diffusion", "conditioning", "rendering", "geometry", "data", "pipelines"},
 }
 
 

@@ -56,10 +56,10 @@ class MemoryPlan:
 
     def table(self) -> str:
         """For a person, in GiB."""
-        lines = [f"{'role':<16}{'parameters':>12}{'trained':>12}  weights   grads   optim     EMA   (GiB)"]
+        lines = [f"{'role':<16}{'parameters':>15}{'trained':>15}  weights   grads   optim     EMA   (GiB)"]
         for name, r in self.roles.items():
             sizes = "".join(f"{size / _GIB:8.2f}" for size in (r.weights, r.gradients, r.optimizer, r.average))
-            lines.append(f"{name:<16}{r.parameters:>12,}{r.trained:>12,} {sizes}")
+            lines.append(f"{name:<16}{r.parameters:>15,}{r.trained:>15,} {sizes}")
         lines.append(f"held all the time {self.resident / _GIB:.2f} GiB")
         for name, size in self.phases.items():
             lines.append(f"{name} update: gradients, activations and autocast copies {size / _GIB:.2f} GiB more")
@@ -101,7 +101,8 @@ def plan_memory(roles: Any, config: TrainConfig, shape: ClipLatents, split: int 
     seen: set[int] = set()
     memory = {}
     trained = roles.trainable()
-    for name, module in {**roles.modules(), **trained}.items():
+    # What a role trains comes first: a shared backbone holds the adapters of all.
+    for name, module in (trained | {other: m for other, m in roles.modules().items() if other not in trained}).items():
         settings = config.student if name == "student" else config.critic
         own = _role(module, seen, config, settings, name == "student", split)
         if own.parameters:

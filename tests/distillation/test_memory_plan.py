@@ -10,8 +10,11 @@ from torch import nn
 
 from fvgen.checks import InputError
 from fvgen.distillation.activations import ClipLatents, count_activations
+from fvgen.distillation.configs import PRESETS
 from fvgen.distillation.memory_plan import plan_memory
+from fvgen.distillation.roles import build_roles
 from fvgen.distillation.settings import OptimizerConfig, TrainConfig
+from fvgen.models.discriminator import ClipDiscriminator
 from fvgen.models.unet_3d import VideoUNet
 
 GIB = 2**30
@@ -120,3 +123,29 @@ def test_what_cannot_fit_is_refused_with_the_numbers():
         plan.require_fit(16 * GIB, "a GPU")
     for word in ("--backbone shared", "student", "fake_score", "teacher", "peak", "held all the time"):
         assert word in str(e.value)
+
+
+@pytest.mark.parametrize("preset", ["fvgen-stage1", "fvgen-stage2"])
+def test_both_stages_are_planned_on_one_80_gb_gpu(preset):
+    """The full-size network, 16 frames at 320x512, on the meta device: a plan, not a measurement."""
+    peaks = {}
+    for backbone in ("full", "shared"):
+        objective = PRESETS[preset].objective
+        with torch.device("meta"):
+            built = build_roles(
+                objective, VideoUNet(), nn.Identity(), backbone=backbone, discriminator=ClipDiscriminator()
+            )
+        plan = plan_memory(built, PRESETS[preset].train, FULL_SIZE)
+        assert sum(role.parameters for role in plan.roles.values()) > 1_438_854_980
+        peaks[backbone] = plan.peak / GIB
+    assert peaks["shared"] < 40 and peaks["shared"] < 0.6 * peaks["full"] < 80
+
+
+def test_adapters_are_counted_with_their_roles():
+    with torch.device("meta"):
+        built = build_roles(
+            PRESETS["ablation-no-gan"].objective, VideoUNet(), nn.Identity(), backbone="shared", adapter_rank=8
+        )
+    plan = plan_memory(built, TrainConfig(), FULL_SIZE)
+    assert plan.roles["student"].trained == plan.roles["fake_score"].trained > 0
+    assert plan.roles["teacher"].trained == 0 and plan.roles["teacher"].parameters == 1_438_854_980

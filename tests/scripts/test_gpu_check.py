@@ -12,8 +12,9 @@ import torch
 
 from fvgen.devices import default_device, is_gpu
 from fvgen.evaluation.clip_timing import ClipShape, clip_work, matmul_tflops, random_pipeline
-from fvgen.evaluation.gpu_clips import ClipTrials, aims, measure_clips
+from fvgen.evaluation.gpu_clips import TINY, ClipTrials, aims, measure_clips
 from fvgen.evaluation.rasterizer_parity import TOLERANCE, parity_errors
+from fvgen.evaluation.training_timing import TrainingTrial, described, measure_training
 from fvgen.models.convert_viewcrafter import Architecture
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +66,8 @@ def test_the_whole_script_runs_tiny_without_nerfstudio(tmp_path):
     figures = json.loads(output.read_text())
     assert {row["rasterizer"]: row["passed"] for row in figures["parity"]} == {"torch": True, "numba": True}
     assert {(row["mode"], row["codec"]) for row in figures["clips"]} == MODES
+    trained = {(row["stage"], row["backbone"]) for row in figures["training"] if row["step_s"] > 0}
+    assert trained == {(stage, backbone) for stage in ("stage1", "stage2") for backbone in ("full", "shared")}
     assert figures["matmul_tflops"] > 0 and figures["machine"]["versions"]["torch"]
 
 
@@ -102,3 +105,21 @@ def test_rasterizers_equal_the_oracle_on_other_scenes(name):
 
 def test_matrix_products_take_time():
     assert 0 < matmul_tflops(CPU, torch.float32, 64, repeats=2) < 1e3
+
+
+def test_a_training_step_is_timed_by_phase():
+    """The parts add up to the whole; the loop's own work between them is small."""
+    trial = TrainingTrial("stage2", "full", CPU, {**TINY.unet}, frames=2, height=8, width=8, precision="fp32", steps=1)
+    (row,) = measure_training([trial])
+    assert "error" not in row, row
+    phases = row["phases_s"]
+    networks = {"student in student", "student in teacher", "student in fake_score", "student in discriminator"}
+    assert networks | {"student backward", "critic backward", "student optimizer"} <= phases.keys()
+    assert 0.5 * row["step_s"] < sum(phases.values()) <= row["step_s"]
+    assert row["planned_gib"] > 0 and "student in teacher" in described(row)
+
+
+def test_a_training_that_fails_is_reported_and_the_rest_goes_on():
+    bad = TrainingTrial("stage1", "full", CPU, {**TINY.unet, "in_channels": 3}, frames=2, height=8, width=8)
+    rows = list(measure_training([bad]))
+    assert "error" in rows[0] and "FAILED" in described(rows[0])
