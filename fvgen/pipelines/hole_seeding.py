@@ -22,8 +22,8 @@ from fvgen.types import Capture, GeneratedViews, PointCloud, Progress, SceneGeom
 TRIAL_SIDE = 160
 """Longest side of the photos that trial fits see, in pixels."""
 TRIAL_ITERATIONS = 150
-MARGIN_DB = 0.2
-"""What seeding must win on the mean of the left-out photos; smaller differences are noise between seeds."""
+MARGIN_DB = 0.3
+"""What seeding must win on every photo left out: a wrong yes costs far more than a wrong no."""
 MAX_FOLDS = 3
 MIN_SEEDS = 50
 """Fewer seeds than this are not worth a trial."""
@@ -92,11 +92,10 @@ def decide_seeding(
         seeds = hole_points(make_views(part, known))
         if len(known.points) and len(seeds) >= MIN_SEEDS:
             gains.append(_gain(capture, part, known.points, seeds, fold, sizes, scene_scale, seed))
-            if gains[-1] < -MARGIN_DB:
-                break  # one photo that suffers decides
+            if gains[-1] <= MARGIN_DB:
+                break  # one photo that gains nothing decides
     progress(len(folds), max(len(folds), 1), "leaving out photos to decide on seeds in holes")
-    mean = sum(gains) / len(gains) if gains else 0.0
-    return SeedingDecision(mean > MARGIN_DB and min(gains) > -MARGIN_DB, tuple(gains))
+    return SeedingDecision(bool(gains) and min(gains) > MARGIN_DB, tuple(gains))
 
 
 def _shrunk(capture: Capture, geometry: SceneGeometry) -> tuple[Capture, SceneGeometry]:
@@ -160,7 +159,7 @@ def _gain(
     footprint = scene_scale / float(cameras.K[:, 0, 0].mean())
     thinned = voxel_thin(cloud, footprint)
     start = [thinned] if capture.sparse is None else [capture.sparse, thinned]
-    background = torch.zeros(3, device=photos.device)
+    background = photos[kept].mean(dim=(0, 2, 3))  # the best guess where nothing is: seeds must beat it
     scores = []
     for points in (merge(start), merge([*start, seeds])):
         fit = fit_splat(

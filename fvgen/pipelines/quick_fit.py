@@ -51,7 +51,7 @@ def fit_splat(
         cameras: V cameras.
         iterations: steps of Adam.
         scene_scale: typical distance from the cameras; learning rates of the means are in this unit.
-        seed: order of the photos.
+        seed: order of the photos, and backgrounds.
     """
     count = len(points)
     generator = torch.Generator().manual_seed(seed)
@@ -67,11 +67,12 @@ def fit_splat(
     optimizer = torch.optim.Adam(
         [{"params": [fit.parameters[n]], "lr": rates[n]} for n in rates], eps=1e-15, fused=True
     )
-    background = torch.zeros(3, device=points.xyz.device)
     order: list[int] = []
     for step in range(iterations):
         order = order or torch.randperm(len(photos), generator=generator).tolist()
         view = order.pop()
+        # A fixed background would pass for a colour of the scene, and whatever covers it for a gain.
+        background = torch.rand(3, generator=generator).to(points.xyz)
         picture, target = fit.render(cameras[view], background), photos[view]
         loss = 0.8 * (picture - target).abs().mean() + 0.2 * (1 - ssim(picture, target))
         optimizer.zero_grad(set_to_none=True)
