@@ -59,13 +59,16 @@ _TINY = TrainConfig(
     critic=_TINY_OPTIMIZER,
     meters=MeterConfig(samples_every=250),
 )
+_TINY_NETWORK = NetworkConfig(model_channels=64, channel_mult=(1, 1, 2), attention_resolutions=(4,))
 _TINY_TEACHER = replace(
     _TINY,
     steps=20_000,
-    ema_decay=0.999,
+    global_batch=2,
+    micro_batch=2,
+    ema_decay=0.998,
     sampling_steps=25,
-    student=OptimizerConfig(lr=4e-4, warmup_steps=500, decay_steps=20_000),
-    meters=MeterConfig(samples_every=1000),
+    student=OptimizerConfig(lr=5e-4, warmup_steps=300, decay_steps=20_000),
+    meters=MeterConfig(samples_every=2000),
     checkpoints=CheckpointConfig(every=500),
 )
 
@@ -107,7 +110,7 @@ PRESETS: Mapping[PresetName, Preset] = {
     ),
     # Not measured yet.
     "tiny-teacher": Preset(
-        "A small teacher from nothing, by v-prediction", Diffusion(), _TINY_TEACHER, "nothing", NetworkConfig()
+        "A small teacher from nothing, by v-prediction", Diffusion(), _TINY_TEACHER, "nothing", _TINY_NETWORK
     ),
     # Not measured yet.
     "tiny-stage1": Preset(
