@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from exact_scores import Exact, OneStream, gaussian, numbers
@@ -21,6 +23,7 @@ from fvgen.distillation.objectives.draws import draw_clips, draw_timesteps, nois
 from fvgen.distillation.objectives.frame_matching import FrameMatching
 from fvgen.distillation.objectives.fvgen_stage1 import FVGenStage1
 from fvgen.distillation.objectives.fvgen_stage2 import FVGenStage2
+from fvgen.distillation.objectives.regression import Regression
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
 
@@ -405,11 +408,27 @@ def test_avdm2_tells_clips_apart_at_low_noise_by_several_resolutions():
         (lambda: FrameMatching(frames=0), "frames must be at least 1"),
         (lambda: FVGenStage2(discriminator_every=-1), "discriminator_every must be 0 or more"),
         (lambda: CausVidRegression(teacher_steps=0), "teacher_steps must be at least 1"),
+        (lambda: Regression(weight=-1.0), "weight must be 0 or more"),
     ],
 )
 def test_bad_settings_are_refused(make, complaint):
     with pytest.raises(InputError, match=complaint):
         make()
+
+
+@pytest.mark.parametrize("name", ["fvgen_stage1", "fvgen_stage2"])
+def test_the_pull_to_the_real_clips_is_added_with_its_weight(name):
+    plain, pulled = RECIPES[name], replace(RECIPES[name], regression=Regression(weight=3.0))
+    roles, clips = roles_for(plain, "full"), batch()
+    z = draw_clips(roles, clips, draws(), plain.timesteps, plain.student_input)
+    distance = (z - clips.latents).square().mean()
+    without = plain.student_loss(roles, clips, draws())["loss"]
+    found = pulled.student_loss(roles, clips, draws())
+    torch.testing.assert_close(found["regression"], distance.detach())
+    torch.testing.assert_close(found["loss"] - without, 3 * distance)
+    weight = next(roles.student.parameters())
+    ours, terms = (torch.autograd.grad(loss, weight)[0] for loss in (found["loss"], without + 3 * distance))
+    torch.testing.assert_close(ours, terms)
 
 
 def test_a_regression_has_no_critic():

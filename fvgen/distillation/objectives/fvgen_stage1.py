@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS, StudentInput, draw_clips
+from fvgen.distillation.objectives.regression import Regression
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
 from fvgen.types import TrainBatch
@@ -25,6 +26,7 @@ class FVGenStage1:
     critic_steps: int = 5
     """updates of the discriminator for one of the student"""
     adversarial: Adversarial = field(default_factory=Adversarial)
+    regression: Regression = field(default_factory=Regression)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -40,6 +42,7 @@ class FVGenStage1:
         """``loss`` for the student, and meters."""
         z = draw_clips(roles, batch, random, self.timesteps, self.student_input)
         loss, meters = self.adversarial.student_term(roles, z, batch, random)
+        loss, meters = self.regression.added_to(loss, meters, z, batch)
         return {"loss": loss, "generated": z.detach(), **meters}
 
     def critic_loss(self, roles: Roles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from fvgen.checks import require
 from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.distribution_matching import DistributionMatching
 from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS, StudentInput, draw_clips
+from fvgen.distillation.objectives.regression import Regression
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
 from fvgen.types import TrainBatch
@@ -31,6 +32,7 @@ class FVGenStage2:
     matching: DistributionMatching = field(default_factory=DistributionMatching)
     adversarial: Adversarial = field(default_factory=Adversarial)
     """how the discriminator looks at clips: as in stage 1"""
+    regression: Regression = field(default_factory=Regression)
 
     def __post_init__(self) -> None:
         require(
@@ -60,6 +62,7 @@ class FVGenStage2:
         """``loss`` for the student, and meters."""
         z = draw_clips(roles, batch, random, self.timesteps, self.student_input)
         loss, meters = self.matching.student_term(roles, z, batch, random, self.adversarial)
+        loss, meters = self.regression.added_to(loss, meters, z, batch)
         return {"loss": loss, "generated": z.detach(), **meters}
 
     def critic_loss(self, roles: Roles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
