@@ -34,7 +34,7 @@ class WarpCorrection:
 
     @classmethod
     def of(cls, capture: Capture, geometry: SceneGeometry, clip: CameraPath, height: int, width: int) -> WarpCorrection:
-        """Warp the capture's photos to the frames of a clip that starts or ends with a photo."""
+        """Warp the capture's photos to the frames of a clip; photos stand where the path has them."""
         known = (clip.photo >= 0).to(capture.photos.device)
         frames = capture.photos.new_zeros(len(clip), *capture.photos.shape[1:])
         frames[known] = capture.photos[clip.photo[clip.photo >= 0].to(capture.photos.device)]

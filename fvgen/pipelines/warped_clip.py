@@ -25,11 +25,10 @@ def warped_clip(
         known: [F] bool: photos, and frames that an earlier window has drawn.
 
     Raises:
-        InputError: sizes disagree, or no frame is known.
+        InputError: sizes disagree.
     """
     expected = (len(path), *capture.photos.shape[1:])
     require(frames.shape == expected, "frames", f"have shape {expected}", tuple(frames.shape), "Resize the capture.")
-    require(bool(known.any()), "known", "name a frame", "none", "A clip starts or ends with a photo.")
     known = known.to(frames.device)
     given = known[:, None, None, None]
     warp, points = (generator.generate(capture, geometry, path) for generator in (WarpViews(), PointViews()))
