@@ -213,7 +213,7 @@ def _decode(teacher: Path) -> Decode:
     space = ResidualSpace(**residual)
 
     def decode(z, batch):
-        return space.decode(z.cpu(), warped_clips_of(batch.conditions.render_latents.cpu(), codec), codec)
+        return space.decode(z.cpu(), warped_clips_of(batch.conditions.render_latents.cpu(), space, codec), codec)
 
     return decode
 

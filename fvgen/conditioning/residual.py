@@ -7,7 +7,8 @@ is zero returns it unchanged. This needs a codec that is affine in its pixels (`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from fvgen.models.codec import SpaceToDepthCodec
 
 MASKS = ("photo", "covered", "trust")
 """The maps that a network is told beside renders and warps, in the order of their channels."""
+SMOOTHINGS = (1.5, 6.0)
+"""Deviations, in the network's pixels, of the smoothed warps that it is told."""
 
 
 @dataclass(frozen=True)
@@ -90,33 +93,51 @@ class ResidualSpace:
         return codec.encode(pixels) - codec.encode(torch.zeros_like(pixels))
 
 
-def residual_condition(clips: WarpedClips, codec: SpaceToDepthCodec) -> Tensor:
-    """[B, F, 2C + 3p², h, w] for `Conditions.render_latents`: render latents, `MASKS` in [-1, 1], warp latents.
+def residual_condition(clips: WarpedClips, space: ResidualSpace, codec: SpaceToDepthCodec) -> Tensor:
+    """[B, F, 4C + 3p², h, w] for `Conditions.render_latents`: candidates, `MASKS` in [-1, 1], warp latents.
+
+    A candidate is told as the residual that would give it: 0 is the warp again. Three of them, of C channels each: the
+    render where it covers, and the warp smoothed as `SMOOTHINGS` says, each pixel weighing by its trust. What is
+    learnt is when to move towards which; from the plain latents alone, whose details are small beside their brightness,
+    a network learns that a hundred times more slowly.
 
     A mask keeps every pixel: a p x p patch of it becomes p² channels, as in the codec.
     """
     photo = clips.photo[:, :, None, None, None].expand_as(clips.covered)
     masks = torch.cat([2 * mask.to(clips.warp) - 1 for mask in (photo, clips.covered, clips.trust)], dim=2)
     masks = functional.pixel_unshuffle(masks.flatten(0, 1), codec.downscale).unflatten(0, photo.shape[:2])
-    render = codec.encode(clips.render)
-    return torch.cat([render, masks.to(render), codec.encode(clips.warp)], dim=2)
+    candidates = [torch.where(clips.covered, clips.render, clips.warp)]
+    candidates += [smoothed(clips.warp, clips.trust.to(clips.warp) ** 2, sigma) for sigma in SMOOTHINGS]
+    told = [space.encode(candidate, clips, codec) for candidate in candidates]
+    warp = codec.encode(clips.warp)
+    return torch.cat([*told, masks.to(warp), warp], dim=2)
 
 
-def warped_clips_of(condition: Tensor, codec: SpaceToDepthCodec) -> WarpedClips:
-    """The clips that a `residual_condition` [B, F, 2C + 3p², h, w] was made of."""
+def smoothed(images: Tensor, weight: Tensor, sigma: float) -> Tensor:
+    """Gaussian means of images [B, F, C, H, W] under pixel weights [B, F, 1, H, W] (normalised convolution, Knutsson
+    and Westin 1993); ``sigma`` in pixels."""
+    reach = math.ceil(2.5 * sigma)
+    kernel = torch.exp(-(torch.arange(-reach, reach + 1, device=images.device) ** 2) / (2 * sigma**2)).to(images)
+    values = torch.cat([images * weight, weight], dim=2).flatten(0, 2)[:, None]
+    for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
+        values = functional.conv2d(values, (kernel / kernel.sum()).view(shape), padding="same")
+    total = values[:, 0].unflatten(0, (*images.shape[:2], images.shape[2] + 1))
+    return (total[:, :, :-1] + 1e-4 * images) / (total[:, :, -1:] + 1e-4)
+
+
+def warped_clips_of(condition: Tensor, space: ResidualSpace, codec: SpaceToDepthCodec) -> WarpedClips:
+    """The clips that a `residual_condition` [B, F, 4C + 3p², h, w] was made of; renders are black in their holes."""
     channels, patch = codec.latent_channels, codec.downscale
-    render, masks, warp = condition.split([channels, len(MASKS) * patch**2, channels], dim=2)
+    render, _, masks, warp = condition.split(
+        [channels, len(SMOOTHINGS) * channels, len(MASKS) * patch**2, channels], dim=2
+    )
     maps = functional.pixel_shuffle(masks.flatten(0, 1), patch).unflatten(0, condition.shape[:2])
     photo, covered, trust = ((maps + 1) / 2).split(1, dim=2)
-    return WarpedClips(
-        render=codec.decode(render),
-        warp=codec.decode(warp),
-        covered=covered > 0.5,
-        trust=trust.clamp(0, 1),
-        photo=photo.mean(dim=(2, 3, 4)) > 0.5,
-    )
+    pixels = codec.decode(warp)
+    clips = WarpedClips(pixels, pixels, covered > 0.5, trust.clamp(0, 1), photo.mean(dim=(2, 3, 4)) > 0.5)
+    return replace(clips, render=clips.covered * space.decode(render, clips, codec))
 
 
 def residual_condition_channels(codec: SpaceToDepthCodec) -> int:
     """Channels of `residual_condition`: with them the network has ``in_channels = C + these``."""
-    return 2 * codec.latent_channels + len(MASKS) * codec.downscale**2
+    return (2 + len(SMOOTHINGS)) * codec.latent_channels + len(MASKS) * codec.downscale**2

@@ -72,7 +72,7 @@ class PixelEncoding:
     """
 
     def __init__(
-        self, patch_size: int = 8, space: ResidualSpace | None = None, tokens: int = 1, context_dim: int = 32
+        self, patch_size: int = 4, space: ResidualSpace | None = None, tokens: int = 1, context_dim: int = 32
     ) -> None:
         self.codec = SpaceToDepthCodec(SpaceToDepth(patch_size))
         self.space, self.tokens, self.context_dim = space or ResidualSpace(), tokens, context_dim
@@ -135,7 +135,7 @@ class PixelEncoding:
         return TrainBatch(
             latents=self.space.encode(images, warped, self.codec),
             conditions=Conditions(
-                render_latents=residual_condition(warped, self.codec),
+                render_latents=residual_condition(warped, self.space, self.codec),
                 tokens=torch.zeros(1, self.tokens, self.context_dim),
                 fps=torch.full((1,), FPS, dtype=torch.int64),
             ),

@@ -116,6 +116,8 @@ class NetworkConfig:
     num_head_channels: int = 32
     norm_num_groups: int = 16
     initial_attention_heads: int = 2
+    gated_inputs: int = 0
+    """groups of channels that go straight into the prediction: the noisy latents, then those of the condition"""
     base_scale: float = 1.0
     """of the noise schedule's dynamic rescale"""
 

@@ -68,6 +68,9 @@ class VideoUNet(ModelMixin, ConfigMixin):
         dropout: Dropout in residual blocks.
         temporal_dropout: Dropout in temporal convolutions.
         norm_num_groups: Groups of every group normalisation.
+        gated_inputs: How many groups of ``out_channels`` channels, counted from the sample's first, also go straight
+            into the prediction, every value times a gate that the network gives. A narrow network then need not carry
+            through itself the detail that it is shown (as in kernel-predicting denoisers, Bako et al. 2017).
     """
 
     _supports_gradient_checkpointing = True
@@ -102,8 +105,14 @@ class VideoUNet(ModelMixin, ConfigMixin):
         dropout: float = 0.1,
         temporal_dropout: float = 0.1,
         norm_num_groups: int = 32,
+        gated_inputs: int = 0,
     ) -> None:
         super().__init__()
+        require(
+            0 <= gated_inputs * out_channels <= in_channels,
+            "gated_inputs", f"be at most in_channels {in_channels} over out_channels {out_channels}", gated_inputs,
+            "0 switches them off.",
+        )  # fmt: skip
         for width in {model_channels * mult for mult in (1, *channel_mult)}:
             require(
                 width % norm_num_groups == 0 and width % num_head_channels == 0,
@@ -128,7 +137,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self.middle = MiddleBlock(self._resnet(width, width), resnet=self._resnet(width, width), **self._attend(width))
         self.decoder = nn.ModuleList(self._build_decoder(skip_widths))
         self.norm_out = GroupNorm32(norm_num_groups, model_channels * channel_mult[0])
-        self.conv_out = zero_initialised(nn.Conv2d(model_channels * channel_mult[0], out_channels, 3, padding=1))
+        predicted = out_channels * (1 + gated_inputs)
+        self.conv_out = zero_initialised(nn.Conv2d(model_channels * channel_mult[0], predicted, 3, padding=1))
 
     def _resnet(self, in_channels: int, out_channels: int) -> ResBlock:
         config: Any = self.config
@@ -238,9 +248,18 @@ class VideoUNet(ModelMixin, ConfigMixin):
             for stage in self.decoder:
                 x = torch.cat([x, skips.pop()], dim=1)  # both parts are free from here on
                 x = self._run(stage, x, embedding, tokens, frames)
-            prediction = self.conv_out(nn.functional.silu(self.norm_out(x))).unflatten(0, (batch, frames))
+            x = self.conv_out(nn.functional.silu(self.norm_out(x))).unflatten(0, (batch, frames))
+            prediction = self._with_gated_inputs(x, sample)
         output = VideoUNetOutput(sample=prediction, middle=middle, multiscale=multiscale)
         return output if return_dict else output.to_tuple()
+
+    def _with_gated_inputs(self, x: Tensor, sample: Tensor) -> Tensor:
+        channels, count = self.config["out_channels"], self.config["gated_inputs"]
+        if count == 0:
+            return x
+        own, gates = x.tensor_split([channels], dim=2)
+        told = sample[:, :, : count * channels].unflatten(2, (count, channels))
+        return own + (gates.unflatten(2, (count, channels)) * told).sum(2)
 
     def _run(self, stage: nn.Module, *inputs) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():

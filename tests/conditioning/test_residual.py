@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from fvgen.checks import InputError
 from fvgen.conditioning.residual import (
+    SMOOTHINGS,
     ResidualSpace,
     WarpedClips,
     residual_condition,
     residual_condition_channels,
+    smoothed,
     warped_clips_of,
 )
 from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
@@ -33,10 +38,12 @@ def clips(seed: int = 0, frames: int = 3) -> WarpedClips:
     photo = torch.zeros(2, frames, dtype=torch.bool)
     photo[:, [0, -1]] = True
     covered = torch.rand(2, frames, 1, 8, 16, generator=generator) < 0.5
+    covered = covered | photo[:, :, None, None, None]
+    warp = torch.rand(size, generator=generator)
     return WarpedClips(
-        render=torch.rand(size, generator=generator),
-        warp=torch.rand(size, generator=generator),
-        covered=covered | photo[:, :, None, None, None],
+        render=torch.where(photo[:, :, None, None, None], warp, covered * torch.rand(size, generator=generator)),
+        warp=warp,
+        covered=covered,
         trust=torch.rand(2, frames, 1, 8, 16, generator=generator),
         photo=photo,
     )
@@ -77,16 +84,37 @@ def test_scale_follows_trust_pixel_by_pixel():
 
 
 def test_condition_holds_every_pixel():
-    known, code = clips(), codec()
-    stack = residual_condition(known, code)
+    known, code, space = clips(), codec(), ResidualSpace()
+    stack = residual_condition(known, space, code)
     assert stack.shape == (2, 3, residual_condition_channels(code), 2, 4)
-    render, masks, warp = stack.split([code.latent_channels, 3 * 16, code.latent_channels], dim=2)
-    torch.testing.assert_close(code.decode(render), known.render)
+    told, masks, warp = stack.split([3 * code.latent_channels, 3 * 16, code.latent_channels], dim=2)
     torch.testing.assert_close(code.decode(warp), known.warp)
     whole = torch.nn.functional.pixel_shuffle(masks.flatten(0, 1), 4).unflatten(0, (2, 3))
     assert torch.equal(whole[:, :, 0] > 0, known.photo[:, :, None, None].expand(2, 3, 8, 16))
     assert torch.equal(whole[:, :, 1:2] > 0, known.covered)
     torch.testing.assert_close(whole[:, :, 2:] / 2 + 0.5, known.trust)
+    render, fine, coarse = (space.decode(part, known, code) for part in told.split(code.latent_channels, dim=2))
+    torch.testing.assert_close(render, torch.where(known.covered, known.render, known.warp), atol=1e-6, rtol=0)
+    for candidate, sigma in ((fine, SMOOTHINGS[0]), (coarse, SMOOTHINGS[1])):
+        expected = smoothed(known.warp, known.trust**2, sigma)
+        expected[known.photo] = known.warp[known.photo]
+        torch.testing.assert_close(candidate, expected, atol=1e-6, rtol=0)
+
+
+def test_smoothing_is_a_mean_under_weights():
+    """Against SciPy's filter, and: what weighs nothing leaves no trace, what is constant stays as it is."""
+    known = clips()
+    images, weight = known.warp, known.trust
+    reach, ours = math.ceil(2.5 * 1.5), smoothed(images, weight, 1.5)
+    blur = partial(gaussian_filter, sigma=1.5, axes=(3, 4), radius=reach, mode="constant")
+    over, under = blur((images * weight).double().numpy()), blur(weight.double().numpy())
+    expected = (over + 1e-4 * images.double().numpy()) / (under + 1e-4)
+    torch.testing.assert_close(ours.double(), torch.from_numpy(expected), atol=1e-5, rtol=0)
+    hidden = torch.where(weight > 0.5, 1.0, 0.0)
+    one, other = (smoothed(torch.where(hidden > 0, images, dirt), hidden, 1.5) for dirt in (0.0, 1.0))
+    seen = hidden.expand_as(one) > 0
+    torch.testing.assert_close(one[seen], other[seen], atol=2e-4, rtol=0)
+    torch.testing.assert_close(smoothed(torch.full_like(images, 0.3), weight, 6.0), torch.full_like(images, 0.3))
 
 
 def test_bad_input_is_refused():
@@ -98,7 +126,7 @@ def test_bad_input_is_refused():
 
 def test_a_condition_holds_all_of_its_clips():
     known = clips(seed=3)
-    found = warped_clips_of(residual_condition(known, codec()), codec())
+    found = warped_clips_of(residual_condition(known, ResidualSpace(), codec()), ResidualSpace(), codec())
     for name in ("render", "warp", "trust"):
         torch.testing.assert_close(getattr(found, name), getattr(known, name), atol=1e-6, rtol=0)
     assert torch.equal(found.covered, known.covered) and torch.equal(found.photo, known.photo)

@@ -8,21 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fvgen.checks import require
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.types import TrainBatch
 
 
 @dataclass(frozen=True)
 class Diffusion:
-    """v-prediction (Salimans & Ho, arXiv 2202.00512): E ||v_θ(x_t, t) - v||² over all timesteps alike.
+    """v-prediction (Salimans & Ho, arXiv 2202.00512): E ||v_θ(x_t, t) - v||².
 
     The network that is trained stands in the student's place; there is no other.
     """
 
     unconditional_share: float = 0.0
     """how often a clip's tokens are replaced by the unconditional ones, so that guidance works later"""
+    shift: float = 1.0
+    """how strongly training leans to high noise levels: t/T = shift u / (1 + (shift - 1) u) with u uniform (Esser et
+    al., arXiv 2403.03206, equation 23); 1 takes all alike"""
     critic_steps: int = 0
     """there is no critic"""
+
+    def __post_init__(self) -> None:
+        require(self.shift > 0, "shift", "be positive", self.shift, "1 takes all noise levels alike.")
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -38,6 +45,9 @@ class Diffusion:
         """``loss``, and ``v_error`` [B] per clip."""
         schedule, known, z = roles.schedule, batch.conditions, batch.latents
         t = random.randint(0, schedule.num_train_timesteps).to(z.device)
+        if self.shift != 1:
+            u = (t + 0.5) / schedule.num_train_timesteps
+            t = (self.shift * u / (1 + (self.shift - 1) * u) * schedule.num_train_timesteps).long()
         tokens = known.tokens
         if self.unconditional_share > 0:
             dropped = random.rand().to(z.device) < self.unconditional_share

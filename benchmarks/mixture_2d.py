@@ -1,0 +1,373 @@
+"""Distillation against mathematics: a teacher whose score is exact, and a mode that is easily lost.
+
+    python benchmarks/mixture_2d.py --output benchmarks/results/mixture_2d.json
+
+The data are four Gaussians in the plane, one with a weight of 0.1. The teacher is their exact score, the student a
+small perceptron of four steps, and the objectives, losses and sampler are those of real runs: every point is a clip of
+one frame with two channels and one pixel. Told are the minor mode's share and the sliced Wasserstein distance to the
+data, for the rows of the paper's ablation. A plot is written beside the JSON.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import tyro
+from reporting import write_json
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from fvgen.diffusion.denoising import conditional_denoiser
+from fvgen.diffusion.sampling import sample_few_step
+from fvgen.diffusion.schedule import NoiseSchedule
+from fvgen.distillation.density_ratio import DensityRatio
+from fvgen.distillation.objectives.diffusion import Diffusion
+from fvgen.distillation.objectives.distribution_matching import DistributionMatching
+from fvgen.distillation.objectives.fvgen_stage1 import FVGenStage1
+from fvgen.distillation.objectives.fvgen_stage2 import FVGenStage2
+from fvgen.distillation.roles import Roles
+from fvgen.types import Conditions, TrainBatch
+
+MEANS = torch.tensor([[-1.2, -1.2], [1.2, -1.2], [-1.2, 1.2], [1.2, 1.2]])
+WEIGHTS = torch.tensor([0.3, 0.3, 0.3, 0.1])
+DEVIATION = 0.25
+MINOR = 3
+KEPT = 0.02
+"""Share from which the minor mode counts as kept: a fifth of its weight."""
+TIMESTEPS = (999, 749, 499, 249)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Distil a known mixture in the ways of the paper's ablation."""
+
+    seeds: int = 8
+    """independent runs, computed side by side"""
+    start_steps: int = 1500
+    """updates of the diffusion model that student and fake score start from"""
+    stage1_steps: int = 500
+    stage2_steps: int = 1000
+    critic_steps: int = 4
+    batch: int = 128
+    """points per run and update"""
+    student_lr: float = 3e-4
+    """rises over the first fifth of a run, while the critics find the student, then falls to a tenth"""
+    critic_lr: float = 2e-3
+    """falls to a tenth"""
+    samples: int = 4000
+    """points per run that are drawn to measure"""
+    output: Path | None = None
+    """JSON; the plot goes beside it as PNG"""
+
+
+class ExactTeacher(nn.Module):
+    """The mixture's v at every noise level, with features to tell points apart by."""
+
+    frequencies: Tensor
+
+    def __init__(self, schedule: NoiseSchedule, features: int = 24) -> None:
+        super().__init__()
+        self.schedule = schedule
+        generator = torch.Generator().manual_seed(0)
+        self.register_buffer("frequencies", 1.5 * torch.randn(2, features, generator=generator))
+
+    @property
+    def width(self) -> int:
+        """Channels of the features."""
+        return 2 * self.frequencies.shape[1] + 2 * 2 + len(WEIGHTS) + 8
+
+    def forward(self, sample: Tensor, timestep: Tensor, context: Tensor, fps: Tensor, **_: Any) -> SimpleNamespace:
+        """As a `fvgen.models.unet_3d.VideoUNet` of clips [B, 1, 2, 1, 1]."""
+        x = sample[:, 0, :, 0, 0]
+        signal = self.schedule.sqrt_alphas_cumprod[timestep][:, None]
+        noise = self.schedule.sqrt_one_minus_alphas_cumprod[timestep][:, None]
+        scaled = signal * self.schedule.scale_arr[timestep][:, None]
+        variance = (scaled * DEVIATION) ** 2 + noise**2
+        away = x[:, None] - scaled[:, None] * MEANS  # [B, modes, 2]
+        which = (WEIGHTS.log() - away.square().sum(-1) / (2 * variance)).softmax(-1)
+        z = (which[..., None] * (MEANS + (scaled * DEVIATION**2 / variance)[:, None] * away)).sum(1)
+        x0 = self.schedule.scale_arr[timestep][:, None] * z
+        v = (signal * x - x0) / noise
+        waves = x @ self.frequencies
+        seen = torch.cat([waves.sin(), waves.cos(), x, z, which, _time_code(timestep)], dim=1)
+        return SimpleNamespace(sample=v.reshape(sample.shape), middle=seen[:, None, :, None, None])
+
+
+class Layers(nn.Module):
+    """R perceptrons side by side: a batch holds as many points of each run, run after run."""
+
+    def __init__(self, runs: int, *widths: int) -> None:
+        super().__init__()
+        pairs = list(pairwise(widths))
+        self.weights = nn.ParameterList(torch.randn(runs, i, o) * i**-0.5 for i, o in pairs)
+        self.biases = nn.ParameterList(torch.zeros(runs, 1, o) for _, o in pairs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[R*B, in] -> [R*B, out]."""
+        x = x.unflatten(0, (len(self.weights[0]), -1))
+        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, nn.functional.silu(x) if number else x, weight)
+        return x.flatten(0, 1)
+
+
+class Perceptron(nn.Module):
+    """v of a point: student, fake score, and the diffusion model both start from."""
+
+    def __init__(self, runs: int) -> None:
+        super().__init__()
+        self.layers = Layers(runs, 2 + 8, 64, 64, 64, 2)
+
+    def forward(self, sample: Tensor, timestep: Tensor, context: Tensor, fps: Tensor, **_: Any) -> SimpleNamespace:
+        """As a `fvgen.models.unet_3d.VideoUNet` of clips [B, 1, 2, 1, 1]."""
+        v = self.layers(torch.cat([sample[:, 0, :, 0, 0], _time_code(timestep)], dim=1))
+        return SimpleNamespace(sample=v.reshape(sample.shape))
+
+
+class Judge(nn.Module):
+    """The discriminator's head: a perceptron in place of convolutions over a single pixel."""
+
+    def __init__(self, runs: int, width: int) -> None:
+        super().__init__()
+        self.layers = Layers(runs, width, 64, 64, 1)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Logits [B] of features [B, 1, C, 1, 1]."""
+        return self.layers(features[0][:, 0, :, 0, 0])[:, 0]
+
+
+def _time_code(t: Tensor) -> Tensor:
+    angles = t[:, None] / 1000 * torch.pi * 2.0 ** torch.arange(-1, 3)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class Stream:
+    """The interface of `fvgen.distillation.randomness.BatchRandom` for many points at once."""
+
+    def __init__(self, seed: int, points: int) -> None:
+        self._generator, self._points = torch.Generator().manual_seed(seed + 1), points
+
+    def __len__(self) -> int:
+        return self._points
+
+    def randn_like(self, x: Tensor) -> Tensor:
+        """Standard normal noise."""
+        return torch.randn(x.shape, generator=self._generator)
+
+    def randint(self, low: int, high: int, *shape: int) -> Tensor:
+        """[points, *shape] int64."""
+        return torch.randint(low, high, (self._points, *shape), generator=self._generator)
+
+    def shared_randint(self, low: int, high: int) -> int:
+        """One for all points."""
+        return int(torch.randint(low, high, (), generator=self._generator))
+
+
+def draw_data(points: int, stream: Stream) -> TrainBatch:
+    """Points of the mixture as clips, under conditions that say nothing."""
+    modes = torch.multinomial(WEIGHTS, points, replacement=True, generator=stream._generator)
+    z = MEANS[modes] + DEVIATION * torch.randn(points, 2, generator=stream._generator)
+    nothing = Conditions(torch.zeros(points, 1, 0, 1, 1), torch.zeros(points, 1, 1), torch.full((points,), 10))
+    return TrainBatch(z.reshape(points, 1, 2, 1, 1), nothing)
+
+
+def descend(roles: Roles, objective: Any, steps: int, options: Options, seed: int) -> dict[str, float]:
+    """Critic updates and a student update, ``steps`` times; means of the meters over the last fifth."""
+    rates = {name: options.critic_lr for name in roles.trainable() if name != "density_ratio"}
+    rates["student"] = options.critic_lr if isinstance(objective, Diffusion) else options.student_lr
+    trained = {name: torch.optim.AdamW(roles.trainable()[name].parameters(), rates[name]) for name in rates}
+    points = options.seeds * options.batch
+    stream = Stream(seed, points)
+    sums: dict[str, list[float]] = {}
+    for step in range(steps):
+        for phase in ["critic"] * objective.critic_steps + ["student"]:
+            loss_of = objective.student_loss if phase == "student" else objective.critic_loss
+            said = loss_of(roles, draw_data(points, stream), stream)
+            (options.seeds * said["loss"]).backward()  # the loss is a mean over runs
+            for name, optimizer in trained.items():
+                rise = min(1.0, 5 * step / steps) if name == "student" else 1.0
+                optimizer.param_groups[0]["lr"] = rates[name] * rise * (1 - 0.9 * step / steps)
+                if (name == "student") == (phase == "student"):
+                    clip_each_run(optimizer.param_groups[0]["params"])
+                    optimizer.step()
+                optimizer.zero_grad()
+            if roles.density_ratio is not None:
+                roles.density_ratio.end_of_update(lambda total: total)
+            if step >= 0.8 * steps:
+                for name, value in said.items():
+                    if name != "generated":
+                        sums.setdefault(f"{phase}/{name}", []).append(float(value.detach().mean()))
+                    if name == "r":
+                        sums.setdefault(f"{phase}/r_spread", []).append(float(value.std()))
+    return {name: statistics.fmean(values) for name, values in sums.items()}
+
+
+def clip_each_run(parameters: list[nn.Parameter], largest: float = 1.0) -> None:
+    """Bring each run's gradient norm to at most ``largest``, as the trainer does with its one run."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    if grads:
+        norms = torch.stack([grad.flatten(1).square().sum(1) for grad in grads]).sum(0).sqrt()
+        for grad in grads:
+            grad.mul_((largest / norms.clamp(min=largest))[:, None, None])
+
+
+@torch.no_grad()
+def draw_student(network: nn.Module, schedule: NoiseSchedule, options: Options) -> Tensor:
+    """[seeds, points, 2] of the students' four steps, by the sampler that ships."""
+    points = options.seeds * options.samples
+    stream = Stream(-1, points)
+    clips = draw_data(points, stream)
+    denoise = conditional_denoiser(network, clips.conditions, schedule)
+    z = sample_few_step(denoise, stream.randn_like(clips.latents), TIMESTEPS, schedule, randn_like=stream.randn_like)
+    return z.reshape(options.seeds, options.samples, 2)
+
+
+def shares(points: Tensor) -> list[float]:
+    """Share of points [N, 2] within three deviations of each mode."""
+    near = (points[:, None] - MEANS).norm(dim=-1) < 3 * DEVIATION
+    return near.float().mean(0).tolist()
+
+
+def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 128) -> float:
+    """Mean over directions of the distance W1 between the projections of a and b [N, 2]."""
+    angles = torch.arange(directions) * torch.pi / directions
+    onto = torch.stack([angles.cos(), angles.sin()])
+    return float(((a @ onto).sort(0).values - (b @ onto).sort(0).values).abs().mean())
+
+
+def distil(options: Options, report: Any) -> dict[str, tuple[Tensor, dict[str, float]]]:
+    """Every row of the ablation: points [seeds, N, 2] and meters, by name."""
+    torch.manual_seed(0)
+    schedule = NoiseSchedule(base_scale=0.7)
+    teacher = ExactTeacher(schedule).requires_grad_(False)
+    start = Perceptron(options.seeds)
+    descend(Roles(schedule, start), Diffusion(), options.start_steps, options, 0)
+    judge = Judge(options.seeds, teacher.width)
+
+    def roles(student: nn.Module, judge: nn.Module | None, objective: Any) -> Roles:
+        score = copy.deepcopy(start) if "fake_score" in objective.needs else None
+        ratio = DensityRatio() if "density_ratio" in objective.needs else None
+        own = copy.deepcopy(judge) if "discriminator" in objective.needs else None
+        if own is not None:
+            own.requires_grad_("discriminator" in objective.trains)
+        return Roles(schedule, copy.deepcopy(student), teacher, score, own, ratio)
+
+    def matching(divergence: str, discriminator_every: int = 0) -> FVGenStage2:
+        term = DistributionMatching(divergence, guidance_scale=1.0)  # type: ignore[arg-type]
+        return FVGenStage2(critic_steps=options.critic_steps, discriminator_every=discriminator_every, matching=term)
+
+    gan = FVGenStage1(critic_steps=options.critic_steps, student_input="backward_simulation")
+    ready = roles(start, judge, gan)
+    meters = descend(ready, gan, options.stage1_steps, options, 1)
+    student = ready.student
+    report("stage 1 done")
+    found = {
+        "start, undistilled": (draw_student(start, schedule, options), {}),
+        "GAN only": (draw_student(student, schedule, options), meters),
+    }
+    runs: dict[str, tuple[nn.Module, FVGenStage2]] = {
+        "no GAN (reverse KL alone)": (start, matching("reverse_kl")),
+        "GAN, reverse KL": (student, matching("reverse_kl")),
+        "GAN, softened, discriminator frozen": (student, matching("softened_reverse_kl")),
+        "GAN, softened, discriminator trained on": (student, matching("softened_reverse_kl", 2)),
+    }
+    for name, (first, objective) in runs.items():
+        group = roles(first, ready.discriminator, objective)
+        meters = descend(group, objective, options.stage2_steps, options, 2)
+        found[name] = (draw_student(group.student, schedule, options), meters)
+        report(f"{name} done")
+    return found
+
+
+def summary(points: Tensor, meters: dict[str, float], truth: Tensor) -> dict[str, Any]:
+    """A row: means, deviations and counts over the runs of points [seeds, N, 2]."""
+    by_mode = [shares(run) for run in points]
+    minor = [run[MINOR] for run in by_mode]
+    distance = [sliced_wasserstein(run, truth) for run in points]
+    return {
+        "minor_mode_kept": sum(share >= KEPT for share in minor),
+        "minor_mode_share": statistics.fmean(minor),
+        "minor_mode_share_deviation": statistics.pstdev(minor),
+        "minor_mode_share_by_seed": minor,
+        "distance": statistics.fmean(distance),
+        "distance_deviation": statistics.pstdev(distance),
+        "distance_by_seed": distance,
+        "all_modes_kept": sum(
+            all(share >= KEPT / 0.1 * weight for share, weight in zip(run, WEIGHTS.tolist(), strict=True))
+            for run in by_mode
+        ),
+        "points_in_modes": statistics.fmean(map(sum, by_mode)),
+        "meters": meters,
+    }
+
+
+def plot(found: dict[str, tuple[Tensor, dict[str, float]]], rows: dict[str, dict[str, Any]], path: Path) -> None:
+    """The points of all runs for every row, and the minor mode's share by run."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Circle
+
+    figure = Figure(figsize=(14, 7.5), layout="tight")
+    axes = figure.subplots(2, 4).flatten()
+    for axis, (name, row) in zip(axes, rows.items(), strict=False):
+        x, y = found[name][0].flatten(0, 1)[::8].T.tolist()
+        axis.scatter(x, y, s=0.5, alpha=0.2)
+        for mean, weight in zip(MEANS.tolist(), WEIGHTS.tolist(), strict=True):
+            colour = "tab:red" if weight < 0.2 else "gray"
+            axis.add_artist(Circle((mean[0], mean[1]), 3 * DEVIATION, fill=False, color=colour))
+        axis.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=[], yticks=[])
+        kept = f"minor mode {row['minor_mode_share']:.3f}, kept {row['minor_mode_kept']} of {len(found[name][0])}"
+        axis.set_title(f"{name}\n{kept}, distance {row['distance']:.3f}", fontsize=8)
+    last = axes[-2]
+    for place, row in enumerate(rows.values()):
+        last.plot(row["minor_mode_share_by_seed"], [-place] * len(row["minor_mode_share_by_seed"]), "o", alpha=0.5)
+    last.axvline(0.1, color="gray")
+    last.axvline(KEPT, color="tab:red", linestyle=":")
+    last.set_xlabel("minor mode's share by run (truth 0.1)")
+    last.set_yticks([-place for place in range(len(rows))], list(rows), fontsize=7)
+    axes[-1].set_axis_off()
+    figure.savefig(path, dpi=90)
+
+
+def main(options: Options) -> None:
+    """Distil, print a table, write JSON and plot."""
+    report = Console(stderr=True).print
+    started, cpu = time.perf_counter(), time.process_time()
+    found = distil(options, report)
+    one, other = (draw_data(20_000, Stream(seed, 20_000)).latents.reshape(-1, 2) for seed in (998, 999))
+    truth = one[: options.samples]
+    rows = {name: summary(points, meters, truth) for name, (points, meters) in found.items()}
+    floor = sliced_wasserstein(truth, other[: options.samples])
+    count = f"of {options.seeds}"
+    table = Table(
+        "recipe", f"minor mode kept, {count}", f"all modes, {count}", "minor share (0.1)", "distance", "in modes"
+    )
+    for name, row in rows.items():
+        share = f"{row['minor_mode_share']:.3f} ± {row['minor_mode_share_deviation']:.3f}"
+        distance = f"{row['distance']:.3f} ± {row['distance_deviation']:.3f}"
+        kept = str(row["minor_mode_kept"]), str(row["all_modes_kept"])
+        table.add_row(name, *kept, share, distance, f"{row['points_in_modes']:.3f}")
+    Console().print(table, f"two draws of the data lie {floor:.3f} apart")
+    if options.output is not None:
+        plot(found, rows, options.output.with_suffix(".png"))
+        write_json(
+            options.output,
+            {
+                "options": {k: v for k, v in asdict(options).items() if k != "output"},
+                "rows": rows,
+                "distance_between_two_draws_of_the_data": floor,
+                "seconds": time.perf_counter() - started,
+                "cpu_seconds": time.process_time() - cpu,
+            },
+        )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
