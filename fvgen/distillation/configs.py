@@ -14,7 +14,7 @@ from fvgen.distillation.objectives.distribution_matching import DistributionMatc
 from fvgen.distillation.objectives.dmd2 import DMD2
 from fvgen.distillation.objectives.fvgen_stage1 import FVGenStage1
 from fvgen.distillation.objectives.fvgen_stage2 import FVGenStage2
-from fvgen.distillation.settings import CheckpointConfig, MeterConfig, NetworkConfig, OptimizerConfig, TrainConfig
+from fvgen.distillation.settings import MeterConfig, NetworkConfig, OptimizerConfig, TrainConfig
 
 PresetName = Literal[
     "fvgen-stage1", "fvgen-stage2", "dmd2", "causvid-init", "causvid", "avdm2", "ablation-no-gan", "ablation-gan-only",
