@@ -34,7 +34,8 @@ class DensifyConfig:
     """What makes views between the photos: nothing, the rendered points, the points with holes filled from the photos,
     or a video diffusion model, distilled (student, 4 steps) or not (teacher, 50 steps)."""
     model: Path | None = None
-    """Pipeline folder of the student or teacher; the teacher's default is models/viewcrafter-512."""
+    """Pipeline folder of the student or teacher, or tiny for the bundled ones; by default the student is tiny, and the
+    teacher models/viewcrafter-512."""
     low_memory: bool = False
     """Let a student or teacher take less GPU memory and more time."""
     confidence_seeds: int = 0

@@ -15,6 +15,10 @@ NEEDS_MODEL: Mapping[str, str] = {"student": "few_step", "teacher": "ddim"}
 """Generators that need a model, and the sampler that theirs is saved with."""
 CONVERTED = Path("models")
 """Where converted variants lie by their names, as ``scripts/convert_viewcrafter.py`` is shown to write them."""
+BUNDLED = Path(__file__).parents[1] / "weights"
+"""The small teacher and student that ship with the package; ``scripts/train_tiny.sh`` makes them anew."""
+TINY = "tiny"
+"""What either of them is named by."""
 _INDEX = "model_index.json"
 _SAMPLE = 1 << 16
 """Bytes of a weight file that are hashed at its start, middle and end: training moves every weight."""
@@ -24,8 +28,8 @@ _GET_TEACHER = (
     "--pipeline.datamanager.densify.model FOLDER."
 )
 _GET_STUDENT = (
-    "No student is released yet: name the pipeline folder of one that you trained with "
-    "--pipeline.datamanager.densify.model FOLDER, or use the generator warp, which needs no weights."
+    "The bundled one is named tiny. One that you trained with scripts/train_distill.py is named by its folder: "
+    "--pipeline.datamanager.densify.model FOLDER."
 )
 
 
@@ -34,8 +38,9 @@ def find_model(generator: str, model: str | Path | None = None) -> Path:
 
     Args:
         generator: a name in `NEEDS_MODEL`.
-        model: folder; or name of a released variant that was converted into ``models``; or id of a hub repository
-            that is in the local cache. None is viewcrafter-512 for the teacher.
+        model: folder; or ``tiny`` for the bundled one; or name of a released variant that was converted into
+            ``models``; or id of a hub repository that is in the local cache. None is the bundled student, and
+            viewcrafter-512 for the teacher.
 
     Raises:
         InputError: there is no such model on this machine (the text names the commands that get one), or the folder is
@@ -53,10 +58,10 @@ def find_model(generator: str, model: str | Path | None = None) -> Path:
 def locate_model(generator: str, model: str | Path | None = None) -> Path | None:
     """Where the model is, unchecked; None when it is not on this machine. Arguments as of `find_model`."""
     if model is None:
-        if generator != "teacher":
-            return None
-        model = "viewcrafter-512"
+        model = "viewcrafter-512" if generator == "teacher" else TINY
     name = Path(model).as_posix()
+    if name == TINY:
+        return BUNDLED / generator
     if Path(model).is_dir():
         return Path(model)
     if name in VARIANTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from fvgen.distillation.divergences import DIVERGENCES
 from fvgen.distillation.objectives import OBJECTIVES
 from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.causvid import CausVid, CausVidRegression
+from fvgen.distillation.objectives.diffusion import Diffusion
 from fvgen.distillation.objectives.distribution_matching import DistributionMatching
 from fvgen.distillation.objectives.draws import draw_clips, draw_timesteps, noised
 from fvgen.distillation.objectives.frame_matching import FrameMatching
@@ -439,3 +441,22 @@ def test_a_regression_has_no_critic():
 def test_fvgens_defaults_are_the_papers():
     assert FVGenStage1().timesteps == FVGenStage2().timesteps == (999, 749, 499, 249)
     assert FVGenStage1().student_input == "noised_real" and FVGenStage2().matching.divergence == "softened_reverse_kl"
+
+
+def test_a_shift_leans_to_high_noise_levels():
+    """The timesteps that a network is asked for, against the shift's own quantiles."""
+    asked = []
+
+    def network(sample, t, tokens, fps):
+        asked.append(t)
+        return SimpleNamespace(sample=torch.zeros_like(sample[:, :, :3]))
+
+    clips = batch(clips=64)
+    for step in range(16):
+        Diffusion(shift=3.0).student_loss(Roles(NoiseSchedule(), network), clips, draws(64, step))
+    t = torch.cat(asked).float() / 1000
+    for u in (0.25, 0.5, 0.75):
+        assert abs(float(t.quantile(u)) - 3 * u / (1 + 2 * u)) < 0.03  # of 1024 draws
+    assert t.min() >= 0 and t.max() <= 0.999
+    with pytest.raises(InputError, match="shift must be positive"):
+        Diffusion(shift=0.0)

@@ -181,3 +181,21 @@ def test_shapes_that_do_not_fit_are_refused(change, names):
 def test_widths_that_do_not_divide_are_refused():
     with pytest.raises(InputError, match="divisible by norm_num_groups 32"):
         VideoUNet(**{**TINY, "model_channels": 48})
+
+
+@torch.no_grad()
+def test_gated_inputs_go_straight_into_the_prediction():
+    """With constant gates the prediction is their sum beside what the rest of the network says; at first it is 0."""
+    given = inputs(batch=2)
+    fresh = VideoUNet(**TINY, gated_inputs=2)
+    assert torch.equal(fresh(**given).sample, torch.zeros(2, 3, 3, 8, 4))
+    gates = torch.linspace(-1, 1, 6)
+    fresh.conv_out.bias[3:] = gates
+    expected = (gates.view(2, 3, 1, 1) * given["sample"].unflatten(2, (2, 3))).sum(2)
+    torch.testing.assert_close(fresh(**given).sample, expected)
+    own, plain = tiny(gated_inputs=1), tiny()
+    plain.load_state_dict({k: v[:3] if k.startswith("conv_out") else v for k, v in own.state_dict().items()})
+    own.conv_out.weight[3:], own.conv_out.bias[3:] = 0, 0.5
+    torch.testing.assert_close(own(**given).sample, plain(**given).sample + 0.5 * given["sample"][:, :, :3])
+    with pytest.raises(InputError, match="gated_inputs must be at most in_channels 6 over out_channels 3, got 3"):
+        VideoUNet(**TINY, gated_inputs=3)
