@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from calibration import Calibration
+from held_out_clips import measure_clips
 from inpainting import inpaint
 from PIL import Image
 from reporting import write_json
@@ -34,6 +36,8 @@ from fvgen.evaluation.metrics import psnr
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import path_at
 from fvgen.pipelines.diffusion_views import DiffusionViews
+from fvgen.pipelines.model_folder import TINY
+from fvgen.pipelines.view_generator import ViewGenerator
 from fvgen.pipelines.warp import WarpViews
 from fvgen.rendering.point_renderer import radius_of_pixels, resolve
 from fvgen.types import CameraPath, Cameras, Capture, SceneGeometry
@@ -43,7 +47,7 @@ SCORES = ("psnr", "covered", "holes", "sharpness", "seconds")
 """dB of the whole frame, of pixels where points are seen and of the others; gradient energy over the truth's."""
 SHEET_FRAMES = 4
 
-Draw = Callable[[CameraPath], Tensor]
+Draw = Callable[[CameraPath], tuple[Tensor, Tensor | None]]
 
 
 @dataclass
@@ -54,9 +58,9 @@ class Options:
     """Folder of captures, each with train_filenames and test_filenames."""
     output: Path
     """JSON file to write; a contact sheet per capture goes beside it."""
-    student: Path | None = None
+    student: str = TINY
     """Pipeline folder; the bundled student by default."""
-    teacher: Path | None = None
+    teacher: str = TINY
     """Pipeline folder; the bundled teacher by default."""
     teacher_steps: int = 25
     """Sampling steps of the teacher."""
@@ -68,6 +72,12 @@ class Options:
     """Longest side of the photos and of what is drawn, in pixels."""
     seed: int = 0
     """Of the diffusion models' noise."""
+    clips: Path | None = None
+    """Folder of prepared clips that no network was trained on, to measure on, too."""
+    clips_count: int = 40
+    """How many of them."""
+    clips_side: int = 160
+    """Height and width of the window that is cut from each."""
 
 
 def main(options: Options) -> None:
@@ -81,15 +91,29 @@ def main(options: Options) -> None:
         "student": DiffusionViews("student", options.student, size="working"),
         "teacher": DiffusionViews("teacher", options.teacher, size="working", steps=options.teacher_steps),
     }
-    results = {name: measure(options, name, networks) for name in track(names, description="captures", console=console)}
+    calibration = Calibration()
+    results = {
+        name: measure(options, name, networks, calibration)
+        for name in track(names, description="captures", console=console)
+    }
     mean = {
         method: {score: float(np.mean([result[method][score] for result in results.values()])) for score in SCORES}
         for method in options.methods
     }
-    for name, scores in {**results, "mean": mean}.items():
+    tables = {**results, "mean": mean}
+    if options.clips is not None:
+        apart = measure_clips(
+            options.clips, options.clips_count, options.methods, networks, options.clips_side, options.seed
+        )
+        tables["prepared clips"] = apart
+    for name, scores in tables.items():
         console.print(_table(name, scores))
     settings = {key: str(value) for key, value in vars(options).items()}
-    write_json(options.output, {"captures": results, "mean": mean, "settings": settings})
+    figures = {"captures": results, "mean": mean, "calibration": calibration.summary(), "settings": settings}
+    if options.clips is not None:
+        figures["prepared_clips"] = tables["prepared clips"]
+    write_json(options.output, figures)
+    calibration.plot(options.output.with_name(f"{options.output.stem}_calibration.png"))
 
 
 def _table(title: str, scores: dict[str, dict[str, float]]) -> Table:
@@ -99,7 +123,9 @@ def _table(title: str, scores: dict[str, dict[str, float]]) -> Table:
     return table
 
 
-def measure(options: Options, name: str, networks: dict[str, DiffusionViews]) -> dict[str, dict[str, float]]:
+def measure(
+    options: Options, name: str, networks: dict[str, DiffusionViews], calibration: Calibration
+) -> dict[str, dict[str, float]]:
     """All methods on one capture: means over the held-out photos."""
     device = default_device()
     train, _ = load_capture(options.captures / name, long_side=options.long_side)
@@ -117,9 +143,11 @@ def measure(options: Options, name: str, networks: dict[str, DiffusionViews]) ->
             networks[method].pipeline.to(device)  # loading is not timed
         synchronize(device)
         start = time.perf_counter()
-        frames = torch.zeros_like(test.photos)
+        frames, sure = torch.zeros_like(test.photos), []
         for path, members in clips:
-            frames[members] = draws[method](path)[1:-1]
+            rgb, confidence = draws[method](path)
+            frames[members] = rgb[1:-1]
+            sure.append(confidence if confidence is None else confidence[1:-1])
         synchronize(device)
         scores[method] = {
             "psnr": _mean_psnr(frames, test.photos, torch.ones_like(seen)),
@@ -129,6 +157,9 @@ def measure(options: Options, name: str, networks: dict[str, DiffusionViews]) ->
             "seconds": (time.perf_counter() - start) / len(frames),
         }
         pictures.append(frames)
+        for confidence, (_, members) in zip(sure, clips, strict=True):
+            if confidence is not None:
+                calibration.add(method, confidence, frames[members], test.photos[members])
     _sheet(pictures, options.output.with_name(f"{options.output.stem}_{name}.png"))
     return scores
 
@@ -156,21 +187,25 @@ def held_out_clips(train: Capture, test: Capture) -> list[tuple[CameraPath, list
 def _draws(
     capture: Capture, geometry: SceneGeometry, networks: dict[str, DiffusionViews], seed: int
 ) -> dict[str, Draw]:  # fmt: skip
-    """Method -> frames [F, 3, H, W] of a clip."""
+    """Method -> frames [F, 3, H, W] of a clip, and their confidence [F, 1, H, W] where it has one."""
     front = resolve("front")
 
     def render(path: CameraPath):
         radius = radius_of_pixels(1.0, path.cameras.height, path.cameras.width)
         return front.render(geometry.points, path.cameras, radius)
 
-    def network(name: str) -> Draw:
-        return lambda path: networks[name].generate(capture, geometry, path, seed).rgb
+    def generator(made: ViewGenerator) -> Draw:
+        def draw(path: CameraPath) -> tuple[Tensor, Tensor]:
+            views = made.generate(capture, geometry, path, seed)
+            return views.rgb, views.pixel_confidence
+
+        return draw
 
     return {
-        "render": lambda path: render(path).rgb,
-        "inpaint": lambda path: inpaint(render(path)),
-        "warp": lambda path: WarpViews().generate(capture, geometry, path).rgb,
-        **{name: network(name) for name in networks},
+        "render": lambda path: (render(path).rgb, None),
+        "inpaint": lambda path: (inpaint(render(path)), None),
+        "warp": generator(WarpViews()),
+        **{name: generator(network) for name, network in networks.items()},
     }
 
 

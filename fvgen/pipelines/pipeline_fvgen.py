@@ -281,7 +281,7 @@ class FVGenPipeline(DiffusionPipeline):
         )
 
         fitted = None if warps is None else fit_warps(warps, seen, size)
-        if fitted is not None:
+        if fitted is not None and self.residual is not None:
             told = residual_condition(fitted, self.residual, self.lossless_codec)
             conditions = replace(conditions, render_latents=told.to(conditions.render_latents))
 

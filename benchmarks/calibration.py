@@ -1,0 +1,54 @@
+"""Whether a confidence means something: the error measured at each level of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+BINS = 12
+
+
+@dataclass
+class Calibration:
+    """Pixels' confidence and error, by method, collected over many frames."""
+
+    pixels: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+    def add(self, method: str, confidence: Tensor, drawn: Tensor, truth: Tensor) -> None:
+        """Frames [F, 3, H, W] as drawn and as they are, and confidence [F, 1, H, W]; every seventh pixel is kept."""
+        error = (drawn - truth).square().mean(dim=1, keepdim=True)
+        pair = np.stack([part.flatten()[::7].cpu().numpy() for part in (confidence, error)])
+        self.pixels.setdefault(method, []).append(pair)
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """By method: mean confidence and root-mean-square error of bins of as many pixels, least sure first, and the
+        rank correlation of confidence and error."""
+        from scipy.stats import spearmanr
+
+        found = {}
+        for method, parts in self.pixels.items():
+            confidence, error = np.concatenate(parts, axis=1)
+            order = np.array_split(np.argsort(confidence, kind="stable"), BINS)
+            found[method] = {
+                "confidence": [float(confidence[part].mean()) for part in order],
+                "rms_error": [float(np.sqrt(error[part].mean())) for part in order],
+                "rank_correlation": float(spearmanr(confidence, error).statistic),
+            }
+        return found
+
+    def plot(self, path: Path) -> None:
+        """A line per method: error over confidence."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 4), layout="tight")
+        axis = figure.subplots()
+        for method, row in self.summary().items():
+            label = f"{method} (rank correlation {row['rank_correlation']:.2f})"
+            axis.plot(row["confidence"], row["rms_error"], "o-", label=label)
+        axis.set(xlabel="confidence", ylabel="root-mean-square error (pixels in [0, 1])", ylim=(0, None))
+        axis.legend()
+        figure.savefig(path, dpi=100)

@@ -1,0 +1,82 @@
+"""The generators on prepared clips that no network was trained on, beside the frames as they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from inpainting import inpaint
+from torch import Tensor
+
+from fvgen.conditioning.residual import ResidualSpace, WarpedClips, warped_clips_of
+from fvgen.data.shards import ShardDataset
+from fvgen.devices import synchronize
+from fvgen.evaluation.metrics import psnr
+from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
+from fvgen.pipelines.diffusion_views import DiffusionViews
+from fvgen.types import Cameras, PointRender
+
+
+def measure_clips(
+    folder: Path, count: int, methods: Sequence[str], networks: Mapping[str, DiffusionViews], side: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Mean scores of ``count`` clips, evenly over the set, in windows of ``side`` x ``side`` pixels."""
+    data = ShardDataset(folder, crop=(side, side))
+    codec = SpaceToDepthCodec(SpaceToDepth(data.meta["codec"]["patch_size"]))
+    space = ResidualSpace(**data.meta["residual"])
+    rows: dict[str, list[list[float]]] = {method: [] for method in methods}
+    for number in range(count):
+        batch = data.batch([number * len(data) // count])
+        clips = warped_clips_of(batch.conditions.render_latents, space, codec)
+        truth = space.decode(batch.latents, clips, codec)[0]
+        drawn = ~clips.photo[0]
+        for method in methods:
+            draw = _draw(method, clips, networks, seed, number)
+            start = time.perf_counter()
+            frames = draw().clamp(0, 1).to(truth)
+            seconds = (time.perf_counter() - start) / int(drawn.sum())
+            rows[method].append([*_scores(frames[drawn], truth[drawn], clips.covered[0, drawn]), seconds])
+    names = ("psnr", "covered", "holes", "sharpness", "seconds")
+    means = {method: torch.tensor(values).nanmean(0).tolist() for method, values in rows.items()}
+    return {method: dict(zip(names, values, strict=True)) for method, values in means.items()}
+
+
+def _draw(
+    method: str, clips: WarpedClips, networks: Mapping[str, DiffusionViews], seed: int, number: int
+) -> Callable[[], Tensor]:
+    """Draws the frames [F, 3, H, W] of one clip."""
+    if method in networks:
+        network = networks[method]
+        pipeline = network.pipeline
+        keys = clips.photo[0].nonzero()[:, 0].tolist()
+        frames, height, width = (clips.render.shape[i] for i in (1, 3, 4))
+        anywhere = Cameras(torch.eye(4).repeat(frames, 1, 1), torch.eye(3).repeat(frames, 1, 1), height, width)
+
+        def sample() -> Tensor:
+            out = pipeline(
+                clips.render, clips.render[:, keys], anywhere, warps=clips, photo_frames=keys,
+                num_inference_steps=network.steps, seed=seed, clips=[number],
+            ).frames[0]  # fmt: skip
+            synchronize(out.device)
+            return out
+
+        return sample
+    if method == "inpaint":
+        render = PointRender(
+            clips.render[0], clips.covered[0].float(), clips.covered[0].float(), clips.covered[0].float()
+        )
+        return lambda: inpaint(render)
+    return lambda: (clips.render if method == "render" else clips.warp)[0]
+
+
+def _scores(frames: Tensor, truth: Tensor, covered: Tensor) -> list[float]:
+    """PSNR whole, covered and in the holes, means over frames that have such pixels; gradient energy over truth's."""
+    masks = (torch.ones_like(covered), covered, ~covered)
+    found = []
+    for mask in masks:
+        values = [float(psnr(a, b, m)) for a, b, m in zip(frames, truth, mask, strict=True) if m.any()]
+        found.append(sum(values) / len(values) if values else float("nan"))
+    energy = [float(x.diff(dim=-1).square().mean() + x.diff(dim=-2).square().mean()) for x in (frames, truth)]
+    return [*found, energy[0] / energy[1]]
