@@ -87,7 +87,9 @@ def sign(rng: np.random.Generator, colours: Sequence[Colour]) -> np.ndarray:
         height = rng.uniform(0.25, 1.3)
         text = "".join(chr(int(c)) for c in rng.integers(65, 123, int(SIDE / (18 * height))))
         where = (int(rng.uniform(2, 12)), int(y))
-        cv2.putText(print_, text, where, cv2.FONT_HERSHEY_SIMPLEX, height, 255, max(int(2 * height), 1), cv2.LINE_AA)
+        cv2.putText(
+            print_, text, where, cv2.FONT_HERSHEY_SIMPLEX, height, (255.0,), max(int(2 * height), 1), cv2.LINE_AA
+        )
         y += 24 * height + rng.uniform(4, 16)
     image = (ground + print_[..., None] / 255 * (ink.clip(0, 1) - ground)).astype(np.float32)
     cv2.rectangle(image, (2, 2), (SIDE - 3, SIDE - 3), _shaded(rng, colours), int(rng.integers(1, 5)))
