@@ -55,11 +55,11 @@ class Options:
     start_steps: int = 1500
     """updates of the diffusion model that student and fake score start from"""
     stage1_steps: int = 500
-    stage2_steps: int = 1000
+    stage2_steps: int = 4000
     critic_steps: int = 4
     batch: int = 128
     """points per run and update"""
-    student_lr: float = 3e-4
+    student_lr: float = 1e-4
     """rises over the first fifth of a run, while the critics find the student, then falls to a tenth"""
     critic_lr: float = 2e-3
     """falls to a tenth"""

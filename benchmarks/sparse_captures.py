@@ -4,7 +4,7 @@ Every method runs through the real plugin at equal iterations, resolution, backg
 
 - ``photos_only``: starts from the capture's sparse points.
 - ``dense_init``: and from the dense cloud.
-- ``points``, ``warp``: and trains on views of that generator.
+- ``points``, ``warp``, ``student``: and trains on views of that generator; the student is the bundled one.
 - ``fvgen``: the plugin as it ships.
 - ``oracle``: dense_init with real photos in between as generated views, the most a generator could bring.
 """
@@ -40,6 +40,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "dense_init": {f"{DENSIFY}.generator": "none", f"{DENSIFY}.seed_holes": "never"},
     "points": {f"{DENSIFY}.generator": "points", f"{DENSIFY}.seed_holes": "never"},
     "warp": {f"{DENSIFY}.generator": "warp", f"{DENSIFY}.seed_holes": "never"},
+    "student": {f"{DENSIFY}.generator": "student", f"{DENSIFY}.seed_holes": "never"},
     "fvgen": {},
     "oracle": {f"{DENSIFY}.seed_holes": "never"},
 }

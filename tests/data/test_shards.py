@@ -82,8 +82,8 @@ def test_batches_by_number(folder):
     assert len(dataset) == 5
     batch = dataset.batch([4, 0])
     meta = dataset.meta
-    assert batch.latents.shape == (2, 3, meta["latent_channels"], 4, 6) and batch.latents.dtype == torch.float32
-    assert batch.conditions.render_latents.shape == (2, 3, meta["condition_channels"], 4, 6)
+    assert batch.latents.shape == (2, 3, meta["latent_channels"], 8, 12) and batch.latents.dtype == torch.float32
+    assert batch.conditions.render_latents.shape == (2, 3, meta["condition_channels"], 8, 12)
     assert batch.conditions.tokens.shape == (2, meta["tokens"], meta["context_dim"])
     assert batch.conditions.fps.tolist() == [meta["fps"]] * 2
     assert torch.equal(batch.latents[1:], dataset.batch([0]).latents)
