@@ -53,6 +53,8 @@ class Shared(Generic[ObjectiveT]):
     """Weights that are exported in the end; best: those with the smallest held-out error"""
     export_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the exported weights"""
+    export_shard_size: str = "5GB"
+    """Largest file of the exported weights"""
     memory_gib: float | None = None
     """Memory that the run may plan with; what the device has free when not given"""
 
@@ -271,7 +273,9 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
     )
     output = options.output / ("student" if student else "teacher")
     dtype = getattr(torch, options.export_dtype)
-    export_pipeline(network, start.teacher, output, card, "few_step" if student else "ddim", dtype)
+    export_pipeline(
+        network, start.teacher, output, card, "few_step" if student else "ddim", dtype, options.export_shard_size
+    )
     print(f"Exported {path.name} to {output}")
     if "discriminator" in trained:
         roles.discriminator.save_pretrained(options.output / "discriminator")  # type: ignore[union-attr, operator]

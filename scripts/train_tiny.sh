@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the bundled teacher and student from nothing: clips, teacher, both stages of distillation, figures.
 # Usage: bash scripts/train_tiny.sh [WORK]      WORK: folder for clips and runs (3 GB), runs/tiny without it
-# Three to four hours on 2 CPU cores; with a GPU it trains longer on more clips. Start it again and it goes on.
+# Two hours on 2 CPU cores; with a GPU it trains longer on more clips. Start it again and it goes on.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 work=${1:-runs/tiny}
@@ -10,17 +10,19 @@ python=.venv/bin/python
 say() { echo "[train_tiny] $*"; }
 
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-    processes=$(nproc) launch=("$python") clips=4000 teacher_steps=40000 stage_steps=4000
-    teacher=(--global-batch 16 --micro-batch 16)
-    student=(--global-batch 16 --micro-batch 16)
+    processes=$(nproc) launch=("$python") clips=4000
+    teacher=(--steps 40000 --student.decay-steps 40000 --global-batch 16 --micro-batch 16)
+    stage=(--steps 4000 --student.decay-steps 4000 --critic.decay-steps 4000 --global-batch 16 --micro-batch 16)
 else
     # One thread a process: many small convolutions gain more from two processes than from two threads.
     export OMP_NUM_THREADS=1
-    processes=$(($(nproc) < 2 ? 1 : 2)) clips=620 teacher_steps=7000 stage_steps=500
+    processes=$(($(nproc) < 2 ? 1 : 2)) clips=620
     launch=("$python" -m accelerate.commands.launch --config_file scripts/accelerate/ddp_cpu.yaml --num_processes "$processes")
-    teacher=(--global-batch 2 --micro-batch $((2 / processes)))
-    student=(--global-batch 2 --micro-batch $((2 / processes)))
+    teacher=(--micro-batch $((4 / processes))) # the presets' steps and batch
+    stage=("${teacher[@]}")
 fi
+# The pull to the real clips: the reason is in benchmarks/results/tiny_ablation.md.
+pull=(--objective.regression.weight 1)
 
 prepare() { # FOLDER CLIPS SEED
     say "clips in $1"
@@ -34,16 +36,15 @@ prepare() { # FOLDER CLIPS SEED
 train() { # PRESET FOLDER OPTIONS...
     say "$1 in $2"
     "${launch[@]}" scripts/train_distill.py --preset "$1" --data "$work/clips" --output "$2" \
-        --views 16 --crop 160 160 --export-dtype float16 "${@:3}"
+        --views 16 --crop 96 96 --export-dtype float16 --export-shard-size 15MB "${@:3}"
 }
 
 prepare "$work/clips" "$clips" 0
 prepare "$work/clips_held_out" 40 1000000
-train tiny-teacher "$work/teacher" --steps "$teacher_steps" --student.decay-steps "$teacher_steps" "${teacher[@]}"
-# The pull to the real clips: without it a network of this size leaves grain, see benchmarks/results/tiny_ablation.json.
-train tiny-stage1 "$work/stage1" --teacher "$work/teacher/teacher" --steps "$stage_steps" \
-    --objective.regression.weight 1 "${student[@]}"
-train tiny-stage2 "$work/stage2" --teacher "$work/teacher/teacher" --init-student "$work/stage1/student" \
-    --steps "$stage_steps" --objective.regression.weight 1 "${student[@]}"
+train tiny-teacher "$work/teacher" "${teacher[@]}"
+train tiny-stage1 "$work/stage1" --teacher "$work/teacher/teacher" "${pull[@]}" "${stage[@]}"
+train tiny-stage2 "$work/stage2" --teacher "$work/teacher/teacher" --init-student "$work/stage1/student" "${pull[@]}" \
+    "${stage[@]}"
 say "done: $work/teacher/teacher and $work/stage2/student"
-say "compare: $python benchmarks/generator.py --captures CAPTURES --teacher $work/teacher/teacher --student $work/stage2/student"
+say "compare: $python benchmarks/generator.py --captures CAPTURES --teacher $work/teacher/teacher \
+    --student $work/stage2/student --clips $work/clips_held_out --output generator.json"
