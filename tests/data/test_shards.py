@@ -143,7 +143,7 @@ def test_views_are_the_same_at_every_reading_and_different_from_each_other(folde
     dataset = ShardDataset(folder, views=4, crop=(16, 16))
     assert len(dataset) == 20
     batches = [dataset.batch([1 + 5 * view]) for view in range(4)]
-    assert batches[0].latents.shape[-2:] == (2, 2)
+    assert batches[0].latents.shape[-2:] == (4, 4)
     assert all(same(batches[view], dataset.batch([1 + 5 * view])) for view in range(4))
     assert not any(same(batches[0], batches[view]) for view in range(1, 4))
 
@@ -167,9 +167,9 @@ def test_clips_of_several_sizes_need_a_crop(tmp_path):
     prepare(scenes, PixelEncoding(), tmp_path, {"frames": 3})
     with pytest.raises(InputError, match="crop must be given for clips of several sizes"):
         ShardDataset(tmp_path)
-    with pytest.raises(InputError, match=r"crop must be multiples of 8 up to \(32, 32\)"):
+    with pytest.raises(InputError, match=r"crop must be multiples of 4 up to \(32, 32\)"):
         ShardDataset(tmp_path, crop=(40, 32))
-    assert ShardDataset(tmp_path, crop=(32, 32)).batch([0, 1]).latents.shape == (2, 3, 192, 4, 4)
+    assert ShardDataset(tmp_path, crop=(32, 32)).batch([0, 1]).latents.shape == (2, 3, 48, 8, 8)
 
 
 def test_two_parts_make_the_same_set_as_one(folder, tmp_path):
@@ -213,7 +213,7 @@ def test_a_full_disk_is_no_matter_of_the_scene(tmp_path):
 
 def test_clips_of_two_kinds_do_not_mix(folder):
     with pytest.raises(InputError, match="hold clips of these settings"):
-        prepare(SCENES, PixelEncoding(patch_size=4), folder, {"frames": 3, "height": 32, "width": 48})
+        prepare(SCENES, PixelEncoding(patch_size=8), folder, {"frames": 3, "height": 32, "width": 48})
 
 
 def test_contact_sheet(folder):

@@ -12,7 +12,7 @@ import torch
 
 from fvgen.checks import InputError
 from fvgen.pipelines import diffusion_views
-from fvgen.pipelines.model_folder import find_model, locate_model, model_fingerprint
+from fvgen.pipelines.model_folder import BUNDLED, find_model, locate_model, model_fingerprint
 from fvgen_ns import fvgen_densify
 from fvgen_ns.capture_frames import capture_frames
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
@@ -130,7 +130,9 @@ def test_a_teachers_folder_is_no_student(tiny_model):
 def test_models_are_found_by_folder_variant_and_hub_cache(tiny_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_model("teacher", tiny_model("teacher")) == tiny_model("teacher")
-    assert locate_model("teacher") is None and locate_model("student") is None
+    assert locate_model("teacher") is None
+    assert find_model("student") == find_model("student", "tiny") == BUNDLED / "student"
+    assert find_model("teacher", "tiny") == BUNDLED / "teacher"
     assert locate_model("teacher", "no-such/repository") is None and locate_model("teacher", "/no/such/folder") is None
     shutil.copytree(tiny_model("teacher"), tmp_path / "models/viewcrafter-512")
     assert find_model("teacher") == find_model("teacher", "viewcrafter-512") == Path("models/viewcrafter-512")
