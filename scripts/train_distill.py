@@ -268,7 +268,7 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
         settings=settings,
         config_hash=config_hash(settings),
         data={"folder": options.data.name, "clips": len(data), "hash": data.config_hash, **data.meta},
-        teacher=start.teacher.name,
+        teacher=start.teacher.name if student else None,
         metrics=last_figures(options.output, state.step),
     )
     output = options.output / ("student" if student else "teacher")

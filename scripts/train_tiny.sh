@@ -21,9 +21,6 @@ else
     teacher=(--micro-batch $((4 / processes))) # the presets' steps and batch
     stage=("${teacher[@]}")
 fi
-# The pull to the real clips: the reason is in benchmarks/results/tiny_ablation.md.
-pull=(--objective.regression.weight 1)
-
 prepare() { # FOLDER CLIPS SEED
     say "clips in $1"
     local part jobs=()
@@ -42,9 +39,10 @@ train() { # PRESET FOLDER OPTIONS...
 prepare "$work/clips" "$clips" 0
 prepare "$work/clips_held_out" 40 1000000
 train tiny-teacher "$work/teacher" "${teacher[@]}"
-train tiny-stage1 "$work/stage1" --teacher "$work/teacher/teacher" "${pull[@]}" "${stage[@]}"
-train tiny-stage2 "$work/stage2" --teacher "$work/teacher/teacher" --init-student "$work/stage1/student" "${pull[@]}" \
-    "${stage[@]}"
+# The pull to the real clips: without it a network of this size leaves grain where it is not sure.
+train tiny-stage1 "$work/stage1" --teacher "$work/teacher/teacher" --objective.regression.weight 1 "${stage[@]}"
+train tiny-stage2 "$work/stage2" --teacher "$work/teacher/teacher" --init-student "$work/stage1/student" \
+    --objective.regression.weight 3 "${stage[@]}"
 say "done: $work/teacher/teacher and $work/stage2/student"
 say "compare: $python benchmarks/generator.py --captures CAPTURES --teacher $work/teacher/teacher \
     --student $work/stage2/student --clips $work/clips_held_out --output generator.json"

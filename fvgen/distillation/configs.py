@@ -59,6 +59,13 @@ _TINY = TrainConfig(
     critic=_TINY_OPTIMIZER,
     meters=MeterConfig(samples_every=200),
 )
+_TINY_SECOND = replace(
+    _TINY,
+    steps=240,
+    student=replace(_TINY_OPTIMIZER, lr=4e-4, decay_steps=240),
+    critic=replace(_TINY_OPTIMIZER, decay_steps=240),
+    meters=MeterConfig(samples_every=120),
+)
 # Narrow, on patches of 4 x 4 pixels: what it is shown goes straight to its output through gates.
 _TINY_NETWORK = NetworkConfig(
     model_channels=32, channel_mult=(1, 2, 4, 4), attention_resolutions=(8,), initial_attention_heads=1, gated_inputs=4
@@ -120,16 +127,16 @@ PRESETS: Mapping[PresetName, Preset] = {
     # Not measured yet.
     "tiny-stage2": Preset(
         "fvgen-stage2 for a small teacher, after tiny-stage1",
-        _TINY_STAGE2, _TINY, "student",
+        _TINY_STAGE2, _TINY_SECOND, "student",
     ),
     # Not measured yet.
     "tiny-no-gan": Preset(
-        "ablation-no-gan for a small teacher", _TINY_PLAIN_STAGE2, _TINY
+        "ablation-no-gan for a small teacher", _TINY_PLAIN_STAGE2, _TINY_SECOND
     ),
     # Not measured yet.
     "tiny-gan-dmd": Preset(
         "ablation-gan-dmd for a small teacher, after tiny-stage1",
-        _TINY_PLAIN_STAGE2, _TINY, "student",
+        _TINY_PLAIN_STAGE2, _TINY_SECOND, "student",
     ),
 }  # fmt: skip
 """By name."""

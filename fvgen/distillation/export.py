@@ -33,8 +33,16 @@ class ModelCard:
     config_hash: str
     data: Mapping[str, Any]
     """name, clips, how they were made"""
-    teacher: str
+    teacher: str | None
+    """pipeline that the weights were started from; None: from nothing"""
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def licence(self) -> str:
+        """What the weights' origin means for their use, in words."""
+        if self.teacher is None:
+            return "The weights were trained from nothing on the data below."
+        return "The weights are a derivative of the ones they were started from and carry their licence."
 
     def text(self) -> str:
         """Markdown with the header that model hubs read."""
@@ -53,10 +61,10 @@ Nerfstudio plugin. {self.sampling}
 
 - recipe: {self.recipe}
 - steps: {self.steps}
-- started from: {self.teacher}
+- started from: {self.teacher or "nothing"}
 - configuration hash: {self.config_hash}
 
-The weights are a derivative of the ones they were started from and carry their licence.
+{self.licence}
 
 ## Data
 
@@ -109,6 +117,7 @@ def export_pipeline(
             if isinstance(part, list) and part[0] is not None and name != "unet":
                 shutil.copytree(like / name, unfinished / name)
         torch.nn.Module.to(network, dtype).save_pretrained(unfinished / "unet", max_shard_size=max_shard_size)
+        _forget_origin(unfinished / "unet" / "config.json")
         (unfinished / _INDEX).write_text(json.dumps({**index, "sampler": sampler}, indent=2), encoding="utf-8")
         (unfinished / "README.md").write_text(card.text(), encoding="utf-8")
         _replace(unfinished, output)
@@ -116,6 +125,13 @@ def export_pipeline(
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     return output
+
+
+def _forget_origin(config: Path) -> None:
+    """diffusers notes the folder that a network was loaded from; a path of this machine says nothing to others."""
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings.pop("_name_or_path", None)
+    config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def read_index(folder: Path) -> dict[str, Any]:

@@ -212,7 +212,7 @@ def test_another_runs_output_is_refused_in_one_line(second_stage, data, teacher,
                   "--init-student", first_stage / "student", *RUN, "--student.lr", 0.5)  # fmt: skip
     assert run.returncode == 2 and "Traceback" not in run.stderr
     said = run.stderr.strip().splitlines()[-1]
-    assert "settings must equal those of" in said and "student.lr 0.5 (there: 0.0001)" in said
+    assert "settings must equal those of" in said and "student.lr 0.5 (there: 0.0004)" in said
 
 
 BAD = {
@@ -251,6 +251,6 @@ def test_help_is_readable(command, capsys):
     with pytest.raises(SystemExit):
         command("--preset", "tiny-stage1", "--help")
     said = capsys.readouterr().out
-    for words in ("--teacher PATH", "Pipeline folder of the teacher", "--student.lr FLOAT", "(default: 0.0001)",
+    for words in ("--teacher PATH", "Pipeline folder of the teacher", "--student.lr FLOAT", "(default: 0.0002)",
                   "fvgen-stage2", "--objective.adversarial.r1-weight", "--global-batch INT"):  # fmt: skip
         assert words in said
