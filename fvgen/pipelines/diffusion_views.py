@@ -8,7 +8,7 @@ the next, so the windows of a clip hang together; clips share nothing but photos
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -123,7 +123,7 @@ class DiffusionViews:
             return join_with_photos(capture, geometry, path, out)
         tell = self._step_counter([path.photo[part] for part in clips], progress)
         trust = torch.zeros(len(path))
-        scene = _Scene(capture, geometry)
+        scene = _Scene(capture, geometry, path.ends)
         for frames in clips:
             clip = part_of(path, frames)
             samples = self._samples(capture, geometry, clip, seed, tell)
@@ -236,11 +236,16 @@ class _Judged:
 class _Scene:
     """What generated frames are judged by: the photos, and depth as seen from them."""
 
-    def __init__(self, capture: Capture, geometry: SceneGeometry) -> None:
+    def __init__(self, capture: Capture, geometry: SceneGeometry, ends: Tensor) -> None:
         self.capture = capture
         self.far = typical_depth(geometry, capture.cameras)
         self.known = geometry.depths[:, None] > 0
-        self.depths = filled_photo_depths(geometry, capture.cameras, resolve("teacher"), TEACHER_RADIUS, self.far)
+        used = ends.unique().to(geometry.depths.device)  # a path may be a clip of a long capture
+        self.depths = torch.zeros_like(geometry.depths)[:, None]
+        self.depths[used] = filled_photo_depths(
+            replace(geometry, depths=geometry.depths[used]), capture.cameras[used], resolve("teacher"), TEACHER_RADIUS,
+            self.far,
+        )  # fmt: skip
 
     def judge(
         self, rgb: Tensor, render: PointRender, camera: Cameras, ends: Tensor, disagreement: Tensor | None

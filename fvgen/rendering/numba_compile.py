@@ -31,13 +31,22 @@ def kernel(function: Callable) -> Callable:
     The cache is keyed by the source file of the kernel alone: it does not notice a change in another file. So a kernel
     calls only parts of its own file, and takes constants that several files share as arguments.
     """
+    return _compile(function, _OPTIONS)
+
+
+def exact_kernel(function: Callable) -> Callable:
+    """As `kernel`, every operation rounded as it is written: for results that equal torch's bit for bit."""
+    return _compile(function, _OPTIONS | {"fastmath": False})
+
+
+def _compile(function: Callable, options: dict[str, Any]) -> Callable:
     try:
-        return numba.njit(cache=True, nogil=True, **_OPTIONS)(function)
+        return numba.njit(cache=True, nogil=True, **options)(function)
     except RuntimeError as error:
         # Raised while decorating, when neither the source's folder nor the user's cache folder can be written.
         if "cannot cache" not in str(error):
             raise
-        return numba.njit(nogil=True, **_OPTIONS)(function)
+        return numba.njit(nogil=True, **options)(function)
 
 
 def run_parallel(kernel: Callable[..., None], count: int, *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""Point rendering in plain torch, on any device.
+"""Point rendering in plain torch, on any device; on the CPU its inner loop is compiled where no gradient is asked for.
 
 `rasterize_points` finds the nearest discs of every pixel; `TeacherCompositing` and `FrontMean` turn them into pictures.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,12 +50,34 @@ def rasterize_points(xyz: Tensor, camera: Cameras, radius: float, per_pixel: int
     seen = ((z > 0) & (uv > low).all(1) & (uv < high).all(1)).nonzero()[:, 0]
     seen = seen[z[seen].argsort(stable=True)]  # equal depths stay in the cloud's order, as in PyTorch3D
     uv, z = uv[seen], z[seen]
+    deal = _deal_compiled if uv.device.type == "cpu" and not uv.requires_grad else _deal
+    row, share = deal(uv, reach, height, width, per_pixel)
+    seen, z = torch.cat([seen, seen.new_tensor([-1])]), torch.cat([z, z.new_zeros(1)])  # what row -1 reads
+    shape = (height, width, per_pixel)
+    return Fragments(seen[row].view(shape), z[row].view(shape), share.view(shape))
+
+
+def _deal_compiled(uv: Tensor, reach: float, height: int, width: int, per_pixel: int) -> tuple[Tensor, Tensor]:
+    """`_deal` as a compiled loop."""
+    from fvgen.rendering.numba_points import nearest_discs
+
+    row = np.full((height * width, per_pixel), -1, np.int64)
+    share = np.zeros((height * width, per_pixel), np.float32)
+    filled = np.zeros(height * width, np.int64)
+    nearest_discs(np.ascontiguousarray(uv.numpy()), reach, _window(reach), width, row, share, filled)
+    return torch.from_numpy(row), torch.from_numpy(share)
+
+
+def _deal(uv: Tensor, reach: float, height: int, width: int, per_pixel: int) -> tuple[Tensor, Tensor]:
+    """Row of uv (-1: none) and squared distance over squared radius of each pixel's nearest discs, both [H * W, K].
+
+    The rows of uv [N, 2] stand front to back.
+    """
     pixels = height * width
-    index = torch.full((pixels * per_pixel,), -1, dtype=torch.int64, device=xyz.device)
-    z_out = torch.zeros(pixels * per_pixel, device=xyz.device)
-    share = torch.zeros(pixels * per_pixel, device=xyz.device)
-    filled = torch.zeros(pixels, dtype=torch.int64, device=xyz.device)
-    for group in torch.arange(len(seen), device=xyz.device).split(max(_CANDIDATES // _window(reach) ** 2, 1)):
+    row = torch.full((pixels * per_pixel,), -1, dtype=torch.int64, device=uv.device)
+    share = torch.zeros(pixels * per_pixel, device=uv.device)
+    filled = torch.zeros(pixels, dtype=torch.int64, device=uv.device)
+    for group in torch.arange(len(uv), device=uv.device).split(max(_CANDIDATES // _window(reach) ** 2, 1)):
         point, pixel, d2 = _covered(uv[group], reach, height, width)
         open_yet = filled[pixel] < per_pixel
         point, pixel, d2 = point[open_yet], pixel[open_yet], d2[open_yet]
@@ -62,11 +85,9 @@ def rasterize_points(xyz: Tensor, camera: Cameras, radius: float, per_pixel: int
         slot = filled[pixel] + _rank(pixel)
         keep = slot < per_pixel
         place = (pixel * per_pixel + slot)[keep]
-        point = group[point[by_pixel][keep]]
-        index[place], z_out[place], share[place] = seen[point], z[point], d2[by_pixel][keep]
+        row[place], share[place] = group[point[by_pixel][keep]], d2[by_pixel][keep]
         filled += torch.bincount(pixel[keep], minlength=pixels)
-    shape = (height, width, per_pixel)
-    return Fragments(index.view(shape), z_out.view(shape), share.view(shape))
+    return row.view(pixels, per_pixel), share.view(pixels, per_pixel)
 
 
 def _project(xyz: Tensor, camera: Cameras) -> tuple[Tensor, Tensor]:
