@@ -116,13 +116,22 @@ def residual_condition(clips: WarpedClips, space: ResidualSpace, codec: SpaceToD
 def smoothed(images: Tensor, weight: Tensor, sigma: float) -> Tensor:
     """Gaussian means of images [B, F, C, H, W] under pixel weights [B, F, 1, H, W] (normalised convolution, Knutsson
     and Westin 1993); ``sigma`` in pixels."""
-    reach = math.ceil(2.5 * sigma)
-    kernel = torch.exp(-(torch.arange(-reach, reach + 1, device=images.device) ** 2) / (2 * sigma**2)).to(images)
-    values = torch.cat([images * weight, weight], dim=2).flatten(0, 2)[:, None]
-    for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
-        values = functional.conv2d(values, (kernel / kernel.sum()).view(shape), padding="same")
-    total = values[:, 0].unflatten(0, (*images.shape[:2], images.shape[2] + 1))
+    values = torch.cat([images * weight, weight], dim=2)
+    height, width = images.shape[-2:]
+    total = _gaussian_band(height, sigma, values) @ values @ _gaussian_band(width, sigma, values)
     return (total[:, :, :-1] + 1e-4 * images) / (total[:, :, -1:] + 1e-4)
+
+
+def _gaussian_band(size: int, sigma: float, like: Tensor) -> Tensor:
+    """[size, size] symmetric matrix that blurs a line, as zero beyond its ends, when multiplied with it.
+
+    On a CPU two products with it take a tenth of the time of two convolutions with one channel.
+    """
+    place = torch.arange(size, device=like.device)
+    distance = (place[:, None] - place).abs()
+    reach = math.ceil(2.5 * sigma)
+    whole = torch.exp(-(torch.arange(-reach, reach + 1, device=like.device) ** 2) / (2 * sigma**2)).sum()
+    return torch.where(distance <= reach, torch.exp(-(distance**2) / (2 * sigma**2)) / whole, 0.0).to(like)
 
 
 def warped_clips_of(condition: Tensor, space: ResidualSpace, codec: SpaceToDepthCodec) -> WarpedClips:

@@ -126,14 +126,14 @@ class DiffusionViews:
         scene = _Scene(capture, geometry, path.ends)
         for frames in clips:
             clip = part_of(path, frames)
-            samples = self._samples(capture, geometry, clip, seed, tell)
-            render = resolve("teacher").render(geometry.points, clip.cameras, TEACHER_RADIUS)
+            render = resolve("teacher").render(geometry.points, drawn_cameras(clip), TEACHER_RADIUS)
+            samples = self._samples(capture, geometry, clip, render.rgb, seed, tell)
             disagreement = seed_disagreement(samples) if self.confidence_seeds else None
-            for i in (clip.photo < 0).nonzero()[:, 0].tolist():
-                place, frame = places[int(frames[i])], int(frames[i])
-                spread = None if disagreement is None else disagreement[i : i + 1]
-                view = scene.judge(samples[0, i : i + 1], _one(render, i), clip.cameras[i], clip.ends[i], spread)
-                out.rgb[place], out.depth[place] = samples[0, i], view.depth[0]
+            for i, at in enumerate((clip.photo < 0).nonzero()[:, 0].tolist()):
+                place, frame = places[int(frames[at])], int(frames[at])
+                spread = None if disagreement is None else disagreement[at : at + 1]
+                view = scene.judge(samples[0, at : at + 1], _one(render, i), clip.cameras[at], clip.ends[at], spread)
+                out.rgb[place], out.depth[place] = samples[0, at], view.depth[0]
                 out.covered[place], out.confidence[place] = render.depth[i] > 0, view.pixel_confidence[0]
                 trust[frame] = view.view_confidence
         views = join_with_photos(capture, geometry, path, out)
@@ -142,30 +142,39 @@ class DiffusionViews:
         return views
 
     def _samples(
-        self, capture: Capture, geometry: SceneGeometry, clip: CameraPath, seed: int, progress: Progress
-    ) -> Tensor:
-        """[N, L, 3, H, W] samples of a clip of L frames at the capture's size; frames with a photo hold the photo."""
+        self, capture: Capture, geometry: SceneGeometry, clip: CameraPath, renders: Tensor, seed: int,
+        progress: Progress,
+    ) -> Tensor:  # fmt: skip
+        """[N, L, 3, H, W] samples of a clip of L frames at the capture's size; frames with a photo hold the photo.
+
+        ``renders`` [D, 3, H, W] are the point renders of the frames without a photo.
+        """
         height, width = self.network_size(capture.cameras)
         small = resize_intrinsics(clip.cameras, height, width)
-        renders = resolve("teacher").render(geometry.points, small, TEACHER_RADIUS).rgb.clamp(0, 1)
-        correction = (
-            None if self.pipeline.residual is None else WarpCorrection.of(capture, geometry, clip, height, width)
-        )
-        here = clip.photo >= 0
-        keys = resized(capture.photos[clip.photo[here].to(capture.photos.device)], height, width)
+        here = (clip.photo >= 0).to(capture.photos.device)
+        photos = capture.photos[clip.photo[clip.photo >= 0].to(capture.photos.device)]
+        start_frames = photos.new_zeros(len(clip), 3, height, width)
+        start_frames[here] = resized(photos, height, width)
+        correction = None
+        if self.pipeline.residual is not None:
+            correction = WarpCorrection.of(capture, geometry, clip, renders, height, width)
+            start_frames[~here] = correction.small.render[0, ~here]
+        else:  # a network for whole frames is shown points of its own size
+            if renders.shape[2:] != (height, width):
+                renders = resolve("teacher").render(geometry.points, drawn_cameras(replace(clip, cameras=small))).rgb
+            start_frames[~here] = renders.clamp(0, 1)
         drawn = int((clip.photo < 0).nonzero()[0, 0])
         start, end = clip.ends[drawn].tolist()
         samples = []
         for sample in range(1 + self.confidence_seeds):
-            frames = renders.clone()
-            frames[here.to(frames.device)] = keys
-            known = here.clone()
+            frames = start_frames.clone()
+            known = clip.photo >= 0
             number = ((sample * len(capture.photos) + start) * len(capture.photos) + end) * _WINDOWS
             for i, at in enumerate(self.windows(clip.photo)):
                 window = torch.arange(at.start, at.stop)
                 self._draw(frames, known, small, window, seed, number + i, progress, correction)
             whole = correction.enlarge(frames) if correction else resized(frames, *capture.photos.shape[2:])
-            whole[here.to(whole.device)] = capture.photos[clip.photo[here].to(capture.photos.device)]
+            whole[here] = photos
             samples.append(whole)
         return torch.stack(samples)
 

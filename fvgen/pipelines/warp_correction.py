@@ -33,12 +33,23 @@ class WarpCorrection:
     """B = 1 clip of L frames [3, h, w]"""
 
     @classmethod
-    def of(cls, capture: Capture, geometry: SceneGeometry, clip: CameraPath, height: int, width: int) -> WarpCorrection:
-        """Warp the capture's photos to the frames of a clip; photos stand where the path has them."""
+    def of(
+        cls, capture: Capture, geometry: SceneGeometry, clip: CameraPath, renders: Tensor, height: int, width: int
+    ) -> WarpCorrection:
+        """Warp the capture's photos to the frames of a clip; photos stand where the path has them.
+
+        Args:
+            capture: the photos.
+            geometry: of the same photos.
+            clip: L frames.
+            renders: [D, 3, H, W] point renders of the frames without a photo.
+            height, width: what the network draws.
+        """
         known = (clip.photo >= 0).to(capture.photos.device)
         frames = capture.photos.new_zeros(len(clip), *capture.photos.shape[1:])
         frames[known] = capture.photos[clip.photo[clip.photo >= 0].to(capture.photos.device)]
-        warps = warped_clip(capture, geometry, clip, frames, known)
+        frames[~known] = renders.to(frames)
+        warps = warped_clip(capture, geometry, clip, frames, known, renders=frames)
 
         def small(values: Tensor) -> Tensor:
             return resized(values[0].float(), height, width)[None]

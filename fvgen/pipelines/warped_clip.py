@@ -13,8 +13,9 @@ from fvgen.types import CameraPath, Capture, SceneGeometry
 
 
 def warped_clip(
-    capture: Capture, geometry: SceneGeometry, path: CameraPath, frames: Tensor, known: Tensor
-) -> WarpedClips:
+    capture: Capture, geometry: SceneGeometry, path: CameraPath, frames: Tensor, known: Tensor,
+    renders: Tensor | None = None,
+) -> WarpedClips:  # fmt: skip
     """One clip (B = 1): render and warp at the frames to be drawn, pixels as they are at the known ones.
 
     Args:
@@ -23,6 +24,7 @@ def warped_clip(
         path: F frames.
         frames: [F, 3, H, W]; what stands at frames that are not known does not matter.
         known: [F] bool: photos, and frames that an earlier window has drawn.
+        renders: [F, 3, H, W] as `PointViews` draws them, if that is done; known frames do not matter here either.
 
     Raises:
         InputError: sizes disagree.
@@ -31,9 +33,11 @@ def warped_clip(
     require(frames.shape == expected, "frames", f"have shape {expected}", tuple(frames.shape), "Resize the capture.")
     known = known.to(frames.device)
     given = known[:, None, None, None]
-    warp, points = (generator.generate(capture, geometry, path) for generator in (WarpViews(), PointViews()))
+    warp = WarpViews().generate(capture, geometry, path)
+    if renders is None:
+        renders = PointViews().generate(capture, geometry, path).rgb
     return WarpedClips(
-        render=torch.where(given, frames, points.rgb.clamp(0, 1))[None],
+        render=torch.where(given, frames, renders.clamp(0, 1))[None],
         warp=torch.where(given, frames, warp.rgb)[None],
         covered=(given | warp.covered)[None],
         trust=torch.where(given, 1.0, warp.pixel_confidence)[None],

@@ -73,7 +73,9 @@ def test_a_clip_without_photos_is_corrected_too(plane, corrector):
 
 def test_frames_of_an_earlier_window_are_keys_of_the_next(plane, first_clip, corrector):
     capture, geometry = plane
-    correction = WarpCorrection.of(capture, geometry, first_clip, 24, 32)
+    correction = WarpCorrection.of(
+        capture, geometry, first_clip, torch.rand(FRAMES - 2, 3, *capture.photos.shape[2:]), 24, 32
+    )
     frames, known = torch.rand(FRAMES, 3, 24, 32), torch.tensor([True, True, False, True])
     told = correction.window(frames, known, torch.tensor([1, 2, 3]))
     assert told.photo.tolist() == [[True, False, True]]
@@ -84,7 +86,8 @@ def test_frames_of_an_earlier_window_are_keys_of_the_next(plane, first_clip, cor
 
 def test_warps_are_asked_for_and_checked(plane, first_clip):
     capture, geometry = plane
-    warps = WarpCorrection.of(capture, geometry, first_clip, capture.cameras.height, capture.cameras.width).small
+    size = capture.photos.shape[2:]
+    warps = WarpCorrection.of(capture, geometry, first_clip, torch.rand(FRAMES - 2, 3, *size), *size).small
     call = partial(
         tiny_pipeline("corrector"), warps.render, capture.photos[None, :2], first_clip.cameras, num_inference_steps=1
     )
