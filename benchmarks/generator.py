@@ -24,7 +24,7 @@ from calibration import Calibration
 from held_out_clips import measure_clips
 from inpainting import inpaint
 from PIL import Image
-from reporting import write_json
+from reporting import settings_of, write_json
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -108,7 +108,7 @@ def main(options: Options) -> None:
         tables["prepared clips"] = apart
     for name, scores in tables.items():
         console.print(_table(name, scores))
-    settings = {key: str(value) for key, value in vars(options).items()}
+    settings = settings_of(options)
     figures = {"captures": results, "mean": mean, "calibration": calibration.summary(), "settings": settings}
     if options.clips is not None:
         figures["prepared_clips"] = tables["prepared clips"]

@@ -22,7 +22,7 @@ import torch
 import tyro
 from inpainting import inpaint
 from PIL import Image
-from reporting import write_json
+from reporting import settings_of, write_json
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -99,7 +99,7 @@ def main(options: Options) -> None:
         f"warp over inpainting: {gain:+.2f} dB, bar +{WARP_BAR} {'reached' if gain >= WARP_BAR else 'NOT reached'}"
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    settings = {key: str(value) for key, value in vars(options).items()}
+    settings = settings_of(options)
     write_json(options.output, {"captures": results, "mean": mean, "peak_gib": peak, "settings": settings})
 
 

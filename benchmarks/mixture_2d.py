@@ -13,14 +13,14 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
 from mixture_2d_networks import DEVIATION, MEANS, WEIGHTS, ExactTeacher, Judge, Perceptron
-from reporting import write_json
+from reporting import settings_of, write_json
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -276,7 +276,7 @@ def main(options: Options) -> None:
         write_json(
             options.output,
             {
-                "options": {k: v for k, v in asdict(options).items() if k != "output"},
+                "options": settings_of(options),
                 "rows": rows,
                 "distance_between_two_draws_of_the_data": floor,
                 "seconds": time.perf_counter() - started,

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import tyro
 from held_out_clips import measure_clips
-from reporting import write_json
+from reporting import settings_of, write_json
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -69,9 +69,8 @@ def main(options: Options) -> None:
         )
         rows[name] = drawn["student"]
     console.print(_table(rows))
-    settings = {key: str(value) for key, value in vars(options).items() if key not in ("teacher", "runs", "clips")}
     ends = {name: _end(log) for name, log in logs.items()}
-    write_json(options.output, {"rows": rows, "runs": ends, "settings": settings})
+    write_json(options.output, {"rows": rows, "runs": ends, "settings": settings_of(options)})
     _curves(logs, options.output.with_suffix(".png"))
 
 

@@ -224,7 +224,7 @@ def test_low_memory_gives_the_same_frames(full):
     usual = full(**inputs(), num_inference_steps=1).frames
     full.enable_low_memory()
     try:
-        torch.testing.assert_close(full(**inputs(), num_inference_steps=1).frames, usual, atol=1e-5, rtol=0)
+        torch.testing.assert_close(full(**inputs(), num_inference_steps=1).frames, usual, atol=5e-5, rtol=0)
     finally:
         full.codec_chunk = 4
 
