@@ -98,17 +98,19 @@ def _curves(logs: Mapping[str, list[dict[str, Any]]], path: Path) -> None:
     """A panel per loss: what the student descends, what the critics descend, and the error on held-out latents."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 3.5), layout="tight")
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
     panels = {"student/loss": "student's loss", "critic/loss": "critics' loss", "held_out/error": "held-out error"}
     for axis, (key, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        for name, log in logs.items():
+        for number, (name, log) in enumerate(logs.items()):
             points = np.array([(line["step"], line[key]) for line in log if key in line])
             width = 1 if key.startswith("held_out") else SMOOTHED
             if len(points) >= width:
                 smooth = np.convolve(points[:, 1], np.full(width, 1 / width), mode="valid")
-                axis.plot(points[width - 1 :, 0], smooth, label=name, marker="." if width == 1 else None)
+                axis.plot(
+                    points[width - 1 :, 0], smooth, label=name, marker="." if width == 1 else None, color=f"C{number}"
+                )
         axis.set(title=title, xlabel="step", xscale="log")
-    figure.axes[0].legend()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(logs))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 

@@ -159,6 +159,11 @@ class PointRender(_TensorRecord):
     confidence: Tensor
     """[F, 1, H, W] of the points, blended like their colour"""
 
+    def __getitem__(self, index: int) -> PointRender:
+        """One frame, as a batch of one that shares its memory."""
+        at = slice(index, index + 1)
+        return PointRender(self.rgb[at], self.alpha[at], self.depth[at], self.confidence[at])
+
 
 @dataclass(frozen=True)
 class Conditions(_TensorRecord):

@@ -77,6 +77,7 @@ def _method(name: str, description: str, iterations: int, image_size: int, max_p
                 cull_alpha_thresh=0.005,
                 use_absgrad=False,
                 densify_grad_thresh=2e-4,
+                dropout_rise=iterations,
                 num_random=20_000,
                 background_color="random",  # what nothing covers must not pass for a colour of the scene
             ),

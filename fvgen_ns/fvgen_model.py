@@ -17,8 +17,11 @@ from fvgen.evaluation.metrics import fit_affine_colour, psnr, ssim
 from fvgen.rendering.splat_rasterizer import resolve
 from fvgen_ns.camera_axes import to_fvgen
 from fvgen_ns.gaussian_sizes import neighbour_distance
+from fvgen_ns.opacity_dropout import drop
 from fvgen_ns.splat_losses import photometric_loss
 
+DROPOUT_PHOTOS = 3
+"""Most photos with which dropout helps (`FVGenModelConfig.dropout`)."""
 VIEWER_GREY = (0.1490, 0.1647, 0.2157)
 """The viewer's own background, used where a random background was trained."""
 
@@ -38,6 +41,11 @@ class FVGenModelConfig(SplatfactoModelConfig):
     """Weight of the mean opacity in the loss: fades out what no photo needs, such as fog between the cameras."""
     size_penalty: float = 0.01
     """Weight of the mean size in the loss, relative to the scene: keeps huge Gaussians from passing for background."""
+    dropout: float = 0.2
+    """Share of the Gaussians that a training step leaves out once it has risen, where there are three photos or fewer:
+    none can then rely on those in front of it. With more photos it gains nothing and is not done."""
+    dropout_rise: int = 600
+    """Steps over which the dropout rises from 0."""
     photo_colour: Literal["off", "affine"] = "off"
     """Whether each photo gets its own affine colour map in training; helps where exposure drifts between photos."""
     lpips: bool = False
@@ -141,7 +149,7 @@ class FVGenModel(SplatfactoModel):
             gaussians["means"],
             gaussians["quats"],
             torch.exp(gaussians["scales"]),
-            torch.sigmoid(gaussians["opacities"])[:, 0],
+            self._after_dropout(torch.sigmoid(gaussians["opacities"])[:, 0]),
             torch.cat([dc[:, None], gaussians["features_rest"]], dim=1),
             view,
             degree,
@@ -160,6 +168,12 @@ class FVGenModel(SplatfactoModel):
             "accumulation": alpha,
             "background": background if self.training else background.expand(height, width, 3),
         }
+
+    def _after_dropout(self, opacities: Tensor) -> Tensor:
+        config = self.config
+        if not self.training or self.num_photos > DROPOUT_PHOTOS:
+            return opacities
+        return drop(opacities, config.dropout * min((self.step + 1) / config.dropout_rise, 1))
 
     def _view(self, camera: Cameras):
         """Height, width and camera at the resolution of the schedule, with optimised pose."""

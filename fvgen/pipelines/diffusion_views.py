@@ -132,7 +132,7 @@ class DiffusionViews:
             for i, at in enumerate((clip.photo < 0).nonzero()[:, 0].tolist()):
                 place, frame = places[int(frames[at])], int(frames[at])
                 spread = None if disagreement is None else disagreement[at : at + 1]
-                view = scene.judge(samples[0, at : at + 1], _one(render, i), clip.cameras[at], clip.ends[at], spread)
+                view = scene.judge(samples[0, at : at + 1], render[i], clip.cameras[at], clip.ends[at], spread)
                 out.rgb[place], out.depth[place] = samples[0, at], view.depth[0]
                 out.covered[place], out.confidence[place] = render.depth[i] > 0, view.pixel_confidence[0]
                 trust[frame] = view.view_confidence
@@ -272,7 +272,3 @@ class _Scene:
             generated_pixel_confidence(rgb, render, by_photos, disagreement),
             reprojection_confidence(rgb, depth, render.depth > 0, camera, beside),
         )
-
-
-def _one(render: PointRender, i: int) -> PointRender:
-    return PointRender(*(part[i : i + 1] for part in (render.rgb, render.alpha, render.depth, render.confidence)))

@@ -1,4 +1,4 @@
-"""Point rendering in plain torch, on any device; on the CPU its inner loop is compiled where no gradient is asked for.
+"""Point rendering in plain torch, on any device; on the CPU compiled loops stand in for it where no gradient is needed.
 
 `rasterize_points` finds the nearest discs of every pixel; `TeacherCompositing` and `FrontMean` turn them into pictures.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,34 +49,12 @@ def rasterize_points(xyz: Tensor, camera: Cameras, radius: float, per_pixel: int
     seen = ((z > 0) & (uv > low).all(1) & (uv < high).all(1)).nonzero()[:, 0]
     seen = seen[z[seen].argsort(stable=True)]  # equal depths stay in the cloud's order, as in PyTorch3D
     uv, z = uv[seen], z[seen]
-    deal = _deal_compiled if uv.device.type == "cpu" and not uv.requires_grad else _deal
-    row, share = deal(uv, reach, height, width, per_pixel)
-    seen, z = torch.cat([seen, seen.new_tensor([-1])]), torch.cat([z, z.new_zeros(1)])  # what row -1 reads
-    shape = (height, width, per_pixel)
-    return Fragments(seen[row].view(shape), z[row].view(shape), share.view(shape))
-
-
-def _deal_compiled(uv: Tensor, reach: float, height: int, width: int, per_pixel: int) -> tuple[Tensor, Tensor]:
-    """`_deal` as a compiled loop."""
-    from fvgen.rendering.numba_points import nearest_discs
-
-    row = np.full((height * width, per_pixel), -1, np.int64)
-    share = np.zeros((height * width, per_pixel), np.float32)
-    filled = np.zeros(height * width, np.int64)
-    nearest_discs(np.ascontiguousarray(uv.numpy()), reach, _window(reach), width, row, share, filled)
-    return torch.from_numpy(row), torch.from_numpy(share)
-
-
-def _deal(uv: Tensor, reach: float, height: int, width: int, per_pixel: int) -> tuple[Tensor, Tensor]:
-    """Row of uv (-1: none) and squared distance over squared radius of each pixel's nearest discs, both [H * W, K].
-
-    The rows of uv [N, 2] stand front to back.
-    """
     pixels = height * width
-    row = torch.full((pixels * per_pixel,), -1, dtype=torch.int64, device=uv.device)
-    share = torch.zeros(pixels * per_pixel, device=uv.device)
-    filled = torch.zeros(pixels, dtype=torch.int64, device=uv.device)
-    for group in torch.arange(len(uv), device=uv.device).split(max(_CANDIDATES // _window(reach) ** 2, 1)):
+    index = torch.full((pixels * per_pixel,), -1, dtype=torch.int64, device=xyz.device)
+    z_out = torch.zeros(pixels * per_pixel, device=xyz.device)
+    share = torch.zeros(pixels * per_pixel, device=xyz.device)
+    filled = torch.zeros(pixels, dtype=torch.int64, device=xyz.device)
+    for group in torch.arange(len(seen), device=xyz.device).split(max(_CANDIDATES // _window(reach) ** 2, 1)):
         point, pixel, d2 = _covered(uv[group], reach, height, width)
         open_yet = filled[pixel] < per_pixel
         point, pixel, d2 = point[open_yet], pixel[open_yet], d2[open_yet]
@@ -85,9 +62,11 @@ def _deal(uv: Tensor, reach: float, height: int, width: int, per_pixel: int) -> 
         slot = filled[pixel] + _rank(pixel)
         keep = slot < per_pixel
         place = (pixel * per_pixel + slot)[keep]
-        row[place], share[place] = group[point[by_pixel][keep]], d2[by_pixel][keep]
+        point = group[point[by_pixel][keep]]
+        index[place], z_out[place], share[place] = seen[point], z[point], d2[by_pixel][keep]
         filled += torch.bincount(pixel[keep], minlength=pixels)
-    return row.view(pixels, per_pixel), share.view(pixels, per_pixel)
+    shape = (height, width, per_pixel)
+    return Fragments(index.view(shape), z_out.view(shape), share.view(shape))
 
 
 def _project(xyz: Tensor, camera: Cameras) -> tuple[Tensor, Tensor]:
@@ -143,7 +122,7 @@ class TeacherCompositing:
 
     def render(self, points: PointCloud, cameras: Cameras, radius: float = TEACHER_RADIUS) -> PointRender:
         """See `PointRenderer.render`."""
-        return _render(points, cameras, radius, self.per_pixel, _over_weights)
+        return _render(points, cameras, radius, self.per_pixel, None)
 
 
 @dataclass(frozen=True)
@@ -157,13 +136,7 @@ class FrontMean:
 
     def render(self, points: PointCloud, cameras: Cameras, radius: float = TEACHER_RADIUS) -> PointRender:
         """See `PointRenderer.render`."""
-
-        def weights(z: Tensor, share: Tensor, real: Tensor) -> Tensor:
-            front = real & (z <= z[:, :1] * (1 + self.thickness))
-            weight = torch.where(front, (1 - share).clamp_min(1e-3), 0.0)
-            return weight / weight.sum(1, keepdim=True)
-
-        return _render(points, cameras, radius, self.per_pixel, weights)
+        return _render(points, cameras, radius, self.per_pixel, self.thickness)
 
 
 def _over_weights(z: Tensor, share: Tensor, real: Tensor) -> Tensor:
@@ -173,21 +146,45 @@ def _over_weights(z: Tensor, share: Tensor, real: Tensor) -> Tensor:
     return alpha * torch.cat([torch.ones_like(behind[:, :1]), behind[:, :-1]], dim=1)
 
 
-def _render(points: PointCloud, cameras: Cameras, radius: float, per_pixel: int, weights) -> PointRender:
-    """One picture after another, each pixel the sum of its fragments by ``weights(z, share, real)``, all [M, K]."""
+def _front_weights(z: Tensor, share: Tensor, real: Tensor, thickness: float) -> Tensor:
+    """[M, K] shares of the points of the front surface in its mean, for M covered pixels."""
+    front = real & (z <= z[:, :1] * (1 + thickness))
+    weight = torch.where(front, (1 - share).clamp_min(1e-3), 0.0)
+    return weight / weight.sum(1, keepdim=True)
+
+
+def _render(
+    points: PointCloud, cameras: Cameras, radius: float, per_pixel: int, thickness: float | None
+) -> PointRender:
+    """One picture after another; ``thickness`` is that of the front surface, None to lay points over each other."""
     check_radius(radius)
     out = empty_render(cameras)
     if len(points) == 0:
         return out
-    values = torch.cat([points.rgb, points.confidence[:, None]], dim=1).float()
+    compiled = points.xyz.device.type == "cpu" and not (points.xyz.requires_grad or points.rgb.requires_grad)
+    reach = pixel_radius(radius, cameras.height, cameras.width)
     for i in range(len(cameras)):
-        fragments = rasterize_points(points.xyz, cameras[i], radius, per_pixel)
-        pixel = (fragments.index[..., 0] >= 0).flatten().nonzero()[:, 0]
-        index, z, share = (part.flatten(0, 1)[pixel] for part in (fragments.index, fragments.z, fragments.share))
-        weight = weights(z, share, index >= 0)
-        blended = (weight[..., None] * values[index.clamp_min(0)]).sum(1)
-        out.rgb[i].view(3, -1)[:, pixel] = blended[:, :3].T
-        out.confidence[i].view(-1)[pixel] = blended[:, 3]
-        out.alpha[i].view(-1)[pixel] = weight.sum(1)
-        out.depth[i].view(-1)[pixel] = z[:, 0]
+        if compiled:
+            from fvgen.rendering.point_renderer_numba import draw
+
+            draw(points, cameras[i], reach, per_pixel, thickness, out[i])
+        else:
+            _draw(points, cameras[i], radius, per_pixel, thickness, out[i])
     return out
+
+
+def _draw(
+    points: PointCloud, camera: Cameras, radius: float, per_pixel: int, thickness: float | None, out: PointRender
+) -> None:
+    """One picture into ``out``, zeros: each pixel the weighted sum of its fragments."""
+    fragments = rasterize_points(points.xyz, camera, radius, per_pixel)
+    pixel = (fragments.index[..., 0] >= 0).flatten().nonzero()[:, 0]
+    index, z, share = (part.flatten(0, 1)[pixel] for part in (fragments.index, fragments.z, fragments.share))
+    real = index >= 0
+    weight = _over_weights(z, share, real) if thickness is None else _front_weights(z, share, real, thickness)
+    values = torch.cat([points.rgb, points.confidence[:, None]], dim=1).float()
+    blended = (weight[..., None] * values[index.clamp_min(0)]).sum(1)
+    out.rgb.view(3, -1)[:, pixel] = blended[:, :3].T
+    out.confidence.view(-1)[pixel] = blended[:, 3]
+    out.alpha.view(-1)[pixel] = weight.sum(1)
+    out.depth.view(-1)[pixel] = z[:, 0]

@@ -51,16 +51,17 @@ def test_teacher_compositing_matches_the_definition(radius):
 
 @pytest.mark.parametrize("name", TORCH_RENDERERS)
 @pytest.mark.parametrize("radius", [0.004, 0.05, 0.3])
-def test_the_compiled_loop_draws_what_torch_draws_in_groups(name, radius, monkeypatch):
+def test_compiled_loops_draw_what_torch_draws_in_groups(name, radius, monkeypatch):
     points, cameras = scene(3000)
     compiled = resolve(name).render(points, cameras, radius)
-    points.xyz.requires_grad_()  # which the compiled loop leaves to torch
+    points.xyz.requires_grad_()  # which compiled loops leave to torch
     whole = resolve(name).render(points, cameras, radius)
     monkeypatch.setattr(point_renderer_torch, "_CANDIDATES", 300)
     parts = resolve(name).render(points, cameras, radius)
     for field in ("rgb", "alpha", "depth", "confidence"):
-        assert torch.equal(getattr(whole, field), getattr(compiled, field))
         assert torch.equal(getattr(whole, field), getattr(parts, field))
+        torch.testing.assert_close(getattr(compiled, field), getattr(whole, field), atol=1e-6, rtol=1e-6)
+    assert torch.equal(compiled.depth, whole.depth)
 
 
 @pytest.mark.parametrize("name", TORCH_RENDERERS)
