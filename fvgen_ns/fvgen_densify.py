@@ -27,9 +27,9 @@ from fvgen_ns.views_cache import cache_folder, views_key
 class DensifyConfig:
     """What is added to the photos before the splat trains."""
 
-    geometry: Literal["auto", "capture-depth", "plane-sweep", "none"] = "auto"
-    """Where dense points come from: the capture's measured depth, plane sweep stereo, or nowhere; auto takes measured
-    depth when there is some."""
+    geometry: Literal["auto", "capture-depth", "plane-sweep", "dust3r", "none"] = "auto"
+    """Where dense points come from: the capture's measured depth, plane sweep stereo, an installed DUSt3R, or nowhere;
+    auto takes measured depth when there is some, else plane sweep."""
     generator: Literal["none", "points", "warp", "student", "teacher"] = "warp"
     """What makes views between the photos: nothing, the rendered points, the points with holes filled from the photos,
     or a video diffusion model, distilled (student, 4 steps) or not (teacher, 50 steps)."""

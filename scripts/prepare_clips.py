@@ -76,7 +76,7 @@ class Captures(Shared):
     clips_per_scene: int = 8
     """Clips of a capture, of random start and stride below 5."""
     geometry: str = "auto"
-    """Name of the geometry provider: auto, plane-sweep or capture-depth."""
+    """Name of the geometry provider: auto, plane-sweep, capture-depth, or dust3r, which must be installed."""
 
 
 Options = (

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fvgen.geometry.capture_depth import CaptureDepth, completed
+from fvgen.geometry.dust3r import Dust3r
 from fvgen.geometry.plane_sweep import PlaneSweep
 from fvgen.types import Capture, Progress, SceneGeometry, no_progress
 
@@ -47,5 +48,6 @@ GEOMETRY_PROVIDERS: dict[str, type[GeometryProvider]] = {
     "auto": AutoGeometry,
     "capture-depth": CaptureDepth,
     "plane-sweep": PlaneSweep,
+    "dust3r": Dust3r,
 }
 """Name -> config class; `GEOMETRY_PROVIDERS[name]()` is ready to `reconstruct`."""
