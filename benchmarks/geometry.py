@@ -134,7 +134,7 @@ def measure(options: Options, name: str) -> dict[str, float]:
     result["psnr"] = _mean_psnr(render.rgb, test.photos, covered)
     fitted = [_fit_where(rgb, photo, where) for rgb, photo, where in zip(render.rgb, test.photos, covered, strict=True)]
     result["psnr_affine"] = _mean_psnr(torch.stack(fitted), test.photos, covered)
-    warp = WarpViews(point_pixels=options.point_pixels).generate(train, geometry, path_at(train.cameras, test.cameras))
+    warp = WarpViews().generate(train, geometry, path_at(train.cameras, test.cameras))
     everywhere = torch.ones_like(covered)
     result["raw"] = _mean_psnr(render.rgb, test.photos, everywhere)
     result["inpainted"] = _mean_psnr(inpaint(render), test.photos, everywhere)

@@ -108,8 +108,8 @@ def residual_condition(clips: WarpedClips, space: ResidualSpace, codec: SpaceToD
     masks = functional.pixel_unshuffle(masks.flatten(0, 1), codec.downscale).unflatten(0, photo.shape[:2])
     candidates = [torch.where(clips.covered, clips.render, clips.warp)]
     candidates += [smoothed(clips.warp, clips.trust.to(clips.warp) ** 2, sigma) for sigma in SMOOTHINGS]
-    told = [space.encode(candidate, clips, codec) for candidate in candidates]
-    warp = codec.encode(clips.warp)
+    warp, scale = codec.encode(clips.warp), space.scale(clips, codec)
+    told = [(codec.encode(candidate) - warp) / scale for candidate in candidates]
     return torch.cat([*told, masks.to(warp), warp], dim=2)
 
 

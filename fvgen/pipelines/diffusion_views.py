@@ -247,14 +247,9 @@ class _Scene:
 
     def __init__(self, capture: Capture, geometry: SceneGeometry, ends: Tensor) -> None:
         self.capture = capture
-        self.far = typical_depth(geometry, capture.cameras)
+        self.far = typical_depth(geometry)
         self.known = geometry.depths[:, None] > 0
-        used = ends.unique().to(geometry.depths.device)  # a path may be a clip of a long capture
-        self.depths = torch.zeros_like(geometry.depths)[:, None]
-        self.depths[used] = filled_photo_depths(
-            replace(geometry, depths=geometry.depths[used]), capture.cameras[used], resolve("teacher"), TEACHER_RADIUS,
-            self.far,
-        )  # fmt: skip
+        self.depths = filled_photo_depths(geometry, ends.unique().tolist())  # a path may be a clip of a long capture
 
     def judge(
         self, rgb: Tensor, render: PointRender, camera: Cameras, ends: Tensor, disagreement: Tensor | None

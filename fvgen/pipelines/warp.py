@@ -6,7 +6,9 @@ what those two do not. Covered pixels are warped too: photos are crisper than po
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -16,9 +18,13 @@ from fvgen.geometry.cameras import project, unproject
 from fvgen.geometry.photo_order import focus_point, view_change
 from fvgen.pipelines.confidence import pixel_confidence
 from fvgen.pipelines.view_generator import blank_drawing, check_path, drawn_cameras, join_with_photos
-from fvgen.rendering.point_renderer import PointRenderer, radius_of_pixels, resolve
+from fvgen.rendering.point_renderer import radius_of_pixels, resolve
 from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 
+_FILLED: WeakKeyDictionary[SceneGeometry, dict[int, Tensor]] = WeakKeyDictionary()
+"""What `filled_photo_depths` has made, by geometry and photo."""
+_POINT_PIXELS = 1.0
+"""Radius of a point in depth renders, in pixels."""
 _KEEPS_DETAIL = 0.4
 """Trust from which a pixel keeps the warped colour as it is."""
 _FEATHER = 0.06
@@ -37,8 +43,6 @@ class WarpViews:
     """how many of the nearest photos may give colour to a frame"""
     nearness: float = 3.0
     """exponent with which a photo's weight falls with the change of view"""
-    point_pixels: float = 1.0
-    """radius of a point in the depth render, in pixels"""
 
     def generate(
         self,
@@ -52,16 +56,12 @@ class WarpViews:
         check_path(capture, path)
         cameras = drawn_cameras(path)
         renderer = resolve("front")
-        radius = radius_of_pixels(self.point_pixels, cameras.height, cameras.width)
-        far = typical_depth(geometry, capture.cameras)
+        radius = radius_of_pixels(_POINT_PIXELS, cameras.height, cameras.width)
+        far = typical_depth(geometry)
         progress(0, len(cameras), "warping photos")
         change = view_change(capture.cameras, cameras).T
         nearest = change.argsort(dim=1)[:, : self.photos_per_frame]
-        used = nearest.unique()  # a clip needs few photos of many
-        photo_depths = torch.zeros_like(geometry.depths)[:, None]
-        photo_depths[used] = filled_photo_depths(
-            replace(geometry, depths=geometry.depths[used]), capture.cameras[used], renderer, radius, far
-        )
+        photo_depths = filled_photo_depths(geometry, nearest.unique().tolist())
         out = blank_drawing(capture, len(cameras))
         for i, near in enumerate(nearest):
             weight = (1 / (change[i, near] ** self.nearness + 1e-6)).to(capture.photos)
@@ -184,17 +184,29 @@ def _blend(colour: Tensor, seen: Tensor, weight: Tensor) -> tuple[Tensor, Tensor
     return rgb.clamp(0, 1), variance.sqrt(), (share * seen).sum(0, keepdim=True)
 
 
-def filled_photo_depths(
-    geometry: SceneGeometry, cameras: Cameras, renderer: PointRenderer, radius: float, far: float
-) -> Tensor:
-    """[V, 1, H, W] each photo's own depth, else that of the cloud seen from it, else filled."""
-    own = geometry.depths[:, None]
-    return fill_depth(torch.where(own > 0, own, renderer.render(geometry.points, cameras, radius).depth), far)
+def filled_photo_depths(geometry: SceneGeometry, photos: Sequence[int]) -> Tensor:
+    """[V, 1, H, W] each wanted photo's own depth, else that of the cloud seen from it, else filled; others are 0.
+
+    A path is drawn clip by clip, and neighbouring clips see the same photos: what was filled is kept as long as the
+    geometry is.
+    """
+    known = _FILLED.setdefault(geometry, {})
+    renderer, far = resolve("front"), typical_depth(geometry)
+    radius = radius_of_pixels(_POINT_PIXELS, geometry.cameras.height, geometry.cameras.width)
+    out = torch.zeros_like(geometry.depths)[:, None]
+    for photo in photos:
+        if photo not in known:
+            own = geometry.depths[photo][None, None]
+            seen = renderer.render(geometry.points, geometry.cameras[photo], radius).depth
+            known[photo] = fill_depth(torch.where(own > 0, own, seen), far)
+        out[photo] = known[photo][0]
+    return out
 
 
-def typical_depth(geometry: SceneGeometry, cameras: Cameras) -> float:
+def typical_depth(geometry: SceneGeometry) -> float:
     """The median known depth; without any, the distance to what the cameras look at."""
     known = geometry.depths[geometry.depths > 0]
     if len(known):
         return float(known.median())
+    cameras = geometry.cameras
     return float((cameras.positions - focus_point(cameras)).norm(dim=1).median())
