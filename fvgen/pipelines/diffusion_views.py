@@ -21,6 +21,7 @@ from fvgen.checks import InputError, complaint, require
 from fvgen.devices import default_device, default_dtype, free_memory
 from fvgen.geometry.cameras import resize_intrinsics
 from fvgen.geometry.trajectory import clips_of, part_of
+from fvgen.models.codec import codec_for
 from fvgen.pipelines.generated_confidence import (
     Neighbours,
     depth_agreement,
@@ -215,7 +216,7 @@ class DiffusionViews:
             return height, width
         pipeline = self.pipeline
         rows, columns = pipeline.unet.config.sample_size
-        scale = (rows * columns * pipeline.codec.downscale**2 / (height * width)) ** 0.5
+        scale = (rows * columns * codec_for(pipeline.vae).downscale ** 2 / (height * width)) ** 0.5
         longest, multiple = max(height, width), pipeline.multiple
         scale = max(round(scale * longest / multiple), 1) * multiple / longest
         return max(round(scale * height), 1), max(round(scale * width), 1)

@@ -45,6 +45,11 @@ def _check_pixels(name: str, images: Tensor) -> None:
     require(low >= -1e-3 and high <= 1 + 1e-3, name, "lie in [0, 1]", f"{low:.3g} .. {high:.3g}", "Rescale them.")
 
 
+def _lossless(codec: Codec) -> SpaceToDepthCodec:
+    assert isinstance(codec, SpaceToDepthCodec)  # for mypy: a network that corrects warps is made with no other
+    return codec
+
+
 @dataclass
 class FVGenOutput(BaseOutput):
     """What a call gives."""
@@ -123,16 +128,9 @@ class FVGenPipeline(DiffusionPipeline):
         return codec_for(self.vae, self.codec_chunk, self._execution_device)
 
     @property
-    def lossless_codec(self) -> SpaceToDepthCodec:
-        """The codec of a network that corrects warps."""
-        codec = self.codec
-        assert isinstance(codec, SpaceToDepthCodec)  # for mypy: the constructor made sure
-        return codec
-
-    @property
     def multiple(self) -> int:
         """Height and width of images go through the networks in multiples of this."""
-        return self.codec.downscale * 2 ** (len(self.unet.config.channel_mult) - 1)
+        return codec_for(self.vae).downscale * 2 ** (len(self.unet.config.channel_mult) - 1)
 
     def token_encoder(self) -> TokenEncoder:
         """The towers behind one call; what it has encoded is kept as long as the towers stay the same."""
@@ -183,8 +181,9 @@ class FVGenPipeline(DiffusionPipeline):
             "Render with the cameras you pass.",
         )  # fmt: skip
         require(len(clips) == batch, "clips", f"number {batch} clips", len(clips), "Give one number per clip.")
-        channels = self.codec.latent_channels
-        condition = channels if self.residual is None else residual_condition_channels(self.lossless_codec)
+        codec = codec_for(self.vae)
+        channels = codec.latent_channels
+        condition = channels if self.residual is None else residual_condition_channels(_lossless(codec))
         expected = {"in_channels": channels + condition, "out_channels": channels}
         given = {name: self.unet.config[name] for name in expected}
         require(
@@ -266,14 +265,16 @@ class FVGenPipeline(DiffusionPipeline):
         self.check_inputs(renders, photos, cameras, clips, guided)
         self._check_warps(renders, warps)
 
+        device = self._execution_device  # diffusers looks through every module for it
+        codec = codec_for(self.vae, self.codec_chunk, device)
         size = SizeFit.plan(renders.shape[-2], renders.shape[-1], self.multiple, fit)
         frames = renders.shape[1]
         seen = size.apply(insert_photos(renders, photos, photo_frames))
         conditions = encode_conditions(
             seen,
-            self.codec,
+            codec,
             self.token_encoder(),
-            device=self._execution_device,
+            device=device,
             posterior_noise=ClipNoise(seed, clips, frames, _POSTERIOR),
             guidance=guided,
             prompt=prompt,
@@ -282,7 +283,7 @@ class FVGenPipeline(DiffusionPipeline):
 
         fitted = None if warps is None else fit_warps(warps, seen, size)
         if fitted is not None and self.residual is not None:
-            told = residual_condition(fitted, self.residual, self.lossless_codec)
+            told = residual_condition(fitted, self.residual, _lossless(codec))
             conditions = replace(conditions, render_latents=told.to(conditions.render_latents))
 
         def step_end(step: int, t: int, x: Tensor) -> Tensor | None:
@@ -293,9 +294,9 @@ class FVGenPipeline(DiffusionPipeline):
 
         latents = self._sample(conditions, timesteps, how, ClipNoise(seed, clips, frames, _SAMPLER), step_end)
         if self.residual is not None and fitted is not None:
-            images = self.residual.decode(latents, fitted, self.lossless_codec)
+            images = self.residual.decode(latents, fitted, _lossless(codec))
         else:
-            images = self.codec.decode(latents)
+            images = codec.decode(latents)
         images = size.restore(images.cpu())
         self.maybe_free_model_hooks()
         return FVGenOutput(frames=images, cameras=[size.cameras(c) for c in cameras], latents=latents.cpu())
@@ -312,7 +313,7 @@ class FVGenPipeline(DiffusionPipeline):
             guidance_rescale=how.guidance_rescale,
             dtype=self.unet.dtype,
         )
-        x_T = randn_like(conditions.render_latents[:, :, : self.codec.latent_channels])
+        x_T = randn_like(conditions.render_latents[:, :, : self.unet.config.out_channels])
         run: dict[str, Any] = {"randn_like": randn_like, "callback": step_end}
         if self.config.sampler == "few_step":
             return sample_few_step(denoise, x_T, timesteps, self.schedule, **run)
