@@ -262,9 +262,9 @@ class _Scene:
             capture.photos[at], capture.valid[at], capture.cameras[at], self.depths[at], self.known[at]
         )  # fmt: skip
         depth = torch.where(render.depth > 0, render.depth, fill_depth(render.depth, self.far))
-        by_photos = depth_agreement(depth, camera, beside)
+        there = beside.look_at(camera, depth)
         return _Judged(
             depth,
-            generated_pixel_confidence(rgb, render, by_photos, disagreement),
-            reprojection_confidence(rgb, depth, render.depth > 0, camera, beside),
+            generated_pixel_confidence(rgb, render, depth_agreement(there), disagreement),
+            reprojection_confidence(rgb, render.depth > 0, there),
         )

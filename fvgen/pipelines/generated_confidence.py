@@ -37,6 +37,27 @@ class Neighbours:
     known: Tensor
     """[S, 1, H, W] bool, where the depth was measured and not filled"""
 
+    def look_at(self, frame: Cameras, depth: Tensor) -> Reprojection:
+        """What they show at the places that a frame (one camera) sees at ``depth`` [1, 1, H, W], without zeros."""
+        shown = torch.cat([self.photos, self.depths, self.known.to(self.depths)], dim=1)
+        sampled, seen = warp_photos(shown, self.valid, self.depths, self.cameras, frame, depth)
+        _, z = project(unproject(depth[:, 0], frame).reshape(-1, 3), self.cameras)
+        return Reprojection(sampled[:, :3], z.view_as(seen) / sampled[:, 3:4], sampled[:, 4:] > 0.99, seen)
+
+
+@dataclass(frozen=True)
+class Reprojection:
+    """A frame's places in S photos."""
+
+    colour: Tensor
+    """[S, 3, H, W]"""
+    depth_ratio: Tensor
+    """[S, 1, H, W] of the place over what the photo has in that direction"""
+    known: Tensor
+    """[S, 1, H, W] bool, whether the photo has measured that"""
+    seen: Tensor
+    """[S, 1, H, W] as from `fvgen.pipelines.warp.warp_photos`"""
+
 
 def generated_pixel_confidence(
     rgb: Tensor, render: PointRender, depth_trust: Tensor, disagreement: Tensor | None = None
@@ -68,43 +89,31 @@ def seed_disagreement(samples: Tensor) -> Tensor:
     return samples.std(dim=0, unbiased=False).mean(dim=1, keepdim=True)
 
 
-def depth_agreement(depth: Tensor, frame: Cameras, beside: Neighbours) -> Tensor:
+def depth_agreement(there: Reprojection) -> Tensor:
     """[1, 1, H, W] in (0, 1]: which share of the photos that could tell agrees with a frame's depth.
 
     A photo that measured something farther in that direction looked through the place and contradicts it; one that
     measured something nearer cannot see it and says nothing. Where none can tell, it is 1.
-
-    Args:
-        depth: [1, 1, H, W] without zeros.
-        frame: one camera.
-        beside: the photos.
     """
-    both = torch.cat([beside.depths, beside.known.to(beside.depths)], dim=1)
-    sampled, seen = warp_photos(both, beside.valid, beside.depths, beside.cameras, frame, depth)
-    _, z = project(unproject(depth[:, 0], frame).reshape(-1, 3), beside.cameras)
-    ratio = z.view_as(seen) / sampled[:, :1]
-    told = (seen > 0) & (sampled[:, 1:] > 0.99)
-    agree = (told & ((ratio - 1).abs() <= _DEPTH_TOLERANCE)).sum(0, keepdim=True)
-    against = (told & (ratio < 1 - _DEPTH_TOLERANCE)).sum(0, keepdim=True)
+    told = (there.seen > 0) & there.known
+    agree = (told & ((there.depth_ratio - 1).abs() <= _DEPTH_TOLERANCE)).sum(0, keepdim=True)
+    against = (told & (there.depth_ratio < 1 - _DEPTH_TOLERANCE)).sum(0, keepdim=True)
     return (agree + 1) / (agree + against + 1)
 
 
-def reprojection_confidence(rgb: Tensor, depth: Tensor, covered: Tensor, frame: Cameras, beside: Neighbours) -> float:
+def reprojection_confidence(rgb: Tensor, covered: Tensor, there: Reprojection) -> float:
     """How well a generated frame shows what its neighbouring photos show, in [0, 1].
 
-    The photos are warped into the frame through its depth; every pixel is compared with the photo that fits it better,
-    where that photo sees the place. Without any such pixel it is 0.5.
+    Every pixel is compared with the photo that fits it better, where that photo sees the place. Without any such pixel
+    it is 0.5.
 
     Args:
         rgb: [1, 3, H, W] as generated.
-        depth: [1, 1, H, W] without zeros.
         covered: [1, 1, H, W] bool.
-        frame: one camera.
-        beside: the photos.
+        there: the frame's places in the photos.
     """
-    colour, seen = warp_photos(beside.photos, beside.valid, beside.depths, beside.cameras, frame, depth)
-    fits = agreement(_local_difference(rgb, colour, seen)) * (seen > 0.5)
-    weight = (seen > 0.5).any(0, keepdim=True) * (_HOLES_COUNT + (1 - _HOLES_COUNT) * covered.to(rgb))
+    fits = agreement(_local_difference(rgb, there.colour, there.seen)) * (there.seen > 0.5)
+    weight = (there.seen > 0.5).any(0, keepdim=True) * (_HOLES_COUNT + (1 - _HOLES_COUNT) * covered.to(rgb))
     total = float(weight.sum())
     return float((weight * fits.amax(0, keepdim=True)).sum()) / total if total > 0 else _UNSEEN
 

@@ -36,20 +36,20 @@ def middle(plane, true_pictures):
 def test_true_depth_agrees_and_floating_depth_is_contradicted(middle):
     camera, _, depth, _, beside = middle
     inside = (slice(None), slice(None), slice(10, -10), slice(15, -15))
-    assert (depth_agreement(depth, camera, beside)[inside] == 1).all()
-    floating = depth_agreement(0.5 * depth, camera, beside)[inside]
+    assert (depth_agreement(beside.look_at(camera, depth))[inside] == 1).all()
+    floating = depth_agreement(beside.look_at(camera, 0.5 * depth))[inside]
     assert float(floating.max()) < 0.6 and float(floating.min()) > 0
 
 
 def test_what_lies_behind_a_photos_surface_is_not_contradicted(middle):
     camera, _, depth, _, beside = middle
-    assert (depth_agreement(1.5 * depth, camera, beside) == 1).all()
+    assert (depth_agreement(beside.look_at(camera, 1.5 * depth)) == 1).all()
 
 
 def test_filled_depth_contradicts_nobody(middle):
     camera, _, depth, _, beside = middle
     unknown = replace(beside, known=torch.zeros_like(beside.known))
-    assert (depth_agreement(0.5 * depth, camera, unknown) == 1).all()
+    assert (depth_agreement(unknown.look_at(camera, 0.5 * depth)) == 1).all()
 
 
 def test_colours_that_left_the_points_are_trusted_less(middle):
@@ -79,13 +79,14 @@ def test_disagreeing_seeds_lower_trust_everywhere(middle):
 def test_a_view_is_judged_by_what_the_photos_show(middle):
     camera, rgb, depth, render, beside = middle
     covered = render.depth > 0
-    true = reprojection_confidence(rgb, depth, covered, camera, beside)
-    shifted = reprojection_confidence(rgb.roll(12, dims=-1), depth, covered, camera, beside)
-    invented = reprojection_confidence(torch.zeros_like(rgb), depth, covered, camera, beside)
+    there = beside.look_at(camera, depth)
+    true = reprojection_confidence(rgb, covered, there)
+    shifted = reprojection_confidence(rgb.roll(12, dims=-1), covered, there)
+    invented = reprojection_confidence(torch.zeros_like(rgb), covered, there)
     assert true > 0.97 and true > shifted + 0.1 and invented < 0.2
 
 
 def test_a_view_that_no_photo_sees_gets_even_odds(middle):
     camera, rgb, depth, render, beside = middle
     nobody = replace(beside, valid=torch.zeros_like(beside.valid))
-    assert reprojection_confidence(rgb, depth, render.depth > 0, camera, nobody) == 0.5
+    assert reprojection_confidence(rgb, render.depth > 0, nobody.look_at(camera, depth)) == 0.5
