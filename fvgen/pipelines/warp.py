@@ -191,14 +191,13 @@ def filled_photo_depths(geometry: SceneGeometry, photos: Sequence[int]) -> Tenso
     geometry is.
     """
     known = _FILLED.setdefault(geometry, {})
-    renderer, far = resolve("front"), typical_depth(geometry)
     radius = radius_of_pixels(_POINT_PIXELS, geometry.cameras.height, geometry.cameras.width)
     out = torch.zeros_like(geometry.depths)[:, None]
     for photo in photos:
         if photo not in known:
             own = geometry.depths[photo][None, None]
-            seen = renderer.render(geometry.points, geometry.cameras[photo], radius).depth
-            known[photo] = fill_depth(torch.where(own > 0, own, seen), far)
+            seen = resolve("front").render(geometry.points, geometry.cameras[photo], radius).depth
+            known[photo] = fill_depth(torch.where(own > 0, own, seen), typical_depth(geometry))
         out[photo] = known[photo][0]
     return out
 

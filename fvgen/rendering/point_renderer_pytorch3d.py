@@ -61,7 +61,7 @@ class PyTorch3DRenderer:
                 R=rotation, T=translation, in_ndc=False, image_size=torch.tensor([size]), device=K.device,
             )  # fmt: skip
             fragments = PointsRasterizer(camera, settings)(cloud)
-            index = fragments.idx.permute(0, 3, 1, 2)
+            index = fragments.idx.long().permute(0, 3, 1, 2)  # the compositor reads 64 bits
             alpha = torch.where(index >= 0, 1 - fragments.dists.permute(0, 3, 1, 2) / radius**2, 0.0)
             blended = alpha_composite(index, alpha, features.T)
             out.rgb[i], out.confidence[i] = blended[0, :3], blended[0, 3:]
