@@ -53,12 +53,13 @@ def main(options: Options) -> None:
     report = convert_checkpoint(
         options.source, options.out, options.variant, dtype, options.trust_pickle, progress=_report
     )
-    reasons: dict[str, int] = {}
-    for reason in report.dropped.values():
-        reasons[reason] = reasons.get(reason, 0) + 1
+    names: dict[str, list[str]] = {}
+    for name, reason in report.dropped.items():
+        names.setdefault(reason, []).append(name)
     print(f"{report.variant}: {report.used} tensors used, {len(report.dropped)} without use here")
-    for reason, count in reasons.items():
-        print(f"  {count:3d}  {reason}")
+    for reason, dropped in names.items():
+        print(f"  {len(dropped):3d}  {reason}")
+        print(*(f"         {name}" for name in dropped), sep="\n")
     print(f"written to {options.out}")
 
 

@@ -110,7 +110,8 @@ def main(options: Options) -> None:
     path = fetch(variant, remote, folder)
     print("checking size and SHA-256", flush=True)
     check_file(path, remote)
-    print(f"{path} is whole. Next: python scripts/convert_viewcrafter.py {path} models/{options.variant}")
+    convert = f"python scripts/convert_viewcrafter.py {path} models/{options.variant} --variant {options.variant}"
+    print(f"{path} is whole. Next: {convert}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ A run that was broken off goes on when the same command is started again.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -27,7 +28,6 @@ from fvgen.distillation.settings import NetworkConfig, TrainConfig
 if TYPE_CHECKING:
     from fvgen.data.shards import ShardDataset
     from fvgen.distillation.parallel import Processes
-    from fvgen.distillation.previews import Decode
     from fvgen.distillation.start import Start
 
 ObjectiveT = TypeVar("ObjectiveT")
@@ -121,12 +121,14 @@ def main(options: FromTeacher | FromNothing) -> None:
     from fvgen.distillation.matching import check_clips, check_guidance
     from fvgen.distillation.memory_plan import clip_shape, memory_for, plan_memory
     from fvgen.distillation.parallel import Processes
-    from fvgen.distillation.previews import HeldOutPreview
+    from fvgen.distillation.previews import HeldOutPreview, decoder
     from fvgen.distillation.settings import identity
     from fvgen.distillation.start import start_roles
     from fvgen.distillation.trainer import train
     from fvgen.pipelines.model_folder import model_fingerprint
 
+    output = options.output
+    require(output.is_dir() or not output.exists(), "output", "be a folder", f"the file {output}", "Name another one.")
     data = ShardDataset(options.data, views=options.views, crop=options.crop)
     processes = Processes.launched()
     processes.share(options.train.global_batch)
@@ -149,9 +151,10 @@ def main(options: FromTeacher | FromNothing) -> None:
         data={"config_hash": data.config_hash, "clips": len(data), "views": options.views, "crop": options.crop},
         start={name: model_fingerprint(folder) for name, folder in start.folders().items()},
         backbone={"kind": start.backbone, "adapter_rank": start.adapter_rank},
+        **({"network": asdict(options.network)} if isinstance(options, FromNothing) else {}),
     )
     sampler: Any = "ddim" if isinstance(options, FromNothing) else "few_step"
-    decode = _decode(start.teacher) if processes.main else None
+    decode = decoder(start.teacher) if processes.main else None
 
     def preview(log):
         return HeldOutPreview(roles, data, options.train, options.output, processes, log, sampler, decode)
@@ -171,17 +174,24 @@ def main(options: FromTeacher | FromNothing) -> None:
 
 
 def _start(options: FromTeacher | FromNothing, data: ShardDataset, processes: Processes) -> Start:
+    from fvgen.distillation import checkpoint
+    from fvgen.distillation.export import writing
     from fvgen.distillation.start import Start
+    from fvgen.distillation.trainer import CHECKPOINTS
     from fvgen.pipelines.untrained import write_untrained
 
     best = options.export != "best" or options.train.held_out > 0
     require(best, "export", "be last without held-out clips", options.export, "Keep some with --held-out.")
     if isinstance(options, FromNothing):
         folder = options.output / "untrained"
-        if processes.main and not folder.is_dir():
+        # Until something was trained, the network is the one that is asked for now.
+        if processes.main and not (folder.is_dir() and checkpoint.latest(options.output / CHECKPOINTS)):
             network = asdict(options.network)
             base_scale = network.pop("base_scale")
-            write_untrained(folder, data.meta, data.batch([0]).latents.shape, network, base_scale, options.train.seed)
+            with writing(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                shape = data.batch([0]).latents.shape
+                write_untrained(folder, data.meta, shape, network, base_scale, options.train.seed)
         processes.wait()
         return Start(folder)
     preset = PRESETS[options.preset]
@@ -201,23 +211,6 @@ def _start(options: FromTeacher | FromNothing, data: ShardDataset, processes: Pr
         options.backbone,
         options.adapter_rank,
     )
-
-
-def _decode(teacher: Path) -> Decode:
-    from fvgen.conditioning.residual import ResidualSpace, warped_clips_of
-    from fvgen.distillation.export import read_index
-    from fvgen.distillation.start import load_codec
-
-    codec: Any = load_codec(teacher)
-    residual = read_index(teacher).get("residual")
-    if residual is None:
-        return lambda z, batch: codec.decode(z)
-    space = ResidualSpace(**residual)
-
-    def decode(z, batch):
-        return space.decode(z.cpu(), warped_clips_of(batch.conditions.render_latents.cpu(), space, codec), codec)
-
-    return decode
 
 
 def _progress(options: FromTeacher | FromNothing, processes: Processes):
@@ -241,15 +234,14 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
 
     from fvgen.distillation import checkpoint
     from fvgen.distillation.averaging import averaged, start_average
-    from fvgen.distillation.export import ModelCard, export_pipeline
+    from fvgen.distillation.export import ModelCard, export_pipeline, few_steps, writing
     from fvgen.distillation.meters import last_figures
     from fvgen.distillation.settings import config_hash
     from fvgen.distillation.start import start_roles
     from fvgen.distillation.trainer import CHECKPOINTS
 
     folder = options.output / CHECKPOINTS
-    path = checkpoint.best(folder) if options.export == "best" else checkpoint.latest(folder)
-    assert path is not None
+    path = checkpoint.exported(folder, options.export)
     roles = start_roles(options.objective, start, options.train.seed)
     trained = roles.trainable()
     state = checkpoint.TrainState(trained, {}, start_average(trained["student"], options.train.ema_decay))
@@ -259,7 +251,7 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
     clip = data.batch([0]).latents
     network.register_to_config(sample_frames=clip.shape[1], sample_size=tuple(clip.shape[3:]))
     student = isinstance(options, FromTeacher)
-    sampling = "4 steps at the timesteps 999, 749, 499, 249, without guidance." if student else "25 to 50 DDIM steps."
+    sampling = few_steps(options.objective.timesteps) if student else "25 to 50 DDIM steps."
     card = ModelCard(
         name=f"{options.preset} {'student' if student else 'teacher'}",
         recipe=f"{type(options.objective).__name__} (preset {options.preset})",
@@ -273,12 +265,12 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
     )
     output = options.output / ("student" if student else "teacher")
     dtype = getattr(torch, options.export_dtype)
-    export_pipeline(
-        network, start.teacher, output, card, "few_step" if student else "ddim", dtype, options.export_shard_size
-    )
-    print(f"Exported {path.name} to {output}")
-    if "discriminator" in trained:
-        roles.discriminator.save_pretrained(options.output / "discriminator")  # type: ignore[union-attr, operator]
+    sampler: Any = "few_step" if student else "ddim"
+    with writing(output):
+        export_pipeline(network, start.teacher, output, card, sampler, dtype, options.export_shard_size)
+        print(f"Exported {path.name} to {output}")
+        if "discriminator" in trained:
+            roles.discriminator.save_pretrained(options.output / "discriminator")  # type: ignore[union-attr, operator]
 
 
 def run() -> int:

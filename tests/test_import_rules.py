@@ -35,7 +35,7 @@ MAY_IMPORT = {
         "pipelines.view_generator",
         "pipelines.whole_files",
     },
-    "distillation": {"models", "diffusion"},
+    "distillation": {"models", "diffusion", "conditioning.residual"},
     "evaluation": {"distillation", "models", "diffusion", "conditioning", "rendering", "geometry", "data", "pipelines"},
 }
 

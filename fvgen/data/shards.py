@@ -128,6 +128,7 @@ class ShardDataset:
         meta: how the clips were made: codec, ``latent_channels``, ``condition_channels``, ``frames``, ``height``,
             ``width``, ``fps``, ``tokens``, ``context_dim``, ...
         config_hash: of it.
+        views: as given.
 
     Raises:
         InputError: no index, an index of another format, no clips, a shard that is missing or damaged (named), or views
@@ -150,15 +151,15 @@ class ShardDataset:
         require(len(self._places) > 0, str(self.folder), "hold clips", "none", _AGAIN)
         for shard in index["shards"]:
             _check_shard(self.folder / shard["name"], shard, check)
-        self._views, self._crop = views, crop
+        self.views, self._crop = views, crop
         self._check_views()
 
     def _check_views(self) -> None:
-        require(self._views >= 1, "views", "be at least 1", self._views, "1 gives each clip as it is.")
+        require(self.views >= 1, "views", "be at least 1", self.views, "1 gives each clip as it is.")
         encoding = self.meta["encoding"]
         require(
-            encoding == "pixels" or (self._views == 1 and self._crop is None),
-            "views and crop", "be left out for clips stored as latents", (self._views, self._crop),
+            encoding == "pixels" or (self.views == 1 and self._crop is None),
+            "views and crop", "be left out for clips stored as latents", (self.views, self._crop),
             "Prepare clips as pixels.",
         )  # fmt: skip
         smallest = tuple(min(getattr(s, side) for _, s in self._places) for side in ("height", "width"))
@@ -175,7 +176,7 @@ class ShardDataset:
         )  # fmt: skip
 
     def __len__(self) -> int:
-        return len(self._places) * self._views
+        return len(self._places) * self.views
 
     @cached_property
     def _decoder(self):

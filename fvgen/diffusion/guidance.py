@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from fvgen.checks import require
@@ -26,5 +27,6 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float, rescale: flo
     if rescale == 0:
         return guided
     axes = tuple(range(1, conditional.ndim))
-    factor = conditional.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
+    before, after = (x.std(dim=axes, keepdim=True) for x in (conditional, guided))
+    factor = torch.where(after > 0, before / after, 1.0)  # a constant output has no contrast to put back
     return rescale * (guided * factor) + (1 - rescale) * guided

@@ -22,14 +22,18 @@ class ClipNoise:
         clips: number of each clip of the batch within the run, each 0 or more.
         frames: F.
         stream: tells apart independent uses of one seed.
+        first_frame: number of the first of the F frames within its clip.
     """
 
-    def __init__(self, seed: int, clips: Sequence[int], frames: int, stream: int = 0) -> None:
+    def __init__(self, seed: int, clips: Sequence[int], frames: int, stream: int = 0, first_frame: int = 0) -> None:
         require(
             seed >= 0 and all(clip >= 0 for clip in clips),
             "seed and clips", "be 0 or more", (seed, list(clips)[:4]), "Count clips from 0.",
         )  # fmt: skip
-        self._generators = [[_generator(seed, clip, frame, stream) for frame in range(frames)] for clip in clips]
+        self._generators = [
+            [_generator(seed, clip, frame, stream) for frame in range(first_frame, first_frame + frames)]
+            for clip in clips
+        ]
 
     def __call__(self, like: Tensor) -> Tensor:
         """The next noise, of the shape [B, F, ...], dtype and device of ``like``."""

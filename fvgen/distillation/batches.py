@@ -14,7 +14,11 @@ from fvgen.types import TrainBatch
 
 
 class ClipSource(Protocol):
-    """A data set of encoded clips."""
+    """A data set of encoded clips.
+
+    One that shows each clip in several views has their number as ``views``: clip ``i``'s have the numbers ``i``,
+    ``i + clips``, ``i + 2 clips``, ...
+    """
 
     meta: dict[str, Any]
     """how they were encoded"""
@@ -22,10 +26,20 @@ class ClipSource(Protocol):
     """of their making"""
 
     def __len__(self) -> int:
-        """Clips."""
+        """Views of all clips."""
 
     def batch(self, keys: Sequence[int]) -> TrainBatch:
-        """The clips of these numbers, float32 on the CPU."""
+        """The views of these numbers, float32 on the CPU."""
+
+
+def _views(source: ClipSource) -> int:
+    return getattr(source, "views", 1)
+
+
+def held_out_keys(source: ClipSource, held_out: int) -> list[int]:
+    """Numbers of the last ``held_out`` clips, each in its first view: as it is, without augmentation."""
+    clips = len(source) // _views(source)
+    return list(range(clips - held_out, clips))
 
 
 @dataclass(frozen=True)
@@ -42,11 +56,11 @@ class Batches:
 
     Args:
         source: the data set.
-        seed: of the order. Every clip is seen once before any is seen again.
+        seed: of the order. Every view of every clip is seen once before any is seen again.
         global_batch: clips per update, over all processes.
         places: which of them are this process's.
         micro_batch: clips per forward pass at most.
-        held_out: clips at the end of the data set that are never given.
+        held_out: clips at the end of the data set that are never given, in no view.
 
     Raises:
         InputError: no clip is left to train on.
@@ -55,17 +69,19 @@ class Batches:
     def __init__(
         self, source: ClipSource, seed: int, global_batch: int, places: range, micro_batch: int, held_out: int = 0
     ) -> None:
+        views = _views(source)
+        clips = len(source) // views
         require(
-            len(source) > held_out,
-            "data set", f"hold clips to train on beside {held_out} held out", len(source),
+            clips > held_out,
+            "data set", f"hold clips to train on beside {held_out} held out", clips,
             "Prepare clips with scripts/prepare_clips.py.",
         )  # fmt: skip
         self._source = source
         self._seed = seed
         self._global_batch = global_batch
         self._places = [places[i : i + micro_batch] for i in range(0, len(places), micro_batch)]
-        self._count = len(source) - held_out
-        self.held_out = list(range(self._count, len(source)))
+        self._clips, self._trained = clips, clips - held_out
+        self._count = self._trained * views
         self._reader = ThreadPoolExecutor(1)
         self._ahead: tuple[int, Future[list[MicroBatch]]] | None = None
 
@@ -87,7 +103,9 @@ class Batches:
 
     def _key(self, position: int) -> int:
         epoch, within = divmod(position, self._count)
-        return int(np.random.default_rng((self._seed, epoch)).permutation(self._count)[within])
+        drawn = int(np.random.default_rng((self._seed, epoch)).permutation(self._count)[within])
+        view, clip = divmod(drawn, self._trained)
+        return view * self._clips + clip  # every view of a held-out clip is left out
 
     def _read(self, update: int) -> list[MicroBatch]:
         return list(self._micros(update))

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -91,7 +91,7 @@ def save(
         next_step = f"Free disk space and start the same command again: {kept}."
         raise CheckpointError(complaint(f"checkpoint {path}", "be written whole", failure, next_step))
     if processes.main:
-        _rotate(folder, keep)
+        _rotate(path, keep)
     return path
 
 
@@ -226,10 +226,33 @@ def best(folder: Path) -> Path | None:
         return None
 
 
-def _rotate(folder: Path, keep: int) -> None:
-    for path in sorted(folder.glob("step-*"), reverse=True)[keep:]:
-        if path != best(folder):
-            shutil.rmtree(path, ignore_errors=True)
+def exported(folder: Path, which: Literal["last", "best"]) -> Path:
+    """The whole checkpoint in ``folder`` whose weights are to be exported.
+
+    Raises:
+        InputError: there is none.
+    """
+    if which == "last":
+        path, problem = latest(folder), "none that is whole"
+        next_step = "Start the command again with another --output: nothing can be exported from this one."
+    else:
+        path = best(folder)
+        damaged = "no held-out error was measured" if path is None else damage(path)
+        path, problem = (None, f"'{damaged}'") if damaged else (path, "")
+        next_step = "Use --export last."
+    if path is None:
+        raise InputError(complaint(str(folder), f"hold the {which} checkpoint for the export", problem, next_step))
+    return path
+
+
+def _rotate(written: Path, keep: int) -> None:
+    """Keep the newest up to the one just written; higher numbers are damaged ones that `latest` passed over."""
+    folder = written.parent
+    found = sorted(folder.glob("step-*"), reverse=True)
+    newer = [path for path in found if path.name > written.name]
+    old = [path for path in found if path.name <= written.name][keep:]
+    for path in [*newer, *(path for path in old if path != best(folder))]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:

@@ -116,26 +116,28 @@ PRESETS: Mapping[PresetName, Preset] = {
     "ablation-gan-dmd-softened": Preset(
         "Table 3: second stage with softened reverse KL, after fvgen-stage1", FVGenStage2(), _PAPER_STAGE2, "student"
     ),
-    # On 40 procedural clips kept out of training, PSNR whole / covered / holes (the warp alone: 24.20 / 25.01 / 24.00),
-    # one run each, benchmarks/results/tiny_ablation_cpu.json. The teacher at 25 steps: 22.70 / 23.32 / 22.49.
+    # On 40 procedural clips of other seeds, PSNR whole / covered / holes (the warp alone: 24.20 / 25.01 / 24.00), one
+    # run each, benchmarks/results/tiny_ablation_cpu.json. The teacher at 25 steps: 22.70 / 23.32 / 22.49. All students
+    # were trained with --objective.regression.weight 1 unless said otherwise, which the presets leave at 0; the first
+    # stage's discriminator stayed at chance in its 400 steps, so what follows it hardly depends on it.
     "tiny-teacher": Preset(
         "A small teacher from nothing, by v-prediction", Diffusion(shift=3.0), _TINY_TEACHER, "nothing", _TINY_NETWORK
     ),
-    # 23.54 / 24.26 / 23.24, with --objective.regression.weight 1.
+    # 400 steps: 23.54 / 24.26 / 23.24.
     "tiny-stage1": Preset(
         "fvgen-stage1 for a small teacher (and Table 3's GAN only)", _TINY_STAGE1, _TINY
     ),
-    # 24.39 / 25.14 / 24.16 as bundled, with --objective.regression.weight 3. In the ablation's 200 steps at half the
-    # learning rate and weight 1: 24.28 / 25.02 / 24.06.
+    # 400 + 240 steps, as bundled, with weight 3: 24.39 / 25.14 / 24.16. 400 + 200 steps at half the learning rate:
+    # 24.28 / 25.02 / 24.06.
     "tiny-stage2": Preset(
         "fvgen-stage2 for a small teacher, after tiny-stage1",
         _TINY_STAGE2, _TINY_SECOND, "student",
     ),
-    # In the ablation's 200 steps: 24.24 / 24.98 / 24.01.
+    # 200 steps at half the learning rate: 24.24 / 24.98 / 24.01.
     "tiny-no-gan": Preset(
         "ablation-no-gan for a small teacher", _TINY_PLAIN_STAGE2, _TINY_SECOND
     ),
-    # In the ablation's 200 steps: 24.28 / 25.02 / 24.07.
+    # 400 + 200 steps at half the learning rate: 24.28 / 25.02 / 24.07.
     "tiny-gan-dmd": Preset(
         "ablation-gan-dmd for a small teacher, after tiny-stage1",
         _TINY_PLAIN_STAGE2, _TINY_SECOND, "student",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 
 from fvgen.checks import InputError, complaint
 from fvgen.models.unet_3d import VideoUNet
@@ -84,6 +86,11 @@ Nerfstudio plugin. {self.sampling}
 """
 
 
+def few_steps(timesteps: Sequence[int]) -> str:
+    """How a student of these timesteps is sampled, in words for its card."""
+    return f"{len(timesteps)} steps at the timesteps {', '.join(map(str, timesteps))}, without guidance."
+
+
 def export_pipeline(
     network: VideoUNet,
     like: Path,
@@ -125,6 +132,20 @@ def export_pipeline(
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     return output
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Says in one line what keeps a folder from being written within.
+
+    Raises:
+        InputError: the disk is full or cannot be written.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        next_step = "Free disk space and start the same command again: checkpoints are kept."
+        raise InputError(complaint(str(folder), "be written whole", f"'{error}'", next_step)) from error
 
 
 def _forget_origin(config: Path) -> None:

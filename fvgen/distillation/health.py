@@ -13,6 +13,8 @@ COLLAPSED = 0.3
 """Share of the data's variance, or of its motion, under which the student's output counts as collapsed."""
 DRIFTED = 1.0
 """Shift of a channel's mean, in the data's deviations, over which colours count as drifted."""
+UNIFORM = 0.02
+"""Spread of the weights h(r), as a share of their mean, under which they are the same for all clips."""
 PATIENCE = 3
 """Records in a row that must be bad before a warning is given."""
 
@@ -73,6 +75,17 @@ def _signs(record: Mapping[str, float]) -> Iterator[tuple[str, str]]:
             "saturated",
             f"The discriminator is saturated: it is right on {real:.0%} of real and {fake:.0%} of fake clips, so the "
             "student learns little from it. Lower the critic's learning rate or its steps, or raise R1.",
+        )
+    fooled, mean, spread = (record.get(f"student/{name}") for name in ("accuracy_fake", "h_mean", "h_spread"))
+    clamped = fooled is not None and fooled >= SATURATED
+    uniform = mean is not None and spread is not None and spread < UNIFORM * abs(mean)
+    if mean is not None and (clamped or uniform):  # a discriminator alone, without h, is judged above
+        yield (
+            "plain",
+            "The second stage degenerates to plain DMD: "
+            + (f"the discriminator knows {fooled:.0%} of the student's clips, so that " if clamped else "")
+            + "the weights h(r) of all clips are about the same. "
+            "Lower the critic's learning rate or its steps, or raise R1.",
         )
     for name, what in (("variance_ratio", "variance"), ("motion_ratio", "motion")):
         ratio = record.get(f"student/{name}")

@@ -65,7 +65,9 @@ class UpdateMeters:
             figures |= compared_with_data(*sides)
         figures |= accuracies(pools)
         for name, values in pools.items():
-            figures |= {f"{name}_mean": float(values.mean()), f"{name}_spread": float(values.std(unbiased=False))}
+            figures[f"{name}_mean"] = float(values.mean())
+            if len(values) > 1:  # one clip has no spread, and 0 would look like clips that are all alike
+                figures[f"{name}_spread"] = float(values.std(unbiased=False))
         return figures, pools
 
 
@@ -77,15 +79,24 @@ class Log:
         config: how often and where to.
         step: records after this step belong to an unbroken run's future and are dropped (a killed run did them).
         settings: of the run, for Weights & Biases.
+
+    Raises:
+        InputError: the folder cannot be written, or a board that was asked for is not installed.
     """
 
     def __init__(self, folder: Path, config: MeterConfig, step: int, settings: Mapping[str, Any]) -> None:
         self._path = folder / LOG
         self._watch = Watch()
         self._started = time.perf_counter()
-        folder.mkdir(parents=True, exist_ok=True)
-        self._drop_after(step)
-        self._board = _tensorboard(folder, step) if config.tensorboard else None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._drop_after(step)
+            self._board = _tensorboard(folder, step) if config.tensorboard else None
+        except OSError as error:
+            next_step = "Free disk space, or use another --output; then start the same command again."
+            raise InputError(
+                complaint(str(folder), "be a folder that can be written", f"'{error}'", next_step)
+            ) from error
         self._wandb = _wandb(folder, settings) if config.wandb else None
 
     def _drop_after(self, step: int) -> None:
@@ -139,10 +150,13 @@ class Log:
 
     def close(self) -> None:
         """Flush the boards."""
-        if self._board is not None:
-            self._board.close()
-        if self._wandb is not None:
-            self._wandb.finish()
+        try:
+            if self._board is not None:
+                self._board.close()
+            if self._wandb is not None:
+                self._wandb.finish()
+        except OSError as error:
+            warnings.warn(f"the boards' last figures were not written, {error}", stacklevel=2)
 
     def _append(self, record: Mapping[str, Any]) -> None:
         with self._path.open("a", encoding="utf-8") as file:

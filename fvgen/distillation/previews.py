@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fvgen.conditioning.residual import ResidualSpace, warped_clips_of
 from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.sampling import sample_ddim, sample_few_step
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.averaging import averaged
-from fvgen.distillation.batches import ClipSource
+from fvgen.distillation.batches import ClipSource, held_out_keys
+from fvgen.distillation.export import read_index
 from fvgen.distillation.meters import Log
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.settings import TrainConfig
+from fvgen.distillation.start import load_codec
 from fvgen.distillation.trainer import autocast
 from fvgen.types import TrainBatch
 
@@ -51,8 +55,8 @@ def sample_latents(
 class HeldOutPreview:
     """What `fvgen.distillation.trainer.train` calls every so often; all processes do the same, the main one writes.
 
-    The error is the mean squared error of sampled against real latents over all held-out clips, with the same noise
-    every time. Without held-out clips the pictures are of training clips and nothing is measured.
+    The error is the mean squared error of sampled against real latents over all held-out clips, in their first view,
+    with the same noise every time. Without held-out clips the pictures are of training clips and nothing is measured.
     """
 
     roles: Any
@@ -69,7 +73,7 @@ class HeldOutPreview:
     @torch.no_grad()
     def __call__(self, step: int, ema: Mapping[str, Tensor]) -> dict[str, float]:
         """Sample, write ``samples/step-NNNNNNNN.png`` and .mp4; ``error``, and with a decoder ``psnr`` in decibels."""
-        held_out = list(range(len(self.source) - self.config.held_out, len(self.source)))
+        held_out = held_out_keys(self.source, self.config.held_out)
         shown = held_out[: self.pictures] or list(range(min(self.pictures, len(self.source))))
         errors, pixel_errors, pairs = [], [], []
         with averaged(self.roles.trainable()["student"], ema):
@@ -98,12 +102,30 @@ class HeldOutPreview:
     def _draw(self, step: int, pairs: Sequence[Tensor], log: Log) -> None:
         """``pairs``: real and generated clip [2, F, 3, H, W] each."""
         folder = self.output / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
         grid = picture_grid(torch.cat(list(pairs)))
-        write_png(folder / f"step-{step:08d}.png", grid)
-        log.picture(step, grid)
-        if self.config.meters.video:
-            write_film(folder / f"step-{step:08d}.mp4", torch.cat([torch.cat(list(pair), dim=-1) for pair in pairs]))
+        film = torch.cat([torch.cat(list(pair), dim=-1) for pair in pairs])
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_png(folder / f"step-{step:08d}.png", grid)
+            log.picture(step, grid)
+            if self.config.meters.video:
+                write_film(folder / f"step-{step:08d}.mp4", film)
+        except OSError as error:  # a full disk; weights are worth more than pictures
+            warnings.warn(f"step {step}: samples not written, {error}", stacklevel=2)
+
+
+def decoder(teacher: Path) -> Decode:
+    """Decodes latents with the codec of a pipeline folder, by its residual space where it has one."""
+    codec: Any = load_codec(teacher)
+    residual = read_index(teacher).get("residual")
+    if residual is None:
+        return lambda z, batch: codec.decode(z)
+    space = ResidualSpace(**residual)
+
+    def decode(z: Tensor, batch: TrainBatch) -> Tensor:
+        return space.decode(z.cpu(), warped_clips_of(batch.conditions.render_latents.cpu(), space, codec), codec)
+
+    return decode
 
 
 def picture_grid(clips: Tensor, columns: int = 8) -> Tensor:
@@ -126,10 +148,12 @@ def write_film(path: Path, frames: Tensor) -> None:
 
     height, width = (side - side % 2 for side in frames.shape[-2:])
     writer = write_frames(str(path), (width, height), fps=_FPS, macro_block_size=1, ffmpeg_log_level="error")
-    writer.send(None)
-    for frame in frames[..., :height, :width]:
-        writer.send(_bytes(frame).tobytes())
-    writer.close()
+    try:
+        writer.send(None)
+        for frame in frames[..., :height, :width]:
+            writer.send(_bytes(frame).tobytes())
+    finally:
+        writer.close()
 
 
 def _bytes(image: Tensor):

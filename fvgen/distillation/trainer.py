@@ -230,8 +230,13 @@ def _stop_request() -> Iterator[threading.Event]:
 
 def _diverged(role: str, step: int, loss: float, norm: float, newest: Path | None) -> str:
     found = f"loss {loss:.4g} with gradient norm {norm:.4g} at step {step + 1}"
-    kept = f"The last good checkpoint is {newest}" if newest else "There is no checkpoint yet"
-    return complaint(
-        f"the {role}'s loss and gradient", "be finite", found,
-        f"{kept}; go on from there with a lower learning rate, another seed or precision fp32.",
-    )  # fmt: skip
+    other = "a lower learning rate or --precision fp32"
+    # A run's settings cannot be changed while it goes on, but its weights can be exported and started from.
+    next_step = (
+        f"The last good checkpoint is {newest}: end this run there with --steps {int(newest.name.split('-')[1])}, "
+        f"which exports its weights, and start a new --output from them with --init-student and {other}, "
+        "or from the start where there is no --init-student."
+        if newest
+        else f"There is no checkpoint yet: start a new --output with {other}."
+    )
+    return complaint(f"the {role}'s loss and gradient", "be finite", found, next_step)

@@ -42,10 +42,12 @@ _FIXED: dict[str, object] = {
     "tempspatial_aware": False,
     "conv_resample": True,
     "dims": 2,
+    "num_heads": -1,
 }
 """Options of the original with one value in every release, which is the one this network has."""
-_WITHOUT_EFFECT = ("use_checkpoint", "use_linear")
-"""Memory, and whether projections are stored as matrices or as 1x1 convolutions: `viewcrafter_unet_layout` asks."""
+_WITHOUT_EFFECT = ("use_checkpoint", "use_fp16", "use_linear")
+"""Memory, precision (a network here has its weights'), and whether projections are stored as matrices or as 1x1
+convolutions: `viewcrafter_unet_layout` asks."""
 
 _RESNET = {
     "norm1": "in_layers.0",
@@ -144,7 +146,7 @@ def _module_pairs(unet: VideoUNet) -> list[tuple[str, str]]:
 
 
 def check_layout(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], what: str) -> None:
-    """Raise `InputError` unless ``tensors`` has exactly the names and shapes of ``shapes``; one message for all."""
+    """Raise `InputError` unless ``tensors`` has exactly the names and shapes of ``shapes``, all floating point."""
     missing = [name for name in shapes if name not in tensors]
     extra = [name for name in tensors if name not in shapes]
     wrong = [
@@ -152,9 +154,15 @@ def check_layout(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, 
         for name, shape in shapes.items()
         if name in tensors and tuple(tensors[name].shape) != shape
     ]
+    whole = [f"{name} {tensor.dtype}" for name, tensor in tensors.items() if not tensor.is_floating_point()]
     faults = [
         f"{len(names)} {kind} (first: {', '.join(names[:3])})"
-        for kind, names in (("missing", missing), ("unknown", extra), ("of another shape", wrong))
+        for kind, names in (
+            ("missing", missing),
+            ("unknown", extra),
+            ("of another shape", wrong),
+            ("not floating point", whole),
+        )
         if names
     ]
     require(
@@ -167,7 +175,7 @@ def convert_unet_state_dict(state_dict: Mapping[str, Tensor], unet: VideoUNet, u
     """ViewCrafter's tensors (names without the component's prefix) under our names: views, no copies.
 
     Raises:
-        InputError: A tensor is missing, unknown or of another shape.
+        InputError: A tensor is missing, unknown, of another shape or not floating point.
     """
     layout = viewcrafter_unet_layout(unet, use_linear)
     check_layout(state_dict, {name: shape for name, (_, shape) in layout.items()}, "the UNet's part")

@@ -7,7 +7,7 @@ A 2D UNet whose every stage also looks along time, after Xing et al., "DynamiCra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -21,6 +21,7 @@ from fvgen.models.embeddings import TimeAndFpsEmbedding
 from fvgen.models.unet_3d_blocks import MiddleBlock, ResBlock, Stage, Upsample
 
 Features = Literal["none", "middle", "multiscale"]
+_FEATURES = get_args(Features)
 
 
 @dataclass
@@ -223,8 +224,12 @@ class VideoUNet(ModelMixin, ConfigMixin):
             return_dict: False gives the present entries as a tuple.
 
         Raises:
-            InputError: A shape does not fit the network.
+            InputError: A shape does not fit the network, or there is no such feature.
         """
+        require(
+            return_features in _FEATURES,
+            "return_features", f"be one of {_FEATURES}", return_features, "Name one of them.",
+        )  # fmt: skip
         self._check_shapes(sample, timestep, context, fps)
         batch, frames = sample.shape[:2]
         if fps is None:
@@ -284,7 +289,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         config: Any = self.config
         multiple = 2 ** (len(config.channel_mult) - 1)
         require(
-            sample.ndim == 5 and sample.shape[2] == config.in_channels,
+            sample.ndim == 5 and sample.shape[1] > 0 and sample.shape[2] == config.in_channels,
             "sample", f"have shape [B, F, {config.in_channels}, h, w]", tuple(sample.shape),
             "Stack the condition's latents behind the noisy ones along the channels.",
         )  # fmt: skip

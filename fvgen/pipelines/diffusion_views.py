@@ -38,9 +38,6 @@ from fvgen.pipelines.warp_correction import WarpCorrection, resized
 from fvgen.rendering.point_renderer import TEACHER_RADIUS, resolve
 from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, PointRender, Progress, SceneGeometry, no_progress
 
-_WINDOWS = 1 << 10
-"""More than the windows of any clip: keeps the clips' numbers apart."""
-
 
 @dataclass(frozen=True)
 class DiffusionViews:
@@ -114,7 +111,7 @@ class DiffusionViews:
     ) -> GeneratedViews:
         """See `fvgen.pipelines.view_generator.ViewGenerator.generate`.
 
-        Noise follows from (seed, the two photos of the clip, window), so a clip is the same alone and within its path.
+        Noise follows from (seed, the two photos of the clip, frame), so a clip is the same alone and within its path.
         """
         check_path(capture, path)
         places = (torch.cumsum(path.photo < 0, dim=0) - 1).tolist()
@@ -170,10 +167,10 @@ class DiffusionViews:
         for sample in range(1 + self.confidence_seeds):
             frames = start_frames.clone()
             known = clip.photo >= 0
-            number = ((sample * len(capture.photos) + start) * len(capture.photos) + end) * _WINDOWS
-            for i, at in enumerate(self.windows(clip.photo)):
+            number = (sample * len(capture.photos) + start) * len(capture.photos) + end
+            for at in self.windows(clip.photo):
                 window = torch.arange(at.start, at.stop)
-                self._draw(frames, known, small, window, seed, number + i, progress, correction)
+                self._draw(frames, known, small, window, seed, number, progress, correction)
             whole = correction.enlarge(frames) if correction else resized(frames, *capture.photos.shape[2:])
             whole[here] = photos
             samples.append(whole)
@@ -189,7 +186,8 @@ class DiffusionViews:
         result = self.pipeline(
             clip[None], clip[keys][None], cameras[window.to(cameras.c2w.device)],
             warps=None if correction is None else correction.window(frames, known, window),
-            photo_frames=keys, num_inference_steps=self.steps, seed=seed, clips=[number], progress=progress,
+            photo_frames=keys, num_inference_steps=self.steps, seed=seed, clips=[number], first_frame=int(window[0]),
+            progress=progress,
         )  # fmt: skip
         new = window[~known[window]]
         frames[new.to(frames.device)] = result.frames[0, ~known[window]].to(frames)

@@ -22,11 +22,8 @@ TINY = "tiny"
 _INDEX = "model_index.json"
 _SAMPLE = 1 << 16
 """Bytes of a weight file that are hashed at its start, middle and end: training moves every weight."""
-_GET_TEACHER = (
-    "Get it with: python scripts/download.py viewcrafter-512, then python scripts/convert_viewcrafter.py "
-    "checkpoints/viewcrafter-512/model.ckpt models/viewcrafter-512. A pipeline folder elsewhere is named with "
-    "--pipeline.datamanager.densify.model FOLDER."
-)
+_FIRST_TEACHER = "viewcrafter-512"
+"""The variant that is meant where none is named."""
 _GET_STUDENT = (
     "The bundled one is named tiny. One that you trained with scripts/train_distill.py is named by its folder: "
     "--pipeline.datamanager.densify.model FOLDER."
@@ -48,17 +45,28 @@ def find_model(generator: str, model: str | Path | None = None) -> Path:
     """
     folder = locate_model(generator, model)
     if folder is None:
-        next_step = _GET_TEACHER if generator == "teacher" else _GET_STUDENT
+        next_step = _how_to_get(model) if generator == "teacher" else _GET_STUDENT
         given = f"{model}, which is not there" if model is not None else "no model"
         raise InputError(complaint(f"the generator {generator}", "have its weights on this machine", given, next_step))
     check_model(folder, generator)
     return folder
 
 
+def _how_to_get(model: str | Path | None) -> str:
+    """The commands that get a teacher: the released variant called ``model``, or the first one."""
+    name = Path(model).as_posix() if model is not None and Path(model).as_posix() in VARIANTS else _FIRST_TEACHER
+    file = f"checkpoints/{name}/{VARIANTS[name].file}"  # type: ignore[index]  # checked above
+    return (
+        f"Get it with: python scripts/download.py {name}, then python scripts/convert_viewcrafter.py {file} "
+        f"models/{name} --variant {name}. A pipeline folder elsewhere is named with "
+        "--pipeline.datamanager.densify.model FOLDER."
+    )
+
+
 def locate_model(generator: str, model: str | Path | None = None) -> Path | None:
     """Where the model is, unchecked; None when it is not on this machine. Arguments as of `find_model`."""
     if model is None:
-        model = "viewcrafter-512" if generator == "teacher" else TINY
+        model = _FIRST_TEACHER if generator == "teacher" else TINY
     name = Path(model).as_posix()
     if name == TINY:
         return BUNDLED / generator

@@ -26,6 +26,7 @@ from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.models.codec import Codec, SpaceToDepth, SpaceToDepthCodec, codec_for
 from fvgen.models.image_projector import ImageProjector
 from fvgen.models.unet_3d import VideoUNet
+from fvgen.pipelines.call_checks import check_cameras, check_numbers, check_pixels, check_tensor
 from fvgen.pipelines.fit_size import Fit, SizeFit, fit_warps
 from fvgen.pipelines.sampler_settings import SAMPLING, Sampler, Sampling
 from fvgen.types import Cameras, Conditions, Progress, no_progress
@@ -33,16 +34,6 @@ from fvgen.types import Cameras, Conditions, Progress, no_progress
 StepEnd = Callable[[Any, int, int, dict[str, Tensor]], "dict[str, Tensor] | None"]
 _POSTERIOR, _SAMPLER = 0, 1
 """Streams of noise, apart so that the choice of codec does not change what the sampler draws."""
-
-
-def _check_pixels(name: str, images: Tensor) -> None:
-    finite = torch.isfinite(images)
-    require(
-        bool(finite.all()),
-        name, "be finite", f"{int((~finite).sum())} NaN or infinite values", "Look at where they come from.",
-    )  # fmt: skip
-    low, high = (float(images.min()), float(images.max())) if images.numel() else (0.0, 0.0)
-    require(low >= -1e-3 and high <= 1 + 1e-3, name, "lie in [0, 1]", f"{low:.3g} .. {high:.3g}", "Rescale them.")
 
 
 def _lossless(codec: Codec) -> SpaceToDepthCodec:
@@ -171,9 +162,10 @@ class FVGenPipeline(DiffusionPipeline):
             "renders", "have shape [B, F, 3, H, W]", tuple(renders.shape), "Stack the RGB renders of each clip.",
         )  # fmt: skip
         batch, frames, _, height, width = renders.shape
-        _check_pixels("renders", renders)
-        _check_pixels("photos", photos)
+        check_pixels("renders", renders)
+        check_pixels("photos", photos)
         require(len(cameras) == batch, "cameras", f"hold {batch} clips", len(cameras), "Give one set per clip.")
+        check_cameras(cameras)
         sizes = {(len(c), c.height, c.width) for c in cameras}
         require(
             sizes == {(frames, height, width)},
@@ -203,8 +195,8 @@ class FVGenPipeline(DiffusionPipeline):
         if warps is not None:
             given, expected = tuple(warps.warp.shape), tuple(renders.shape)
             require(given == expected, "warps", f"have the renders' shape {expected}", given, "Use the same clips.")
-            _check_pixels("warps", warps.warp)
-            _check_pixels("warps.trust", warps.trust)
+            check_pixels("warps", warps.warp)
+            check_pixels("warps.trust", warps.trust)
 
     @torch.no_grad()
     def __call__(
@@ -224,6 +216,7 @@ class FVGenPipeline(DiffusionPipeline):
         prompt: str = PROMPT,
         seed: int = 0,
         clips: Sequence[int] | None = None,
+        first_frame: int = 0,
         fit: Fit = "pad",
         callback_on_step_end: StepEnd | None = None,
         progress: Progress = no_progress,
@@ -244,6 +237,7 @@ class FVGenPipeline(DiffusionPipeline):
             prompt: text, if there is a text tower.
             seed: of the noise.
             clips: number of each clip within the run: noise depends on (seed, clip, frame) alone. None counts from 0.
+            first_frame: number of the first frame, for a window of a longer clip.
             fit: to multiples of `multiple`: pad and crop back (cameras stay), or crop (cameras follow).
             callback_on_step_end: ``f(pipeline, step, timestep, {"latents": x})``; may return the same with another x.
             progress: told after each step.
@@ -251,6 +245,16 @@ class FVGenPipeline(DiffusionPipeline):
         Raises:
             InputError: for inputs that do not fit each other or the networks.
         """
+        check_tensor("renders", renders)
+        check_tensor("photos", photos)
+        check_numbers(
+            num_inference_steps,
+            timesteps,
+            fps,
+            guidance_scale=guidance_scale,
+            guidance_rescale=guidance_rescale,
+            eta=eta,
+        )
         how = self._settings(
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
@@ -275,7 +279,7 @@ class FVGenPipeline(DiffusionPipeline):
             codec,
             self.token_encoder(),
             device=device,
-            posterior_noise=ClipNoise(seed, clips, frames, _POSTERIOR),
+            posterior_noise=ClipNoise(seed, clips, frames, _POSTERIOR, first_frame),
             guidance=guided,
             prompt=prompt,
             fps=fps,
@@ -292,7 +296,9 @@ class FVGenPipeline(DiffusionPipeline):
                 return None
             return (callback_on_step_end(self, step, t, {"latents": x}) or {}).get("latents")
 
-        latents = self._sample(conditions, timesteps, how, ClipNoise(seed, clips, frames, _SAMPLER), step_end)
+        latents = self._sample(
+            conditions, timesteps, how, ClipNoise(seed, clips, frames, _SAMPLER, first_frame), step_end
+        )
         if self.residual is not None and fitted is not None:
             images = self.residual.decode(latents, fitted, _lossless(codec))
         else:

@@ -166,6 +166,13 @@ def test_full_rescale_restores_the_deviation():
     torch.testing.assert_close(guide(conditional, unconditional, 1.0), conditional)
 
 
+def test_an_output_without_contrast_stays_finite():
+    zeros = torch.zeros(2, 3, 4)
+    assert torch.equal(guide(zeros, zeros, 7.5, 0.7), zeros)
+    conditional, unconditional = torch.tensor([[2.0], [3.0]]), torch.tensor([[1.0], [1.0]])
+    torch.testing.assert_close(guide(conditional, unconditional, 7.5, 0.7), torch.tensor([[8.5], [16.0]]))
+
+
 @pytest.mark.parametrize("rescale", [-0.1, 1.1])
 def test_guide_checks_its_numbers(rescale):
     with pytest.raises(InputError, match="rescale must lie"):
@@ -227,6 +234,11 @@ def test_clip_noise_depends_on_seed_clip_and_frame_alone():
     flat = [both[0, 0], both[0, 1], both[1, 0], ClipNoise(2, [4], 1)(like(1, 1))[0, 0]]
     flat.append(ClipNoise(1, [4], 1, stream=1)(like(1, 1))[0, 0])
     assert len({float(x.sum()) for x in flat}) == len(flat)
+
+
+def test_clip_noise_of_a_later_window_is_that_of_the_whole_clip():
+    whole = ClipNoise(3, [5], 8)(torch.empty(1, 8, 2, 3))
+    assert torch.equal(ClipNoise(3, [5], 4, first_frame=4)(torch.empty(1, 4, 2, 3)), whole[:, 4:])
 
 
 def test_clip_noise_moves_on_and_is_standard_normal():

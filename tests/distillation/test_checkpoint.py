@@ -196,6 +196,32 @@ def test_old_checkpoints_go_and_the_best_stays(tmp_path):
     assert checkpoint.best(folder) == folder / "step-00000002" and (folder / "step-00000002").is_dir()
 
 
+def test_a_damaged_newer_checkpoint_does_not_count_as_kept(tmp_path, unbroken):
+    once = {"checkpoints": CheckpointConfig(every=2, keep=1)}
+    run(stand_in_config(6, checkpoints=CheckpointConfig(every=2, keep=3)), tmp_path)
+    folder = tmp_path / CHECKPOINTS
+    for name in ("step-00000004", "step-00000006"):
+        _cut_short(folder / name)
+    with pytest.warns(UserWarning, match="passed over"):
+        run(stand_in_config(4, **once), tmp_path)
+    assert [path.name for path in folder.glob("step-*")] == ["step-00000004"]
+    assert checkpoint.latest(folder) == folder / "step-00000004"
+    run(stand_in_config(STEPS, **once), tmp_path)
+    assert_same_bits(tmp_path, unbroken)
+
+
+def test_an_export_without_its_checkpoint_is_refused(tmp_path):
+    for which, words in (("last", "got none that is whole"), ("best", "got 'no held-out error was measured'")):
+        with pytest.raises(InputError, match=f"must hold the {which} checkpoint for the export, {words}"):
+            checkpoint.exported(tmp_path / CHECKPOINTS, which)
+    run(stand_in_config(1), tmp_path)
+    folder = tmp_path / CHECKPOINTS
+    assert checkpoint.exported(folder, "last") == folder / "step-00000001"
+    (folder / "best.json").write_text('{"checkpoint": "step-00000009"}')
+    with pytest.raises(InputError, match=r"got 'state.json: .*Use --export last"):
+        checkpoint.exported(folder, "best")
+
+
 def test_nothing_in_a_checkpoint_is_code(unbroken):
     suffixes = {path.suffix for path in (unbroken / CHECKPOINTS).rglob("*") if path.is_file()}
     assert suffixes == {".safetensors", ".json"}

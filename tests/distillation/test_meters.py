@@ -9,6 +9,7 @@ import pytest
 import torch
 from stand_in import Poisoned, StandInObjective, run, stand_in_config
 
+from fvgen.checks import InputError
 from fvgen.distillation.health import PATIENCE, Watch, clip_statistics, compared_with_data
 from fvgen.distillation.meters import LOG, Log, UpdateMeters
 from fvgen.distillation.parallel import Processes
@@ -63,6 +64,8 @@ ILL = {
     "0.10 of the data's variance": {"student/variance_ratio": 0.1},
     "0.00 of the data's motion": {"student/motion_ratio": 0.0},
     "colours drift": {"student/colour_drift": 2.0},
+    "knows 99% of the student's clips": {"student/accuracy_fake": 0.99, "student/h_mean": 0.1},
+    "plain DMD: the weights h": {"student/h_mean": 0.5, "student/h_spread": 0.009, "student/accuracy_fake": 0.5},
 }
 
 
@@ -113,6 +116,30 @@ def test_a_full_disk_costs_the_log_not_the_run(tmp_path):
         log.write(1, {"student/loss": 0.5}, {})
 
 
+@pytest.mark.parametrize("what", ["a file", "a log that cannot be replaced"])
+def test_a_log_that_cannot_be_begun_is_refused_in_one_sentence(what, tmp_path):
+    folder = tmp_path / "run"
+    if what == "a file":
+        folder.touch()
+    else:
+        folder.mkdir()
+        (folder / LOG).write_text('{"step": 3}\n')
+        (folder / f".{LOG}.unfinished").mkdir()
+    with pytest.raises(InputError, match=r"run must be a folder that can be written, got .* another --output"):
+        Log(folder, MeterConfig(tensorboard=False), 1, {})
+
+
+def test_one_clip_has_no_spread():
+    meters = UpdateMeters(1)
+    meters.add({"h": torch.ones(1)}, clips(0, 1))
+    assert meters.totals(ALONE)[0] == {"h_mean": 1.0}
+
+
+def test_a_discriminator_without_weights_h_is_no_second_stage():
+    watch = Watch()
+    assert not any(watch.warnings({"student/accuracy_fake": 1.0}) for _ in range(PATIENCE))
+
+
 def test_nan_stops_the_run_and_names_where(tmp_path):
     with pytest.raises(DivergedError, match="the discriminator's loss and gradient must be finite, got loss nan") as e:
         run(stand_in_config(3, every=1), tmp_path, Poisoned())
@@ -132,7 +159,8 @@ def test_nan_leaves_the_last_good_checkpoint(tmp_path):
 
     with pytest.raises(DivergedError, match=r"the student's .* at step 3") as error:
         run(stand_in_config(5, every=1), tmp_path, Later())
-    assert "step-00000002" in str(error.value)
+    assert "step-00000002: end this run there with --steps 2," in str(error.value)
+    assert "a new --output from them with --init-student and a lower learning rate" in str(error.value)
     assert (tmp_path / CHECKPOINTS / "step-00000002").is_dir() and not (
         tmp_path / CHECKPOINTS / "step-00000003"
     ).exists()

@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import re
+import runpy
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,12 +15,14 @@ from fvgen.checks import InputError
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.models.convert_vae import vae_config
 from fvgen.models.convert_viewcrafter import Architecture, components
+from fvgen.models.convert_viewcrafter_file import read_checkpoint
 from fvgen.models.convert_viewcrafter_unet import viewcrafter_unet_config, viewcrafter_unet_layout
 from fvgen.models.unet_3d import VideoUNet
 from fvgen.models.viewcrafter_variants import VARIANTS
 from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
 from fvgen.pipelines.viewcrafter_checkpoint import (
     UNUSED_FILE,
+    ConversionReport,
     checkpoint_shapes,
     convert_checkpoint,
     revert_folder,
@@ -192,6 +197,64 @@ def test_broken_and_foreign_files_are_refused_and_nothing_is_written(tensors, tm
         convert_checkpoint(path, out, architecture=TINY)
 
 
+@pytest.mark.parametrize("key", ["state_dict", "module"])
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (None, "must map names to tensors, got NoneType"),
+        ([1, 2], "must map names to tensors, got list"),
+        ({3: torch.zeros(1)}, r"must have names that are text, got \[3\]"),
+        ({"epoch": 3}, r"must hold tensors only, got \['epoch'\]"),
+    ],
+)
+def test_tensors_in_another_form_are_refused(key, found, message, tmp_path):
+    torch.save({key: found}, tmp_path / "a.ckpt")
+    refused(tmp_path / "a.ckpt", tmp_path / "out", f"CKPT's '{key}' {message}")
+
+
+def test_a_file_in_the_format_before_zip_is_called_that(tensors, tmp_path):
+    torch.save({"state_dict": tensors}, tmp_path / "a.ckpt", _use_new_zipfile_serialization=False)
+    refused(tmp_path / "a.ckpt", tmp_path / "out", "before torch 1.6.* save it again with torch.save")
+
+
+@pytest.mark.parametrize("trust_pickle", [False, True])
+@pytest.mark.parametrize("damage", [(0, b"\x00"), (20, b"\xfe")])
+def test_damaged_bytes_are_not_worth_trust(tensors, damage, trust_pickle, tmp_path):
+    with zipfile.ZipFile(write(tmp_path / "a.ckpt", tensors)) as whole, zipfile.ZipFile(tmp_path / "b", "w") as broken:
+        for name in whole.namelist():
+            content = bytearray(whole.read(name))
+            if name.endswith("data.pkl"):
+                content[damage[0] : damage[0] + 1] = damage[1]
+            broken.writestr(name, bytes(content))
+    with pytest.raises(InputError, match="be a whole torch file") as error:
+        read_checkpoint(tmp_path / "b", trust_pickle)
+    assert not re.search("trust|weights_only", str(error.value))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_whole_numbers_for_weights_are_refused(tensors, tmp_path):
+    some = "model.diffusion_model.out.2.weight"
+    path = write(tmp_path / "a.ckpt", {**tensors, some: tensors[some].to(torch.int64)})
+    refused(path, tmp_path / "out", f"1 not floating point .*{some} torch.int64")
+
+
+def test_old_and_new_name_of_one_tensor_are_refused(tensors, tmp_path):
+    new = next(name for name in tensors if "fps_embedding" in name)
+    old = new.replace("fps_embedding", "framestride_embed")
+    refused(write(tmp_path / "a.ckpt", {**tensors, old: tensors[new]}), tmp_path / "out", f"{old}.* under both")
+
+
+def test_the_script_names_what_it_dropped(monkeypatch, capsys):
+    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "convert_viewcrafter.py"))
+    dropped = {"a.proj": "never used", "b.scale": "left over", "c.proj": "never used"}
+    report = ConversionReport("viewcrafter-512", 7, dropped)
+    monkeypatch.setattr("fvgen.pipelines.viewcrafter_checkpoint.convert_checkpoint", lambda *_, **__: report)
+    script["main"](script["Options"](Path("a.ckpt"), Path("out")))
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "viewcrafter-512: 7 tensors used, 3 without use here"
+    assert lines[1:-1] == ["2  never used", "a.proj", "c.proj", "1  left over", "b.scale"]
+
+
 class Callback:
     """What Lightning leaves in a checkpoint beside the tensors."""
 
@@ -232,8 +295,19 @@ def test_variants_name_their_source():
         assert variant.file.endswith(".ckpt")
 
 
+def test_options_without_effect_change_nothing():
+    assert viewcrafter_unet_config({"use_fp16": True, "num_heads": -1}) == viewcrafter_unet_config({})
+
+
 @pytest.mark.parametrize(
-    "config", [{"use_relative_position": True}, {"temporal_selfatt_only": False}, {"resblock_updown": True}, {"new": 1}]
+    "config",
+    [
+        {"use_relative_position": True},
+        {"temporal_selfatt_only": False},
+        {"resblock_updown": True},
+        {"num_heads": 8},
+        {"new": 1},
+    ],
 )
 def test_configurations_without_counterpart_are_refused(config):
     with pytest.raises(InputError, match=next(iter(config))):

@@ -164,6 +164,8 @@ def test_attention_against_the_written_formula():
     ("change", "names"),
     [
         ({"sample": torch.zeros(1, 3, 5, 8, 4)}, r"sample must have shape \[B, F, 6, h, w\]"),
+        ({"sample": torch.zeros(1, 0, 6, 8, 4)}, r"sample must have shape \[B, F, 6, h, w\], got \(1, 0, 6, 8, 4\)"),
+        ({"return_features": "all"}, "return_features must be one of .*'multiscale'.*, got all"),
         ({"sample": torch.zeros(1, 3, 6, 7, 4)}, "divisible by 2"),
         ({"timestep": torch.tensor(5)}, "timestep must have shape"),
         ({"timestep": torch.tensor([1, 2])}, "timestep must have shape"),
@@ -173,7 +175,7 @@ def test_attention_against_the_written_formula():
         ({"context": torch.zeros(1, 4, 24)}, "at least 5 text tokens"),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(change, names):
+def test_arguments_that_do_not_fit_are_refused(change, names):
     with pytest.raises(InputError, match=names):
         tiny()(**{**inputs(), **change})
 

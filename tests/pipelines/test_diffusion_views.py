@@ -12,6 +12,7 @@ import torch
 from fvgen.checks import InputError
 from fvgen.geometry.cameras import project
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of, part_of, path_between
+from fvgen.pipelines import pipeline_fvgen
 from fvgen.pipelines.confidence import IN_HOLES
 from fvgen.pipelines.diffusion_views import DiffusionViews
 from fvgen.pipelines.view_generator import VIEW_GENERATORS
@@ -111,6 +112,25 @@ def test_long_clips_are_chained_by_shared_frames(plane, student, monkeypatch):
     for before, after in pairwise(calls):
         assert torch.equal(after[1][0], before[3][-1])
     assert torch.equal(views.rgb[1:5], torch.cat([calls[0][3][1:], calls[1][3][1:3]]))
+
+
+def test_noise_of_a_frame_does_not_depend_on_the_windows(plane, student, monkeypatch):
+    drawn: dict[int, list[torch.Tensor]] = {}
+    ours = pipeline_fvgen.ClipNoise
+
+    def recorded(seed, clips, frames, stream=0, first_frame=0):
+        for i in range(frames):
+            like = torch.zeros(1, 1, 2, 2)
+            drawn.setdefault(first_frame + i, []).append(ours(seed, clips, 1, stream, first_frame + i)(like))
+        return ours(seed, clips, frames, stream, first_frame)
+
+    monkeypatch.setattr(pipeline_fvgen, "ClipNoise", recorded)
+    path = part_of(between(plane[0], 9), torch.arange(9))
+    for window in (9, 5, 3):
+        replace(student, window=window).generate(*plane, path, seed=1)
+    assert sorted(drawn) == list(range(9))
+    for noises in drawn.values():
+        assert len({tuple(noise.flatten().tolist()) for noise in noises}) == 2  # of sampler and posterior
 
 
 @pytest.mark.parametrize(

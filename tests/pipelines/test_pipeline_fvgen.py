@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
@@ -237,6 +241,16 @@ def without_a_camera(given):
     given["cameras"] = [given["cameras"][0][:2]]
 
 
+def with_camera(name, place, value):
+    def change(given):
+        camera = given["cameras"][0]
+        tensor = getattr(camera, name).clone()
+        tensor[place] = value
+        given["cameras"] = [replace(camera, **{name: tensor})]
+
+    return change
+
+
 BAD = {
     "renders must have shape": lambda g: g.update(renders=g["renders"][:, :, :1]),
     "renders must be finite": with_nan,
@@ -254,6 +268,23 @@ BAD = {
     "clips must number": lambda g: g.update(clips=[0, 1]),
     "fit must be pad or crop": lambda g: g.update(fit="stretch"),
     "guidance_scale must be 1": lambda g: g.update(guidance_scale=7.5),
+    "guidance_scale must be a finite number, got nan": lambda g: g.update(guidance_scale=math.nan),
+    "guidance_scale must be a finite number, got '7.5'": lambda g: g.update(guidance_scale="7.5"),
+    "guidance_rescale must be a finite number": lambda g: g.update(guidance_rescale=math.inf),
+    "eta must be a finite number": lambda g: g.update(eta=math.nan),
+    "fps must be a positive number, got 0": lambda g: g.update(fps=0),
+    "fps must be a positive number, got inf": lambda g: g.update(fps=math.inf),
+    "fps must be a positive number, got None": lambda g: g.update(fps=None),
+    "num_inference_steps must be a whole number, 1 or more, got 0": lambda g: g.update(num_inference_steps=0),
+    "num_inference_steps must be a whole number, 1 or more, got 2.5": lambda g: g.update(num_inference_steps=2.5),
+    "num_inference_steps must be a whole number, 1 or more, got True": lambda g: g.update(num_inference_steps=True),
+    r"timesteps must be whole numbers, got \[249.5\]": lambda g: g.update(timesteps=[999, 249.5]),
+    "renders must be a torch tensor, got ndarray": lambda g: g.update(renders=g["renders"].numpy()),
+    "photos must be a torch tensor, got list": lambda g: g.update(photos=list(g["photos"])),
+    "cameras must be Cameras, got Tensor": lambda g: g.update(cameras=[g["cameras"][0].c2w]),
+    "cameras must be finite": with_camera("c2w", (1, 0, 3), math.nan),
+    "cameras must have positive focal lengths, got 0": with_camera("K", (2, 1, 1), 0),
+    "cameras must have positive focal lengths, got -20": with_camera("K", (0, 0, 0), -20),
 }
 
 
@@ -264,6 +295,13 @@ def test_bad_input_is_refused_in_words(few, message, monkeypatch):
     monkeypatch.setattr(few.unet, "forward", lambda *a, **k: pytest.fail("work had started"))
     with pytest.raises(InputError, match=message):
         few(**given)
+
+
+def test_numbers_may_be_numpy_ones(few):
+    given = inputs() | {"fps": np.float32(7.5), "num_inference_steps": np.int64(2), "guidance_scale": np.float32(1)}
+    steps = []
+    few(**given, callback_on_step_end=lambda pipe, step, t, x: steps.append(t))
+    assert len(steps) == 2
 
 
 def test_eta_of_a_teacher_is_checked(full):

@@ -94,8 +94,10 @@ def test_shows_asks_fetches_and_checks(hub, tmp_path):
     before, after = result.stdout.split("Fetch it?")
     for fact in (REPOSITORY, "model.ckpt", f"{len(WEIGHTS):,} bytes", "apache-2.0", str(tmp_path / "checkpoints")):
         assert fact in before
-    assert "is whole" in after
-    assert (tmp_path / "checkpoints" / "viewcrafter-512" / "model.ckpt").read_bytes() == WEIGHTS
+    file = tmp_path / "checkpoints" / "viewcrafter-512" / "model.ckpt"
+    convert = f"python scripts/convert_viewcrafter.py {file} models/viewcrafter-512 --variant viewcrafter-512"
+    assert after.splitlines()[-1] == f"{file} is whole. Next: {convert}"
+    assert file.read_bytes() == WEIGHTS
 
 
 def test_goes_on_where_a_transfer_broke_off(hub, tmp_path):

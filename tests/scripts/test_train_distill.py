@@ -241,6 +241,39 @@ def test_bad_input_is_refused_before_the_first_step(what, tmp_path, data, teache
     assert not (tmp_path / "run/checkpoints").exists()
 
 
+def test_an_output_that_is_a_file_is_refused(tmp_path, data, teacher, command):
+    (tmp_path / "run").touch()
+    with pytest.raises(InputError, match=r"output must be a folder, got the file .*run\. Name another one"):
+        command("--preset", "tiny-stage1", "--data", data, "--teacher", teacher, "--output", tmp_path / "run", *RUN)
+
+
+def test_another_network_is_made_until_something_was_trained_and_then_refused(tmp_path, data, command):
+    line = ("--preset", "tiny-teacher", "--data", data, "--output", tmp_path, *RUN, "--sampling-steps", 2)
+    with pytest.raises(InputError, match="memory plan"):
+        command(*line, *TINY, "--memory-gib", 0.0001)
+    wider = (*TINY[2:], "--network.model-channels", 16)
+    command(*line, *wider)
+    assert FVGenPipeline.from_pretrained(tmp_path / "teacher").unet.config.model_channels == 16
+    with pytest.raises(InputError, match=r"got .*network.model_channels 8 \(there: 16\)"):
+        command(*line, *TINY)
+
+
+def test_an_export_that_cannot_be_written_is_one_sentence(tmp_path, data, teacher, command, monkeypatch):
+    from fvgen.distillation import export
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export, "_replace", full)
+    line = ("--preset", "tiny-stage1", "--data", data, "--teacher", teacher, "--output", tmp_path / "run")
+    with pytest.raises(InputError, match=r"student must be written whole, got .*No space left on device.*Free disk"):
+        command(*line, *RUN, "--objective.timesteps", 999, 499)
+    monkeypatch.undo()
+    command(*line, *RUN, "--objective.timesteps", 999, 499)  # what was trained is exported now
+    card = (tmp_path / "run/student/README.md").read_text()
+    assert "2 steps at the timesteps 999, 499, without guidance." in card
+
+
 def test_a_student_preset_asks_for_its_student(tmp_path, data, teacher, command, capsys):
     with pytest.raises(SystemExit):
         command("--preset", "tiny-stage2", "--data", data, "--output", tmp_path, "--teacher", teacher)

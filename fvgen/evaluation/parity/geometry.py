@@ -128,6 +128,9 @@ def _check_fragments(
     differ = float((~same).any(-1).sum())
     yield Comparison(f"{prefix}idx", differ, max(2.0, 1e-4 * same[..., 0].numel()), "px")
     real = same & (expected >= 0)
+    for name in ("zbuf", "dists"):
+        filler = vector[f"{prefix}{name}"][packed < 0]
+        yield Comparison(f"{prefix}{name} of no point", float((filler != -1).sum()), 0.0)
     z, share = (torch.stack([getattr(fragments, name) for fragments in found]) for name in ("z", "share"))
     yield vector.compare(f"{prefix}zbuf", z, RENDER_TOLERANCE, real)
     yield vector.compare(f"{prefix}dists", share * radius**2, 1e-3 * radius**2, real)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -74,11 +75,19 @@ def check_file(path: Path) -> FileReport:
 
 
 def check_folder(folder: Path) -> Iterable[FileReport]:
-    """Every ``.safetensors`` file in and below ``folder``, in alphabetical order.
+    """Every ``.safetensors`` file in and below ``folder``, in alphabetical order, then what cannot be one: settings
+    whose tensors are missing, and tensors in other formats.
 
     Raises:
         InputError: when the folder holds none.
     """
     files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else []
     require(bool(files), "FOLDER", "hold .safetensors files", folder, "Name the folder with the reference vectors.")
-    return (check_file(file) for file in files)
+    others = [file for file in sorted(folder.rglob("*")) if file.suffix in (".npz", ".npy", ".pt", ".pth", ".ckpt")]
+    lonely = [
+        file for file in sorted(folder.rglob("*.json"))
+        if kind_of(file.stem) is not None and not file.with_suffix(".safetensors").exists()
+    ]  # fmt: skip
+    reports = [FileReport(file.name, (), "is no .safetensors file and cannot be run") for file in others]
+    reports += [FileReport(file.name, (), "has no .safetensors file of its name beside it") for file in lonely]
+    return chain((check_file(file) for file in files), reports)
