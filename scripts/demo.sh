@@ -8,4 +8,6 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ] && [ ! -e "$1" ]; then
     exit 2
 fi
 bash "$root/scripts/install.sh"
+# Threads that wait for one another spin first; beside other work that takes half of the machine.
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
 exec "$root/.venv/bin/python" "$root/scripts/demo.py" "$@"
