@@ -16,6 +16,7 @@ import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
@@ -155,44 +156,29 @@ def main(options: FromTeacher | FromNothing) -> None:
     )
     sampler: Any = "ddim" if isinstance(options, FromNothing) else "few_step"
     decode = decoder(start.teacher) if processes.main else None
-
-    def preview(log):
-        return HeldOutPreview(roles, data, options.train, options.output, processes, log, sampler, decode)
-
+    preview: Any = partial(
+        HeldOutPreview, roles, data, options.train, output, processes, sampler=sampler, decode=decode
+    )  # fmt: skip
     state = train(
-        options.train, data, roles, options.objective, output=options.output, settings=settings,
+        options.train, data, roles, options.objective, output=output, settings=settings,
         processes=processes, preview=preview, progress=_progress(options, processes),
     )  # fmt: skip
     if state.step < options.train.steps:
         if processes.main:
             print(f"Stopped at step {state.step}; the same command goes on from there.")
         return
-    if processes.main:
-        del roles, state
-        _export(options, data, settings, start)
-    processes.wait()
+    del roles, preview, state  # the export has its own
+    processes.on_main(lambda: _export(options, data, settings, start))
 
 
 def _start(options: FromTeacher | FromNothing, data: ShardDataset, processes: Processes) -> Start:
-    from fvgen.distillation import checkpoint
-    from fvgen.distillation.export import writing
     from fvgen.distillation.start import Start
-    from fvgen.distillation.trainer import CHECKPOINTS
-    from fvgen.pipelines.untrained import write_untrained
 
     best = options.export != "best" or options.train.held_out > 0
     require(best, "export", "be last without held-out clips", options.export, "Keep some with --held-out.")
     if isinstance(options, FromNothing):
         folder = options.output / "untrained"
-        # Until something was trained, the network is the one that is asked for now.
-        if processes.main and not (folder.is_dir() and checkpoint.latest(options.output / CHECKPOINTS)):
-            network = asdict(options.network)
-            base_scale = network.pop("base_scale")
-            with writing(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                shape = data.batch([0]).latents.shape
-                write_untrained(folder, data.meta, shape, network, base_scale, options.train.seed)
-        processes.wait()
+        processes.on_main(lambda: _write_untrained(options, data, folder))
         return Start(folder)
     preset = PRESETS[options.preset]
     require(
@@ -211,6 +197,23 @@ def _start(options: FromTeacher | FromNothing, data: ShardDataset, processes: Pr
         options.backbone,
         options.adapter_rank,
     )
+
+
+def _write_untrained(options: FromNothing, data: ShardDataset, folder: Path) -> None:
+    """The network that is asked for; once something was trained, it is the one that the run was started with."""
+    from fvgen.distillation import checkpoint
+    from fvgen.distillation.export import writing
+    from fvgen.distillation.trainer import CHECKPOINTS
+    from fvgen.pipelines.untrained import write_untrained
+
+    if folder.is_dir() and checkpoint.latest(options.output / CHECKPOINTS):
+        return
+    network = asdict(options.network)
+    base_scale = network.pop("base_scale")
+    with writing(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        shape = data.batch([0]).latents.shape
+        write_untrained(folder, data.meta, shape, network, base_scale, options.train.seed)
 
 
 def _progress(options: FromTeacher | FromNothing, processes: Processes):

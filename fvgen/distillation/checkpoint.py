@@ -72,53 +72,62 @@ def save(
         CheckpointError: the disk is full or cannot be written; earlier checkpoints are as they were.
     """
     path = folder / f"step-{state.step:08d}"
-    unfinished = folder / f".{path.name}{_UNFINISHED}"
-    failure = ""
-    if processes.main:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        _write(unfinished, path, state, settings, processes)
-        if processes.main and best:
-            _replace_json(folder / _BEST, {"checkpoint": path.name, "held_out_error": state.best})
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        failure = str(error)
-    failure = processes.from_main(failure)
-    if failure:
-        last = latest(folder)
-        kept = f"{last} is whole" if last else "there is none before it"
-        next_step = f"Free disk space and start the same command again: {kept}."
-        raise CheckpointError(complaint(f"checkpoint {path}", "be written whole", failure, next_step))
-    if processes.main:
+    gathered = _gathered(state)
+
+    def write() -> None:
+        try:
+            _write(path, gathered, state, settings)
+            if best:
+                _replace_json(folder / _BEST, {"checkpoint": path.name, "held_out_error": state.best})
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(_unfinished(path), ignore_errors=True)
+            last = latest(folder)
+            kept = f"{last} is whole" if last else "there is none before it"
+            next_step = f"Free disk space and start the same command again: {kept}."
+            raise CheckpointError(complaint(f"checkpoint {path}", "be written whole", error, next_step)) from error
+        finally:
+            _exhaust(gathered)
         _rotate(path, keep)
+
+    if not processes.main:
+        _exhaust(gathered)
+    processes.on_main(write)
     return path
 
 
-def _write(unfinished: Path, path: Path, state: TrainState, settings: Mapping[str, Any], processes: Processes) -> None:
-    files: dict[str, Any] = {}
-    failure: Exception | None = None
-    if processes.main:
-        unfinished.mkdir()
+def _gathered(state: TrainState) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The files of a checkpoint with whole tensors; every process must go through all, whatever becomes of them."""
     for name, tensors in _files(state):
-        gathered = {key: whole(tensor.detach()) for key, tensor in tensors.items()}  # all processes take part
-        if processes.main and failure is None:
-            try:
-                save_file({key: tensor.cpu().contiguous() for key, tensor in gathered.items()}, unfinished / name)
-                files[name] = {"bytes": (unfinished / name).stat().st_size, "sha256": _checksum(unfinished / name)}
-            except (OSError, SafetensorError) as error:
-                failure = error
-    if failure is not None:
-        raise failure
-    if processes.main:
-        _write_json(
-            unfinished / _STATE,
-            {"step": state.step, "best": state.best, "config_hash": config_hash(dict(settings)),
-             "settings": settings, "files": files},
-        )  # fmt: skip
-        shutil.rmtree(path, ignore_errors=True)  # only a damaged one, passed over at the start, can be here
-        unfinished.replace(path)
-        _sync_folder(path.parent)
+        yield name, {key: whole(tensor.detach()) for key, tensor in tensors.items()}
+
+
+def _exhaust(gathered: Iterator[Any]) -> None:
+    for _ in gathered:
+        pass
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_UNFINISHED}")
+
+
+def _write(
+    path: Path, gathered: Iterator[tuple[str, dict[str, Tensor]]], state: TrainState, settings: Mapping[str, Any]
+) -> None:
+    unfinished = _unfinished(path)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    files: dict[str, Any] = {}
+    for name, tensors in gathered:
+        save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, unfinished / name)
+        files[name] = {"bytes": (unfinished / name).stat().st_size, "sha256": _checksum(unfinished / name)}
+    _write_json(
+        unfinished / _STATE,
+        {"step": state.step, "best": state.best, "config_hash": config_hash(dict(settings)),
+         "settings": settings, "files": files},
+    )  # fmt: skip
+    shutil.rmtree(path, ignore_errors=True)  # only a damaged one, passed over at the start, can be here
+    unfinished.replace(path)
+    _sync_folder(path.parent)
 
 
 def _files(state: TrainState) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -190,7 +199,12 @@ def _load_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, file: A
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint in ``folder``; damaged and half-written ones are passed over with a warning."""
+    """The newest whole checkpoint in ``folder``; damaged and half-written ones are passed over with a warning.
+
+    Raises:
+        InputError: there is a file in the folder's place.
+    """
+    require(folder.is_dir() or not folder.exists(), str(folder), "be a folder", "a file", "Name another --output.")
     found = sorted(folder.glob("step-*"), reverse=True) if folder.is_dir() else []
     for left in folder.glob(f".step-*{_UNFINISHED}") if folder.is_dir() else ():
         warnings.warn(f"{left} was never finished and is passed over.", stacklevel=2)
@@ -286,7 +300,7 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _replace_json(path: Path, value: Mapping[str, Any]) -> None:
-    unfinished = path.with_name(f".{path.name}{_UNFINISHED}")
+    unfinished = _unfinished(path)
     _write_json(unfinished, value)
     unfinished.replace(path)
 

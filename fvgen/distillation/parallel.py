@@ -8,15 +8,17 @@ FSDP2 torch's ``fully_shard`` splits each network and averages its gradients by 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from fvgen.checks import require
 from fvgen.devices import default_device, is_gpu
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,6 @@ class Processes:
         """Whether the flag is set in any process."""
         return flag if self.world == 1 else bool(self.sum(torch.tensor(float(flag))) > 0)
 
-    def wait(self) -> None:
-        """Until all processes are here."""
-        if self.world > 1:
-            torch.distributed.barrier()
-
     def from_main(self, value: Any) -> Any:
         """The main process's value (anything that pickles), in every process."""
         if self.world == 1:
@@ -114,6 +111,22 @@ class Processes:
         box = [value]
         torch.distributed.broadcast_object_list(box, src=0)
         return box[0]
+
+    def on_main(self, work: Callable[[], Result]) -> Result | None:
+        """What the main process's work gives there, None elsewhere; its error is raised in every process.
+
+        Were it raised in one, the others would wait for it in their next exchange until that times out.
+        """
+        result, failure = None, None
+        if self.main:
+            try:
+                result = work()
+            except Exception as error:
+                failure = error
+        failure = self.from_main(failure)
+        if failure is not None:
+            raise failure
+        return result
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average gradients over processes in place; those that FSDP2 has already averaged are left alone."""

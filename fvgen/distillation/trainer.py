@@ -105,11 +105,10 @@ def train(
     optimizers = {role: build_optimizer(settings_of[role], own) for role, own in parameters.items() if own}
     state = TrainState(trained, optimizers, start_average(trained["student"], config.ema_decay))
     folder = output / CHECKPOINTS
-    newest = checkpoint.latest(folder) if processes.main else None
-    newest = processes.from_main(newest)
+    newest = processes.from_main(processes.on_main(lambda: checkpoint.latest(folder)))
     if newest is not None:
         checkpoint.load(newest, state, settings)
-    log = Log(output, config.meters, state.step, settings) if processes.main else None
+    log = processes.on_main(lambda: Log(output, config.meters, state.step, settings))
     show = preview(log) if preview is not None else None
     phases = {"critic": [role for role in optimizers if role != "student"], "student": ["student"]}
     updates = ["critic"] * objective.critic_steps + ["student"]

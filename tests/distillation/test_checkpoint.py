@@ -126,6 +126,13 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, unbroken):
     assert_same_bits(tmp_path, unbroken)
 
 
+def test_a_file_in_the_place_of_the_checkpoints_is_refused_before_the_first_step(tmp_path):
+    (tmp_path / CHECKPOINTS).touch()
+    with pytest.raises(InputError, match="checkpoints must be a folder, got a file"):
+        run(stand_in_config(STEPS), tmp_path)
+    assert not (tmp_path / "log.jsonl").exists()
+
+
 def _cut_short(folder: Path) -> None:
     file = folder / "student.safetensors"
     file.write_bytes(file.read_bytes()[:-7])

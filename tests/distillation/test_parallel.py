@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from safetensors.torch import load_file
 from stand_in import run, stand_in_config
 
 from fvgen.checks import InputError
+from fvgen.distillation import checkpoint
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.trainer import CHECKPOINTS
 
@@ -23,7 +26,7 @@ TOLERANCE = 2e-5
 """Relative: float32 sums of a batch's gradients in another order, over some updates of AdamW."""
 
 
-def launch(tmp_path: Path, config: str, *options: object) -> subprocess.CompletedProcess:
+def launched(tmp_path: Path, config: str, *options: object) -> subprocess.Popen:
     """The stand-in under one of the shipped configurations, in two processes on the CPU."""
     text = (ROOT / "scripts/accelerate" / config).read_text()
     file = tmp_path / config
@@ -33,10 +36,31 @@ def launch(tmp_path: Path, config: str, *options: object) -> subprocess.Complete
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file), "--num_processes", "2"]
     script = [str(ROOT / "tests/distillation/stand_in.py"), *map(str, options)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MASTER_PORT": "0"}
-    return subprocess.run(
+    return subprocess.Popen(
         [*launcher, "--main_process_port", "0", *script],
-        env=environment, capture_output=True, text=True, timeout=180, check=False,
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+def finish(process: subprocess.Popen) -> subprocess.CompletedProcess:
+    """What it said; one that hangs is ended with its workers."""
+    try:
+        said = process.communicate(timeout=180)
+    except subprocess.TimeoutExpired:
+        for pid in workers(process):
+            os.kill(pid, signal.SIGKILL)
+        process.kill()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, *said)
+
+
+def launch(tmp_path: Path, config: str, *options: object) -> subprocess.CompletedProcess:
+    return finish(launched(tmp_path, config, *options))
+
+
+def workers(process: subprocess.Popen) -> list[int]:
+    """Ids of the launcher's processes by rank."""
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 def records(output: Path) -> list[dict[str, float]]:
@@ -83,6 +107,41 @@ def test_one_process_hands_over_to_sharded_ones(tmp_path, alone):
     done = launch(tmp_path, "fsdp2.yaml", tmp_path / "two", STEPS)
     assert done.returncode == 0, done.stderr
     assert_same_run(tmp_path / "two", alone)
+
+
+@pytest.mark.parametrize(
+    ("config", "told", "code"),
+    [
+        ("ddp.yaml", "second", 0),
+        pytest.param("fsdp2.yaml", "first", 0, marks=pytest.mark.slow),
+        pytest.param(
+            "ddp.yaml", "launcher", 1, marks=pytest.mark.slow
+        ),  # torch's launcher leaves with 1 whatever it ran
+    ],
+)
+def test_all_stop_at_the_step_in_which_one_is_told_to(tmp_path, alone, config, told, code):
+    """Were it not the same step, one would wait for the other in an exchange of gradients for ever."""
+    process = launched(tmp_path, config, tmp_path / "two", STEPS, "--every", 1000, "--pause", 0.5)
+    while not (tmp_path / "two/log.jsonl").is_file() and process.poll() is None:
+        time.sleep(0.01)
+    pids = {"launcher": process.pid, **dict(zip(("first", "second"), workers(process), strict=True))}
+    os.kill(pids[told], signal.SIGTERM)
+    done = finish(process)
+    assert done.returncode == code, done.stderr
+    saved = checkpoint.latest(tmp_path / "two" / CHECKPOINTS)
+    assert saved is not None and 0 < int(saved.name[5:]) < STEPS
+    run(stand_in_config(STEPS), tmp_path / "two")
+    assert_same_run(tmp_path / "two", alone)
+
+
+def test_a_checkpoint_that_the_main_process_cannot_write_is_an_error_in_all(tmp_path):
+    folder = tmp_path / "two" / CHECKPOINTS
+    folder.mkdir(parents=True)
+    (folder / ".step-00000002.unfinished").write_text("a file in the place of the folder")
+    done = launch(tmp_path, "fsdp2.yaml", tmp_path / "two", STEPS, "--every", 2)  # hung before: parts were asked for
+    assert done.returncode == 1
+    assert f"checkpoint {folder / 'step-00000002'} must be written whole, got [Errno 17] File exists" in done.stderr
+    assert [path.name for path in folder.iterdir()] == [".step-00000002.unfinished"]
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 4])
