@@ -20,7 +20,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from fvgen.checks import InputError, complaint, require
-from fvgen.data.capture import CaptureFiles, Split
+from fvgen.data.capture import CaptureFiles, Split, require_training_photos
 from fvgen.data.transforms_json import read_transforms
 
 COLMAP_FOLDERS = ("colmap/sparse/0", "sparse/0", "sparse")
@@ -109,7 +109,7 @@ class FVGenDataParser(DataParser):
             image_filenames=[f.photo for f in frames],
             cameras=_cameras(frames, poses[list(chosen)]),
             scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1, -1], [1, 1, 1]])),
-            mask_filenames=masks if all(masks) else None,  # type: ignore[arg-type]
+            mask_filenames=masks if any(masks) else None,  # type: ignore[arg-type]  # None: the whole photo counts
             dataparser_transform=transform,
             dataparser_scale=scale,
             metadata=metadata,
@@ -118,19 +118,30 @@ class FVGenDataParser(DataParser):
     def _normalised_poses(self, files: CaptureFiles) -> tuple[torch.Tensor, torch.Tensor, float]:
         """[F, 3, 4] OpenGL poses of all frames, the [3, 4] transform and the scale that made them.
 
-        Only training poses decide: a held-out photo may not steer anything.
+        Only training poses decide: a held-out photo may not steer anything. All in float64, because map coordinates
+        in float32 are off by decimetres.
+
+        Raises:
+            InputError: no photo trains.
         """
-        axes = np.diag([1.0, -1.0, -1.0, 1.0])
-        poses = torch.from_numpy(np.stack([f.c2w @ axes for f in files.frames])).float()
         train = list(files.split("train"))
-        _, transform = auto_orient_and_center_poses(
-            poses[train], method=self.config.orientation_method, center_method=self.config.center_method
+        require_training_photos(len(train))
+        axes = np.diag([1.0, -1.0, -1.0, 1.0])
+        poses = torch.from_numpy(np.stack([f.c2w @ axes for f in files.frames]))
+        origin = poses[train, :3, 3].mean(dim=0) * (self.config.center_method != "none")
+        centred = poses[train].clone()
+        centred[:, :3, 3] -= origin
+        _, found = auto_orient_and_center_poses(  # takes float32 alone
+            centred.float(), method=self.config.orientation_method, center_method=self.config.center_method
         )
+        u, _, vh = torch.linalg.svd(found[:, :3].double())
+        rotation = u @ vh
+        transform = torch.cat([rotation, (found[:, 3].double() - rotation @ origin)[:, None]], dim=1)
         moved = transform @ poses
         largest = float(moved[train][:, :3, 3].abs().max())
         scale = 1 / largest if self.config.auto_scale_poses and largest > 0 else 1.0
         moved[:, :3, 3] *= scale
-        return moved[:, :3], transform, scale
+        return moved[:, :3].float(), transform, scale
 
 
 def _is_colmap(folder: Path) -> bool:
@@ -157,7 +168,7 @@ def _cameras(frames: list, poses: torch.Tensor) -> Cameras:
 def _sparse_points(path: Path, transform: torch.Tensor, scale: float) -> dict[str, torch.Tensor]:
     from fvgen.geometry.points import read_ply
 
-    cloud = read_ply(path)
+    cloud = read_ply(path, torch.float64)
     xyz = scale * (cloud.xyz @ transform[:, :3].T + transform[:, 3])
     return {"points3D_xyz": xyz.float(), "points3D_rgb": (255 * cloud.rgb).round().to(torch.uint8)}
 

@@ -67,7 +67,7 @@ class FVGenDataset(InputDataset):
         data: dict[str, Any] = {"image_idx": image_idx, "is_photo": self.is_photo[image_idx]}
         data["image"] = self.get_image_uint8(image_idx) if image_type == "uint8" else self.get_image_float32(image_idx)
         masks = self._dataparser_outputs.mask_filenames
-        if masks is not None and self.is_photo[image_idx]:
+        if masks is not None and self.is_photo[image_idx] and masks[image_idx] is not None:
             data["mask"] = self._read_grey(masks[image_idx], image_idx) > 0.5
         trust = self._trust[image_idx]
         if trust is not None:
@@ -91,6 +91,7 @@ def _sizes(cameras: Cameras) -> list[tuple[int, int]]:
 
 
 def _shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """At (width, height); an array of its own, because torch warns of Pillow's, which cannot be written."""
     if (image.shape[1], image.shape[0]) == size:
-        return image
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+        return image.copy()
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BOX))

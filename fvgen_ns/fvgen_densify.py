@@ -142,7 +142,7 @@ def _seeds(
     """Where Gaussians start: the capture's sparse points, and the dense cloud no finer than the training pixels."""
     sparse = sparse_points(outputs)
     parts = [] if sparse is None else [sparse]
-    dense = merge([read_ply(path) for path in made.clouds])
+    dense = merge([read_ply(path, torch.float64) for path in made.clouds])
     if len(dense):
         xyz = similarity(outputs).points_to_working(dense.xyz)
         dense = PointCloud(xyz, dense.rgb, dense.confidence)

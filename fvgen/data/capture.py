@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fvgen.checks import require
-from fvgen.data.depth_files import check_depth_size
+from fvgen.data.depth_files import check_depth_size, read_depth
 from fvgen.data.photos import check_photo_size, read_photo
 from fvgen.devices import cpu_count
 from fvgen.geometry.cameras import check_camera, check_cameras
@@ -91,21 +91,26 @@ def check_frame(frame: CaptureFrame) -> None:
         check_depth_size(frame.depth, frame.size)
 
 
+def require_training_photos(count: int) -> None:
+    """Refuse a capture that trains on fewer than two photos."""
+    require(
+        count >= 2,
+        "capture", "have at least 2 photos to train on", count,
+        "Take more photos, or fix the split that the capture names.",
+    )  # fmt: skip
+
+
 def check_frames(frames: Sequence[CaptureFrame], *, decode: bool = True) -> None:
     """Refuse photos that cannot train together, whatever reader they came from.
 
     Args:
         frames: the photos that train.
-        decode: whether each photo is decoded to the end, which finds truncated files.
+        decode: whether each photo, mask and depth map is decoded to the end, which finds truncated files.
 
     Raises:
-        InputError: fewer than two photos, two equal poses, a truncated photo, or anything that `check_frame` refuses.
+        InputError: fewer than two photos, two equal poses, a truncated file, or anything that `check_frame` refuses.
     """
-    require(
-        len(frames) >= 2,
-        "capture", "have at least 2 photos to train on", len(frames),
-        "Take more photos, or fix the split that the capture names.",
-    )  # fmt: skip
+    require_training_photos(len(frames))
     for frame in frames:
         check_frame(frame)
     c2w = torch.from_numpy(np.stack([frame.c2w for frame in frames])).double()
@@ -117,14 +122,18 @@ def check_frames(frames: Sequence[CaptureFrame], *, decode: bool = True) -> None
 
 
 def check_photos(frames: Sequence[CaptureFrame]) -> None:
-    """Decode every photo to its end.
+    """Decode every photo, mask and depth map to its end.
 
     Raises:
-        InputError: as `read_photo`, for the first photo that is truncated or otherwise damaged.
+        InputError: as `read_photo` and `read_depth`, for the first file that is truncated or otherwise damaged.
     """
 
     def decode(frame: CaptureFrame) -> None:
         read_photo(frame.photo, frame.size)
+        if frame.mask is not None:
+            read_photo(frame.mask, frame.size)
+        if frame.depth is not None:
+            read_depth(frame.depth, unit=1.0)
 
     with ThreadPoolExecutor(cpu_count()) as pool:  # decoders release the interpreter's lock
         list(pool.map(decode, frames))

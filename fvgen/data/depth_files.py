@@ -11,7 +11,7 @@ from fvgen.checks import InputError, complaint, require
 
 _ALIGN = "Align depth to colour first, or remove depth_file_path from the frame."
 _ASPECT_TOLERANCE = 0.02
-"""A depth map of fewer pixels than its photo has a slightly other shape, from rounding its size."""
+"""A depth map of fewer pixels than its photo may have a slightly other shape, beyond what rounding its size does."""
 
 
 def depth_size(path: Path) -> tuple[int, int]:
@@ -30,9 +30,10 @@ def depth_size(path: Path) -> tuple[int, int]:
 def check_depth_size(path: Path, size: tuple[int, int]) -> None:
     """Refuse a depth file of another shape than its photo of (width, height); fewer pixels are fine."""
     width, height = depth_size(path)
-    ratio = (width / size[0]) / (height / size[1])
+    across, down = width / size[0], height / size[1]
+    rounding = 0.5 / size[0] + 0.5 / size[1]
     require(
-        abs(ratio - 1) < _ASPECT_TOLERANCE,
+        abs(across - down) <= max(_ASPECT_TOLERANCE * down, rounding),
         f"depth {path}", f"have the shape of its photo ({size[0]}x{size[1]})", f"{width}x{height}", _ALIGN,
     )  # fmt: skip
 
@@ -70,6 +71,10 @@ def _array(path: Path, mmap_mode: str | None = None) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         raise InputError(complaint(f"depth {path}", "be a whole .npy file", f"'{error}'", "Copy it again.")) from error
     require(array.ndim == 2 and array.size > 0, f"depth {path}", "have shape [H, W]", array.shape, _ALIGN)
+    require(
+        np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating),
+        f"depth {path}", "hold whole or floating-point numbers", array.dtype, "Store it as float32.",
+    )  # fmt: skip
     return array
 
 

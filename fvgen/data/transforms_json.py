@@ -79,14 +79,15 @@ def _inside(folder: Path, relative: Any, what: str) -> Path:
         isinstance(relative, str) and relative != "",
         f"{what} in transforms.json", "be a path in the capture", repr(relative), _RESTORE,
     )  # fmt: skip
-    path = folder / relative
+    path, where = folder / relative, "nowhere"
     try:
         path.exists()  # raises for names that are too long
+        where = str(path.resolve())
         stays = path.resolve().is_relative_to(folder.resolve())
     except (OSError, ValueError, RuntimeError):  # a name no file can have, or links in a circle
         stays = False
     require(
-        stays, f"{what} in transforms.json", "stay inside the capture", repr(relative),
+        stays, f"{what} in transforms.json", "stay inside the capture", f"{relative!r}, which leads to {where}",
         "Copy the file into the capture's folder.",
     )  # fmt: skip
     return path
@@ -135,7 +136,7 @@ def _shrunken(folder: Path, name: str) -> Path | None:
 
 
 def _optional(folder: Path, entry: dict[str, Any], key: str) -> Path | None:
-    if key not in entry:
+    if entry.get(key) is None:
         return None
     path = _inside(folder, entry[key], key)
     require(path.is_file(), key, "name an existing file", path, f"Restore it or remove {key} from the frame.")

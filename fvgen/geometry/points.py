@@ -89,10 +89,14 @@ def voxel_thin(cloud: PointCloud, size: float) -> PointCloud:
     return PointCloud(mean(cloud.xyz), mean(cloud.rgb), confidence)
 
 
-def read_ply(path: str | Path) -> PointCloud:
+def read_ply(path: str | Path, dtype: torch.dtype = torch.float32) -> PointCloud:
     """Points of a PLY file, ASCII or binary, as Nerfstudio and COLMAP write them (x y z red green blue).
 
     Points without colour become grey; all get confidence 1. A file with no points gives an empty cloud.
+
+    Args:
+        path: the file.
+        dtype: of the positions; float64 for those that are moved near the origin before anything else.
 
     Raises:
         InputError: no such file, not a PLY, cut short, without x y z, or with positions that are not finite.
@@ -104,21 +108,25 @@ def read_ply(path: str | Path) -> PointCloud:
     again = "Export the point cloud again, or take the file out of the capture."
     try:
         elements = {element.name: element for element in PlyData.read(str(path))}
-    except (PlyParseError, ValueError, EOFError, UnicodeDecodeError) as error:
+    except (PlyParseError, ValueError, EOFError, UnicodeDecodeError, MemoryError) as error:
         raise InputError(complaint(str(path), "be a complete PLY file", f"'{error}'", again)) from error
     vertex = elements["vertex"].data if "vertex" in elements else np.empty(0, dtype=[])
     names = vertex.dtype.names or ()
     require({"x", "y", "z"} <= set(names), str(path), "have vertices with x, y and z", names or "no vertices", again)
     if len(vertex) == 0:
         return empty_cloud()
-    xyz = np.stack([np.asarray(vertex[name], dtype=np.float32) for name in ("x", "y", "z")], axis=1)
-    bad = int((~np.isfinite(xyz)).any(axis=1).sum())
+    try:
+        xyz = np.stack([np.asarray(vertex[name], dtype=np.float64) for name in ("x", "y", "z")], axis=1)
+    except (TypeError, ValueError) as error:  # lists instead of numbers
+        raise InputError(complaint(str(path), "have one x, y and z a point", f"'{error}'", again)) from error
+    with np.errstate(over="ignore"):
+        bad = int((~np.isfinite(xyz.astype(np.float32))).any(axis=1).sum())
     require(bad == 0, str(path), "have finite positions only", f"{bad} of {len(xyz)} points that are not", again)
     if {"red", "green", "blue"} <= set(names):
         rgb = np.stack([_unit_colour(np.asarray(vertex[name])) for name in ("red", "green", "blue")], axis=1)
     else:
-        rgb = np.full_like(xyz, _GREY)
-    return PointCloud(torch.from_numpy(xyz), torch.from_numpy(rgb), torch.ones(len(xyz)))
+        rgb = np.full(xyz.shape, _GREY, dtype=np.float32)
+    return PointCloud(torch.from_numpy(xyz).to(dtype), torch.from_numpy(rgb), torch.ones(len(xyz)))
 
 
 def _unit_colour(values: np.ndarray) -> np.ndarray:
@@ -129,7 +137,10 @@ def _unit_colour(values: np.ndarray) -> np.ndarray:
 
 
 def write_ply(path: str | Path, cloud: PointCloud) -> None:
-    """Write a binary PLY with float32 x y z and uint8 red green blue; whole or not at all.
+    """Write a binary PLY with x y z and uint8 red green blue; whole or not at all.
+
+    Positions are float32, as most tools want them; those given in float64 stay so where float32 would move them by a
+    ten-thousandth of the cloud's size, as it does with map coordinates.
 
     Raises:
         InputError: the cloud has positions that are not finite.
@@ -138,12 +149,12 @@ def write_ply(path: str | Path, cloud: PointCloud) -> None:
     from plyfile import PlyData, PlyElement
 
     path = Path(path)
-    xyz = cloud.xyz.detach().cpu().numpy().astype(np.float32)
+    xyz = _narrowed(cloud.xyz.detach().cpu().numpy())
     require(
         bool(np.isfinite(xyz).all()), "cloud", "have finite positions only", "some that are not", "Filter it first."
     )
     rgb = (cloud.rgb.detach().cpu().numpy().clip(0, 1) * 255).round().astype(np.uint8)
-    fields = [("x", "f4"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
+    fields = [*((name, xyz.dtype) for name in "xyz"), *((name, np.uint8) for name in ("red", "green", "blue"))]
     vertices = np.empty(len(xyz), dtype=fields)
     for column, name in enumerate(("x", "y", "z")):
         vertices[name] = xyz[:, column]
@@ -157,3 +168,11 @@ def write_ply(path: str | Path, cloud: PointCloud) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _narrowed(xyz: np.ndarray) -> np.ndarray:
+    """Positions [P, 3] as float32 where that keeps them apart, see `write_ply`."""
+    narrow = xyz.astype(np.float32)
+    size = float(np.ptp(xyz, axis=0).max()) if len(xyz) else 0.0
+    moved = float(np.abs(xyz - narrow).max()) if len(xyz) else 0.0
+    return xyz if moved > 1e-4 * size else narrow

@@ -44,9 +44,9 @@ class Similarity:
         return (self.scale * (xyz.double().cpu() @ rotation.T + translation)).float()
 
     def points_to_capture(self, xyz: Tensor) -> Tensor:
-        """[P, 3] points from the working frame to the capture's, float32 on the CPU."""
+        """[P, 3] points from the working frame to the capture's, float64 on the CPU."""
         rotation, translation = self._tensors()
-        return ((xyz.double().cpu() / self.scale - translation) @ rotation).float()
+        return (xyz.double().cpu() / self.scale - translation) @ rotation
 
     def _tensors(self) -> tuple[Tensor, Tensor]:
         transform = torch.from_numpy(self.transform).double()

@@ -143,7 +143,7 @@ def test_a_link_out_of_the_capture_is_refused(capture, tmp_path):
     photo = first(capture)
     photo.rename(tmp_path / "elsewhere.png")
     photo.symlink_to(tmp_path / "elsewhere.png")
-    with pytest.raises(InputError, match="stay inside the capture"):
+    with pytest.raises(InputError, match=r"stay inside the capture, got .*, which leads to .*elsewhere.png"):
         read_transforms(capture)
 
 
@@ -201,6 +201,38 @@ def test_truncated_depth_is_refused(capture):
     depth.write_bytes(depth.read_bytes()[:-500])
     with pytest.raises(InputError, match=r"depth .* must be a whole image"):
         load_capture(capture, long_side=96)
+    with pytest.raises(InputError, match=r"depth .* must be a whole image"):
+        use(capture)
+
+
+@pytest.mark.parametrize("value", ["far", 1j, True])
+def test_depth_that_is_no_number_is_refused(capture, value):
+    np.save(capture / "depth.npy", np.full((64, 96), value))
+    edit(capture, lambda meta: meta["frames"][0].update(depth_file_path="depth.npy"))
+    with pytest.raises(InputError, match="floating-point numbers"):
+        read_transforms(capture)
+
+
+def test_a_truncated_mask_is_refused(capture):
+    mask = capture / "mask.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96), dtype=np.uint8)).save(mask)
+    mask.write_bytes(mask.read_bytes()[:-500])
+    edit(capture, lambda meta: meta["frames"][0].update(mask_path="mask.png"))
+    with pytest.raises(InputError, match=r"mask.png must be a whole image"):
+        use(capture)
+
+
+@pytest.mark.parametrize("key", ["depth_file_path", "mask_path"])
+def test_null_stands_for_no_file(capture, key):
+    edit(capture, lambda meta: meta["frames"][0].update({key: None}))
+    assert use(capture).frames[2].depth is None or key == "mask_path"
+
+
+def test_depth_of_a_thin_photo_may_be_rounded(capture):
+    edit(capture, lambda meta: meta["frames"][0].update(w=96, h=5, cy=2))
+    Image.new("RGB", (96, 5)).save(first(capture))
+    Image.fromarray(np.ones((2, 48), np.uint16)).save(capture / "depth" / "train_00.png")
+    assert len(use(capture).frames) == 6
 
 
 def test_a_mask_of_another_size_is_refused(capture):

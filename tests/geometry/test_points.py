@@ -123,6 +123,16 @@ def test_positions_that_are_not_finite_are_refused(tmp_path, value):
         (b"\x89PNG\r\n\x1a\n\x00\x00", "complete PLY"),
         (b"solid not a ply\n", "complete PLY"),
         (b"ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\n", "complete PLY"),
+        (
+            b"ply\nformat ascii 1.0\nelement vertex 1000000000000000\n"
+            b"property float x\nproperty float y\nproperty float z\nend_header\n",
+            "complete PLY",
+        ),
+        (
+            b"ply\nformat ascii 1.0\nelement vertex 2\nproperty list uchar float x\nproperty float y\n"
+            b"property float z\nend_header\n1 0 0 1\n2 0 0 0 1\n",
+            "one x, y and z",
+        ),
         (b"ply\nformat ascii 1.0\nelement face 0\nproperty list uchar int vertex_indices\nend_header\n", "x, y and z"),
     ],
 )
@@ -171,3 +181,17 @@ def test_clouds_that_are_not_finite_are_not_written(tmp_path):
     with pytest.raises(InputError, match="finite positions"):
         write_ply(tmp_path / "a.ply", cloud)
     assert [file.name for file in tmp_path.iterdir()] == []
+
+
+def test_map_coordinates_keep_their_decimals(tmp_path):
+    xyz = torch.rand(50, 3, dtype=torch.float64) + torch.tensor([4.5e5, 5.2e6, 300], dtype=torch.float64)
+    cloud = PointCloud(xyz, torch.rand(50, 3), torch.ones(50))
+    write_ply(tmp_path / "far.ply", cloud)
+    torch.testing.assert_close(read_ply(tmp_path / "far.ply", torch.float64).xyz, xyz, atol=1e-9, rtol=0)
+    assert read_ply(tmp_path / "far.ply").xyz.dtype == torch.float32
+
+
+def test_positions_near_the_origin_are_float32_on_disk(tmp_path):
+    cloud = PointCloud(torch.rand(50, 3, dtype=torch.float64), torch.rand(50, 3), torch.ones(50))
+    write_ply(tmp_path / "near.ply", cloud)
+    assert b"property float x" in (tmp_path / "near.ply").read_bytes()

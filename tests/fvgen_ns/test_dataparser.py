@@ -1,0 +1,98 @@
+"""The plugin's dataparser on captures that are unusual but good, and on ones it has to refuse."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fvgen.checks import InputError
+from fvgen.geometry.points import read_ply, write_ply
+from fvgen.types import PointCloud
+from fvgen_ns.capture_frames import capture_frames
+from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
+from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights
+
+MAP = (450_000.0, 5_200_000.0, 300.0)
+"""Metres, as coordinates of a map are."""
+
+
+def edit(capture, change):
+    file = capture / "transforms.json"
+    meta = json.loads(file.read_text())
+    change(meta)
+    file.write_text(json.dumps(meta))
+
+
+def parse(capture, split="train", **options):
+    return FVGenDataParserConfig(data=capture, **options).setup().get_dataparser_outputs(split)
+
+
+def move(capture, shift):
+    def change(meta):
+        for frame in meta["frames"]:
+            pose = np.array(frame["transform_matrix"])
+            pose[:3, 3] += shift
+            frame["transform_matrix"] = pose.tolist()
+
+    edit(capture, change)
+    cloud = read_ply(capture / "sparse_pc.ply", torch.float64)
+    write_ply(capture / "sparse_pc.ply", PointCloud(cloud.xyz + torch.tensor(shift), cloud.rgb, cloud.confidence))
+
+
+@pytest.mark.parametrize("orientation", ["up", "pca", "vertical", "none"])
+@pytest.mark.parametrize("center", ["poses", "focus"])
+def test_where_a_scene_lies_on_the_map_does_not_matter(capture, orientation, center):
+    options = {"orientation_method": orientation, "center_method": center}
+    near = parse(capture, **options)
+    move(capture, MAP)
+    far = parse(capture, **options)
+    # float32 holds map coordinates to half a metre only; float64 to a nanometre
+    torch.testing.assert_close(far.cameras.camera_to_worlds, near.cameras.camera_to_worlds, atol=2e-6, rtol=0)
+    torch.testing.assert_close(far.metadata["points3D_xyz"], near.metadata["points3D_xyz"], atol=1e-5, rtol=0)
+
+
+def test_the_transform_leads_back_to_the_map(capture):
+    from fvgen_ns.capture_frames import similarity
+
+    move(capture, MAP)
+    outputs = parse(capture)
+    meta = json.loads((capture / "transforms.json").read_text())
+    poses = {frame["file_path"].split("/")[-1]: frame["transform_matrix"] for frame in meta["frames"]}
+    for frame in capture_frames(outputs):
+        back = similarity(outputs).pose_to_capture(frame.c2w)
+        assert np.allclose(back[:3, 3], np.array(poses[frame.name])[:3, 3], atol=1e-5)
+
+
+def test_without_centring_the_origin_stays(capture):
+    outputs = parse(capture, center_method="none", orientation_method="none", auto_scale_poses=False)
+    assert torch.equal(outputs.dataparser_transform, torch.eye(4, dtype=torch.float64)[:3])
+
+
+@pytest.mark.parametrize("held_out", ["all", "train list empty"])
+def test_a_capture_without_training_photos_is_refused(capture, held_out):
+    def change(meta):
+        names = [frame["file_path"] for frame in meta["frames"]]
+        if held_out == "all":
+            meta.pop("train_filenames")
+            meta.pop("val_filenames")
+            meta["test_filenames"] = names
+        else:
+            meta["train_filenames"] = []
+
+    edit(capture, change)
+    with pytest.raises(InputError, match="at least 2 photos to train on, got 0"):
+        parse(capture)
+
+
+def test_photos_without_a_mask_count_whole_beside_masked_ones(capture):
+    mask = np.zeros((64, 96), np.uint8)
+    mask[:, 48:] = 255
+    Image.fromarray(mask).save(capture / "mask.png")
+    edit(capture, lambda meta: meta["frames"][1].update(mask_path="mask.png"))
+    dataset = FVGenDataset(parse(capture), 96, ViewWeights(covered=0.35, holes=0.15))
+    assert [("mask" in dataset.get_data(i)) for i in range(4)] == [False, True, False, False]
+    assert float(dataset.get_data(1)["mask"].float().mean()) == 0.5
