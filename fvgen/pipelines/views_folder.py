@@ -120,8 +120,9 @@ class ViewsWriter:
         name = f"{index:05d}_{photo.stem}{photo.suffix.lower() if kept else '.png'}"
         content = photo if kept else _encoded(decode(photo, size))
         lens = dict(zip(("k1", "k2", "p1", "p2", "k3"), distortion, strict=True)) if any(distortion) else {}
-        same_picture = not lens and abs(depth.shape[1] * size[1] - depth.shape[0] * size[0]) <= max(size)
-        depth_png = self._depth_png(depth if same_picture else torch.zeros_like(depth))
+        same_shape = abs(depth.shape[1] * size[1] - depth.shape[0] * size[0]) <= max(size)
+        blank = torch.zeros(depth.shape if same_shape else size[::-1])  # readers want the shape of the photo
+        depth_png = self._depth_png(depth if same_shape and not lens else blank)
         entry = {**_intrinsics(K, size), **lens, "file_path": f"images/{name}"}
         entry["fvgen"] = {"photo": True, "source": photo.name}
         self._put(index, {f"images/{name}": content, f"depth/{index:05d}.png": depth_png}, entry, c2w)

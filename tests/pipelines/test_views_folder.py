@@ -12,6 +12,7 @@ from PIL import Image
 
 from fvgen.checks import InputError
 from fvgen.data.photos import read_photo
+from fvgen.data.transforms_json import read_transforms
 from fvgen.geometry.points import read_ply
 from fvgen.geometry.similarity import Similarity
 from fvgen.geometry.trajectory import clips_of, path_between
@@ -210,7 +211,30 @@ def test_depth_of_a_cropped_or_distorted_photo_is_left_out(tmp_path):
             i, tmp_path / "a.png", np.eye(4), np.eye(3), (30, 20), lens, torch.ones(shape), decode=read_photo
         )
         depth = np.array(Image.open(tmp_path / "views" / "depth" / f"{i:05d}.png"))
-        assert depth.shape == shape and depth.any() == (i == 2)
+        assert depth.shape == ((10, 15) if i == 2 else (20, 30)) and depth.any() == (i == 2)
+
+
+def test_photos_of_another_shape_are_read_back_cropped_to_the_views(tmp_path, views):
+    made, points, _ = views
+    height, width = made.rgb.shape[-2:]
+    tall = np.zeros((3 * height, width, 3), np.uint8)
+    tall[height : 2 * height] = 200
+    Image.fromarray(tall).save(tmp_path / "tall.png")
+    writer = ViewsWriter(tmp_path / "views", "k", Similarity.identity(), 1e-3, {})
+    K = np.array([[50.0, 0, width / 2], [0, 50, 1.5 * height], [0, 0, 1]])
+    lens, size = (0.0,) * 5, (width, 3 * height)
+    writer.put_photo(0, tmp_path / "tall.png", np.eye(4), K, size, lens, torch.ones(height, width), decode=read_photo)
+    at = int((~made.is_photo).nonzero()[0])
+    writer.put_view(1, made.cameras[at], made.rgb[at], made.depth[at, 0], made.pixel_confidence[at, 0],
+                    made.covered[at, 0], {})  # fmt: skip
+    writer.finish(2, points)
+    assert is_complete(tmp_path / "views", "k")
+    read = load_views(tmp_path / "views")
+    assert read.rgb.shape == (2, 3, height, width)
+    torch.testing.assert_close(read.rgb[0], torch.full_like(read.rgb[0], 200 / 255))
+    expected = torch.tensor([[50.0, 0, width / 2], [0, 50, height / 2], [0, 0, 1]])
+    torch.testing.assert_close(read.cameras.K[0], expected)
+    read_transforms(tmp_path / "views")  # as the plugin reads it
 
 
 def test_store_keeps_the_old_file_when_interrupted(tmp_path, monkeypatch):
@@ -232,7 +256,7 @@ def test_similarity_inverts_itself():
     c2w[:3, 3] = [1, 2, 3]
     assert np.allclose(MOVED.pose_to_working(MOVED.pose_to_capture(c2w)), c2w)
     xyz = torch.randn(5, 3)
-    torch.testing.assert_close(MOVED.points_to_capture(MOVED.points_to_working(xyz)), xyz, atol=1e-5, rtol=0)
+    torch.testing.assert_close(MOVED.points_to_capture(MOVED.points_to_working(xyz)), xyz.double(), atol=1e-5, rtol=0)
 
 
 def test_contact_sheet_shows_clips_as_rows_and_outlines_photos(tmp_path, views):
