@@ -23,7 +23,7 @@ def _count_pairs(boxes, depth_bits, tile, tiles, columns, first_slot, starts, ke
         if x0 < x1 and y0 < y1:
             keys[visible] = (np.uint64(depth_bits[s]) << np.uint64(32)) | np.uint64(s)
             visible += 1
-            camera = s // (len(boxes) // (len(starts) // tiles))
+            camera = s // (len(boxes) // ((len(starts) - 1) // tiles))
             for ty in range(y0 // tile, (y1 - 1) // tile + 1):
                 for tx in range(x0 // tile, (x1 - 1) // tile + 1):
                     starts[camera * tiles + ty * columns + tx + 1] += 1
@@ -41,7 +41,7 @@ def _place_pairs(boxes, keys, tile, tiles, columns, first_slot, starts, splat_of
     for key in keys:
         s = np.int64(key & np.uint64(0xFFFFFFFF))
         x0, x1, y0, y1 = boxes[s, 0], boxes[s, 1], boxes[s, 2], boxes[s, 3]
-        camera = s // (len(boxes) // (len(starts) // tiles))
+        camera = s // (len(boxes) // ((len(starts) - 1) // tiles))
         slot = first_slot[s]
         for ty in range(y0 // tile, (y1 - 1) // tile + 1):
             for tx in range(x0 // tile, (x1 - 1) // tile + 1):

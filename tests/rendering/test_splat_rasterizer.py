@@ -89,6 +89,15 @@ def test_numba_equals_float64_autograd(size, degree, mode):
     assert_close(render_and_differentiate("numba", gaussians, cameras, degree, mode), exact)
 
 
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (1, 1), (5, 40)])
+def test_images_of_a_single_tile_or_row_of_tiles(height, width):
+    cameras = make_cameras()
+    gaussians, cameras = make_gaussians(), Cameras(cameras.c2w, cameras.K, height, width)
+    exact = render_and_differentiate("torch", gaussians, cameras, dtype=torch.float64)
+    assert float(exact["alpha"].max()) > 0
+    assert_close(render_and_differentiate("numba", gaussians, cameras), exact)
+
+
 def test_opaque_stack_stops_like_the_oracle():
     """Hundreds of nearly opaque splats over each pixel: the cap at 0.999 and the stop at 1e-4 decide."""
     gaussians = make_gaussians(400, size=0.2)
