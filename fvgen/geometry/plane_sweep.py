@@ -96,6 +96,8 @@ class PlaneSweep:
         """Unfiltered depth and correlation, [V, H, W] each."""
         greys = grey_images(capture.photos, capture.valid)
         depths, scores = torch.zeros_like(greys), torch.zeros_like(greys)
+        if min(greys.shape[1:]) <= self.window_radius:  # no window fits, not even mirrored at the border
+            return depths, scores
         for i, (neighbours, span) in enumerate(zip(pairs.neighbours, pairs.ranges, strict=True)):
             progress(i, len(greys), what)
             if neighbours and span is not None:

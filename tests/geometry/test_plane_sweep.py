@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fvgen.checks import InputError
-from fvgen.geometry.cameras import look_at, project
+from fvgen.geometry.cameras import crop_intrinsics, look_at, project
 from fvgen.geometry.depth_filters import (
     agreeing_views,
     seen_through,
@@ -18,7 +18,7 @@ from fvgen.geometry.matching_cost import Correlation, PlaneWarp, best_mean, grey
 from fvgen.geometry.plane_sweep import PlaneSweep
 from fvgen.geometry.points import depth_to_points, voxel_thin
 from fvgen.geometry.sgm import semi_global_cost
-from fvgen.types import Cameras
+from fvgen.types import Cameras, Capture
 
 SWEEP = PlaneSweep(hypotheses=64)
 
@@ -184,6 +184,17 @@ def test_unrelated_photos_give_almost_nothing(exact_capture):
     photos = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1)
     geometry = SWEEP.reconstruct(replace(exact_capture, photos=photos, depths=None))
     assert float((geometry.depths > 0).float().mean()) < 0.1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 60), (60, 2)])
+def test_photos_smaller_than_the_window_give_nothing(exact_capture, size):
+    capture = exact_capture
+    small = Capture(
+        capture.photos[..., : size[0], : size[1]],
+        crop_intrinsics(capture.cameras, 0, 0, *size),
+        capture.valid[..., : size[0], : size[1]],
+    )
+    assert len(PlaneSweep().reconstruct(small).points) == 0
 
 
 def test_flat_photos_give_nothing(exact_capture, sparse):
