@@ -237,14 +237,13 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
 
     from fvgen.distillation import checkpoint
     from fvgen.distillation.averaging import averaged, start_average
-    from fvgen.distillation.export import ModelCard, export_pipeline, few_steps, writing
+    from fvgen.distillation.export import ModelCard, export_pipeline, few_steps, whole_folder, writing
     from fvgen.distillation.meters import last_figures
     from fvgen.distillation.settings import config_hash
     from fvgen.distillation.start import start_roles
     from fvgen.distillation.trainer import CHECKPOINTS
 
-    folder = options.output / CHECKPOINTS
-    path = checkpoint.exported(folder, options.export)
+    path = checkpoint.exported(options.output / CHECKPOINTS, options.export)
     roles = start_roles(options.objective, start, options.train.seed)
     trained = roles.trainable()
     state = checkpoint.TrainState(trained, {}, start_average(trained["student"], options.train.ema_decay))
@@ -266,14 +265,16 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
         teacher=start.teacher.name if student else None,
         metrics=last_figures(options.output, state.step),
     )
+    if "discriminator" in trained:  # first: where there is a student, there is what its second stage needs
+        beside = options.output / "discriminator"
+        with writing(beside), whole_folder(beside) as folder:
+            roles.discriminator.save_pretrained(folder)  # type: ignore[union-attr, operator]
     output = options.output / ("student" if student else "teacher")
     dtype = getattr(torch, options.export_dtype)
     sampler: Any = "few_step" if student else "ddim"
     with writing(output):
         export_pipeline(network, start.teacher, output, card, sampler, dtype, options.export_shard_size)
-        print(f"Exported {path.name} to {output}")
-        if "discriminator" in trained:
-            roles.discriminator.save_pretrained(options.output / "discriminator")  # type: ignore[union-attr, operator]
+    print(f"Exported {path.name} to {output}")
 
 
 def run() -> int:

@@ -116,22 +116,29 @@ def export_pipeline(
         OSError: the folder cannot be written; an older export is then as it was.
     """
     index = read_index(like)
-    unfinished = output.with_name(f".{output.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
+    with whole_folder(output) as folder:
         for name, part in index.items():
             if isinstance(part, list) and part[0] is not None and name != "unet":
-                shutil.copytree(like / name, unfinished / name)
-        torch.nn.Module.to(network, dtype).save_pretrained(unfinished / "unet", max_shard_size=max_shard_size)
-        _forget_origin(unfinished / "unet" / "config.json")
-        (unfinished / _INDEX).write_text(json.dumps({**index, "sampler": sampler}, indent=2), encoding="utf-8")
-        (unfinished / "README.md").write_text(card.text(), encoding="utf-8")
+                shutil.copytree(like / name, folder / name)
+        torch.nn.Module.to(network, dtype).save_pretrained(folder / "unet", max_shard_size=max_shard_size)
+        _forget_origin(folder / "unet" / "config.json")
+        (folder / _INDEX).write_text(json.dumps({**index, "sampler": sampler}, indent=2), encoding="utf-8")
+        (folder / "README.md").write_text(card.text(), encoding="utf-8")
+    return output
+
+
+@contextmanager
+def whole_folder(output: Path) -> Iterator[Path]:
+    """Gives a folder to write into, which takes ``output``'s place afterwards; after an error nothing has changed."""
+    unfinished = output.with_name(f".{output.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
         _replace(unfinished, output)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    return output
 
 
 @contextmanager
@@ -144,8 +151,9 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
+        found = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # the first of all files' complaints
         next_step = "Free disk space and start the same command again: checkpoints are kept."
-        raise InputError(complaint(str(folder), "be written whole", f"'{error}'", next_step)) from error
+        raise InputError(complaint(str(folder), "be written whole", f"'{found}'", next_step)) from error
 
 
 def _forget_origin(config: Path) -> None:

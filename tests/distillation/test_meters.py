@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import warnings
 
 import pytest
@@ -11,7 +12,7 @@ from stand_in import Poisoned, StandInObjective, run, stand_in_config
 
 from fvgen.checks import InputError
 from fvgen.distillation.health import PATIENCE, Watch, clip_statistics, compared_with_data
-from fvgen.distillation.meters import LOG, Log, UpdateMeters
+from fvgen.distillation.meters import LOG, Log, UpdateMeters, last_figures
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.settings import MeterConfig
 from fvgen.distillation.trainer import CHECKPOINTS, DivergedError
@@ -170,3 +171,21 @@ def test_a_healthy_run_warns_of_nothing(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         run(stand_in_config(PATIENCE + 2), tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
+def test_a_full_disk_costs_figures_and_not_the_run(tmp_path):
+    log = Log(tmp_path, MeterConfig(), 0, {})
+    figures = {f"student/{i}": 1.0 for i in range(100)}
+    log.write(1, figures, {})  # TensorBoard's events are not on the disk yet
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (tmp_path / LOG).stat().st_size + 10
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))  # what grows over it fails as on a full disk
+    try:
+        with pytest.warns(UserWarning, match="step 2: not logged, .*File too large"):
+            log.write(2, figures, {})
+        with pytest.warns(UserWarning, match="the boards' last figures were not written"):
+            log.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert last_figures(tmp_path, 2) == figures

@@ -6,8 +6,10 @@ import importlib.util
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -258,20 +260,44 @@ def test_another_network_is_made_until_something_was_trained_and_then_refused(tm
         command(*line, *TINY)
 
 
-def test_an_export_that_cannot_be_written_is_one_sentence(tmp_path, data, teacher, command, monkeypatch):
-    from fvgen.distillation import export
+@contextmanager
+def files_up_to(size: int):
+    """Files may grow to so many bytes: what is over it fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "_replace", full)
-    line = ("--preset", "tiny-stage1", "--data", data, "--teacher", teacher, "--output", tmp_path / "run")
-    with pytest.raises(InputError, match=r"student must be written whole, got .*No space left on device.*Free disk"):
-        command(*line, *RUN, "--objective.timesteps", 999, 499)
-    monkeypatch.undo()
-    command(*line, *RUN, "--objective.timesteps", 999, 499)  # what was trained is exported now
-    card = (tmp_path / "run/student/README.md").read_text()
+def test_an_export_that_cannot_be_written_is_one_sentence_and_leaves_the_old_one(tmp_path, data, teacher, command):
+    output = tmp_path / "run"
+    line = ("--preset", "tiny-stage1", "--data", data, "--teacher", teacher, "--output", output, *RUN,
+            "--objective.timesteps", 999, 499)  # fmt: skip
+    command(*line)
+    weights = [output / name / "diffusion_pytorch_model.safetensors" for name in ("discriminator", "student/unet")]
+    before = [file.read_bytes() for file in weights]
+    for file, name in zip(weights, ("discriminator", "student"), strict=True):
+        with (
+            files_up_to(file.stat().st_size - 1),
+            pytest.raises(InputError, match=rf"run/{name} must be written whole, got .*File too large.*Free disk"),
+        ):
+            command(*line)
+        assert [file.read_bytes() for file in weights] == before
+        assert not list(output.glob(".*"))
+    card = (output / "student/README.md").read_text()
     assert "2 steps at the timesteps 999, 499, without guidance." in card
+
+
+def test_an_untrained_network_that_cannot_be_written_is_one_sentence(tmp_path, data, command):
+    line = ("--preset", "tiny-teacher", "--data", data, "--output", tmp_path, *RUN, *TINY, "--sampling-steps", 2)
+    with (
+        files_up_to(100_000),
+        pytest.raises(InputError, match=r"untrained must be written whole, got .*File too large.*Free disk"),
+    ):
+        command(*line)
+    assert not (tmp_path / "untrained").exists()
 
 
 def test_a_student_preset_asks_for_its_student(tmp_path, data, teacher, command, capsys):
