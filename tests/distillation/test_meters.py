@@ -176,16 +176,15 @@ def test_a_healthy_run_warns_of_nothing(tmp_path):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
 def test_a_full_disk_costs_figures_and_not_the_run(tmp_path):
     log = Log(tmp_path, MeterConfig(), 0, {})
-    figures = {f"student/{i}": 1.0 for i in range(100)}
-    log.write(1, figures, {})  # TensorBoard's events are not on the disk yet
+    log.write(1, {"student/loss": 1.0}, {})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    size = (tmp_path / LOG).stat().st_size + 10
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))  # what grows over it fails as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))  # what grows over it fails as on a full disk
     try:
         with pytest.warns(UserWarning, match="step 2: not logged, .*File too large"):
-            log.write(2, figures, {})
+            log.write(2, {f"student/{i}": 1.0 for i in range(100)}, {})
+        log.picture(2, torch.rand(3, 64, 64))
         with pytest.warns(UserWarning, match="the boards' last figures were not written"):
             log.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert last_figures(tmp_path, 2) == figures
+    assert last_figures(tmp_path, 2) == {"student/loss": 1.0}
