@@ -10,7 +10,7 @@ from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 from fvgen.checks import require
-from fvgen.data.capture import CaptureFrame, check_frame, check_frames, check_photos
+from fvgen.data.capture import DEPTH_UNIT, CaptureFrame, check_depth_unit, check_frame, check_frames, check_photos
 from fvgen.data.transforms_json import UNDISTORT
 from fvgen.geometry.similarity import Similarity
 from fvgen.types import PointCloud
@@ -84,10 +84,16 @@ def check_outputs(outputs: DataparserOutputs) -> None:
     """Refuse a training split that cannot be used, before anything is written.
 
     Raises:
-        InputError: see `fvgen.data.capture.check_frames`.
+        InputError: see `fvgen.data.capture.check_frames` and `fvgen.data.capture.check_depth_unit`.
     """
-    check_frames(capture_frames(outputs))
-    sparse_points(outputs)
+    frames = capture_frames(outputs)
+    check_frames(frames)
+    check_depth_unit(frames, sparse_points(outputs), depth_unit(outputs))
+
+
+def depth_unit(outputs: DataparserOutputs) -> float:
+    """Units of the dataparser's frame that one step of a depth file stands for."""
+    return float(outputs.metadata.get("depth_unit_scale_factor", DEPTH_UNIT)) * outputs.dataparser_scale
 
 
 def check_held_out(outputs: DataparserOutputs) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 import fvgen
-from fvgen.data.capture import CaptureFrame
+from fvgen.data.capture import DEPTH_UNIT, CaptureFrame
 from fvgen.pipelines.model_folder import NEEDS_MODEL, locate_model, model_fingerprint
 
 if TYPE_CHECKING:
@@ -23,8 +23,14 @@ _NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model"}
 
 
 def views_key(outputs: DataparserOutputs, frames: list[CaptureFrame], config: DensifyConfig) -> str:
-    """Hash of the photos' bytes, cameras, sparse points and settings: other views for any other of them."""
+    """Hash of the photos' bytes, cameras, sparse points and settings: other views for any other of them.
+
+    The dataparser's transform counts too: views are stored in the capture's frame, and would come back elsewhere.
+    """
     digest = hashlib.sha256(fvgen.__version__.encode())
+    unit = outputs.metadata.get("depth_unit_scale_factor", DEPTH_UNIT)
+    digest.update(outputs.dataparser_transform.double().numpy().round(6).tobytes())
+    digest.update(f"{outputs.dataparser_scale:.6g} {unit:.6g}".encode())
     for frame in frames:
         digest.update(frame.photo.read_bytes())
         for path in (frame.depth, frame.mask):

@@ -24,7 +24,7 @@ from fvgen.pipelines.model_folder import NEEDS_MODEL
 from fvgen.pipelines.view_generator import VIEW_GENERATORS
 from fvgen.pipelines.views_folder import DEPTH_STEPS, ViewsWriter
 from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
-from fvgen_ns.capture_frames import capture_frames, scene_scale, similarity, sparse_points
+from fvgen_ns.capture_frames import capture_frames, depth_unit, scene_scale, similarity, sparse_points
 from fvgen_ns.gaussian_sizes import neighbour_distance
 from fvgen_ns.progress import ProgressBars
 
@@ -47,10 +47,9 @@ def produce(outputs: DataparserOutputs, config: DensifyConfig, folder: Path, key
     """
     config.find_weights()
     frames, points = capture_frames(outputs), sparse_points(outputs)
-    unit = outputs.metadata.get("depth_unit_scale_factor", 1e-3) * outputs.dataparser_scale
     with ProgressBars() as progress:
         capture = make_capture(
-            frames, config.working_size, sparse=points, depth_unit=unit, progress=progress
+            frames, config.working_size, sparse=points, depth_unit=depth_unit(outputs), progress=progress
         ).to(default_device())  # fmt: skip
         geometry = GEOMETRY_PROVIDERS[config.geometry]().reconstruct(capture, progress)
         writer = _writer(outputs, config, folder, key, geometry)

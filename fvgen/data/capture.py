@@ -16,10 +16,16 @@ from fvgen.data.depth_files import check_depth_size, read_depth
 from fvgen.data.photos import check_photo_size, read_photo
 from fvgen.devices import cpu_count
 from fvgen.geometry.cameras import check_camera, check_cameras
-from fvgen.types import Cameras
+from fvgen.types import Cameras, PointCloud
 
 Split = Literal["train", "val", "test", "all"]
 NO_DISTORTION = (0.0, 0.0, 0.0, 0.0, 0.0)
+DEPTH_UNIT = 1e-3
+"""Scene units of one step of a depth file where the capture names no other, as in Nerfstudio."""
+_UNIT_TOLERANCE = 3.0
+"""Measured depth this many times nearer or farther than the sparse points has a wrong unit; occlusion does less."""
+_FEWEST_MEASURED = 20
+"""Sparse points that must have a measured depth before its unit is judged by them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class CaptureFiles:
     splits: dict[str, tuple[int, ...]]
     """Frame indices of "train", "val" and "test", as far as the capture names them."""
     sparse_ply: Path | None = None
-    depth_unit: float = 1e-3
+    depth_unit: float = DEPTH_UNIT
     """Scene units of one step of a depth file."""
     warnings: tuple[str, ...] = ()
     """What the user should know, though work can go on."""
@@ -137,3 +143,44 @@ def check_photos(frames: Sequence[CaptureFrame]) -> None:
 
     with ThreadPoolExecutor(cpu_count()) as pool:  # decoders release the interpreter's lock
         list(pool.map(decode, frames))
+
+
+def check_depth_unit(frames: Sequence[CaptureFrame], points: PointCloud | None, unit: float) -> None:
+    """Refuse measured depth that is many times nearer or farther than the sparse points.
+
+    Args:
+        frames: the photos that train.
+        points: sparse points in the frame of the cameras; without enough of them nothing is refused.
+        unit: scene units of one step of a depth file.
+
+    Raises:
+        InputError: the unit is wrong, or a depth file is damaged.
+    """
+    with_depth = [frame for frame in frames if frame.depth is not None]
+    if points is None or not with_depth:
+        return
+    xyz = points.xyz.double().cpu().numpy()
+    ratios = np.concatenate([_depth_ratios(frame, xyz, unit) for frame in with_depth])
+    if len(ratios) < _FEWEST_MEASURED:
+        return
+    ratio = float(np.median(ratios))
+    require(
+        1 / _UNIT_TOLERANCE < ratio < _UNIT_TOLERANCE,
+        "depth_unit_scale_factor", "put measured depth where the sparse points are",
+        f"depth {ratio:.3g} times as far as them",
+        f"Divide depth_unit_scale_factor in transforms.json by {ratio:.3g}, or remove depth_file_path from the frames.",
+    )  # fmt: skip
+
+
+def _depth_ratios(frame: CaptureFrame, xyz: np.ndarray, unit: float) -> np.ndarray:
+    """[M] measured depth over distance for the points [P, 3] that the photo measures; its lens counts as straight."""
+    assert frame.depth is not None
+    depth = read_depth(frame.depth, unit)
+    local = (xyz - frame.c2w[:3, 3]) @ frame.c2w[:3, :3]
+    local = local[local[:, 2] > 0]
+    uv = local @ frame.K.T
+    place = np.floor(uv[:, :2] / uv[:, 2:] * [depth.shape[1] / frame.size[0], depth.shape[0] / frame.size[1]])
+    inside = ((place >= 0) & (place < depth.shape[::-1])).all(axis=1)
+    column, row = place[inside].astype(int).T
+    measured = depth[row, column]
+    return (measured / local[inside, 2])[measured > 0]

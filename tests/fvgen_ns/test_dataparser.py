@@ -12,9 +12,11 @@ from PIL import Image
 from fvgen.checks import InputError
 from fvgen.geometry.points import read_ply, write_ply
 from fvgen.types import PointCloud
-from fvgen_ns.capture_frames import capture_frames
+from fvgen_ns.capture_frames import capture_frames, check_outputs, similarity
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights
+from fvgen_ns.fvgen_densify import DensifyConfig
+from fvgen_ns.views_cache import views_key
 
 MAP = (450_000.0, 5_200_000.0, 300.0)
 """Metres, as coordinates of a map are."""
@@ -56,8 +58,6 @@ def test_where_a_scene_lies_on_the_map_does_not_matter(capture, orientation, cen
 
 
 def test_the_transform_leads_back_to_the_map(capture):
-    from fvgen_ns.capture_frames import similarity
-
     move(capture, MAP)
     outputs = parse(capture)
     meta = json.loads((capture / "transforms.json").read_text())
@@ -96,3 +96,38 @@ def test_photos_without_a_mask_count_whole_beside_masked_ones(capture):
     dataset = FVGenDataset(parse(capture), 96, ViewWeights(covered=0.35, holes=0.15))
     assert [("mask" in dataset.get_data(i)) for i in range(4)] == [False, True, False, False]
     assert float(dataset.get_data(1)["mask"].float().mean()) == 0.5
+
+
+@pytest.mark.parametrize("factor", [1000, 0.1])
+def test_measured_depth_in_a_wrong_unit_is_refused(capture, factor):
+    edit(capture, lambda meta: meta.update(depth_unit_scale_factor=factor * 1e-3))
+    with pytest.raises(InputError, match=r"depth .* times as far as them") as refusal:
+        check_outputs(parse(capture))
+    cure = float(str(refusal.value).split(" by ")[1].split(",")[0])
+    assert cure == pytest.approx(factor, rel=0.05)
+
+
+def test_measured_depth_in_the_right_unit_is_not_refused(capture):
+    check_outputs(parse(capture))
+    edit(capture, lambda meta: meta.pop("ply_file_path"))
+    check_outputs(parse(capture))
+
+
+def scale_capture(meta):
+    for frame in meta["frames"]:
+        pose = np.array(frame["transform_matrix"])
+        pose[:3, 3] *= 2
+        frame["transform_matrix"] = pose.tolist()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda meta: meta.update(depth_unit_scale_factor=1.1e-3), scale_capture], ids=["depth unit", "scale"]
+)
+def test_views_are_made_anew_for_another_unit_of_depth_or_length(capture, change):
+    edit(capture, lambda meta: meta.pop("ply_file_path"))
+    keys = []
+    for _ in range(2):
+        outputs = parse(capture)
+        keys.append(views_key(outputs, capture_frames(outputs), DensifyConfig()))
+        edit(capture, change)
+    assert keys[0] != keys[1]
