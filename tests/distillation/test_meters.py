@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import threading
 import warnings
 
 import pytest
@@ -173,8 +174,8 @@ def test_a_healthy_run_warns_of_nothing(tmp_path):
         run(stand_in_config(PATIENCE + 2), tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
-def test_a_full_disk_costs_figures_and_not_the_run(tmp_path):
+def test_a_full_disk_costs_figures_and_not_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda raised: None)  # TensorBoard's own thread complains, too
     log = Log(tmp_path, MeterConfig(), 0, {})
     log.write(1, {"student/loss": 1.0}, {})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
