@@ -121,6 +121,7 @@ def main(options: FromTeacher | FromNothing) -> None:
     from fvgen.data.shards import ShardDataset
     from fvgen.distillation.matching import check_clips, check_guidance
     from fvgen.distillation.memory_plan import clip_shape, memory_for, plan_memory
+    from fvgen.distillation.optimizers import check_optimizers
     from fvgen.distillation.parallel import Processes
     from fvgen.distillation.previews import HeldOutPreview, decoder
     from fvgen.distillation.settings import identity
@@ -133,6 +134,7 @@ def main(options: FromTeacher | FromNothing) -> None:
     data = ShardDataset(options.data, views=options.views, crop=options.crop)
     processes = Processes.launched()
     processes.share(options.train.global_batch)
+    check_optimizers(options.train, processes.sharded)
     start = _start(options, data, processes)
     clip = data.batch([0])
     check_clips(data.meta, clip, start.teacher, isinstance(options, FromTeacher) and options.other_size)

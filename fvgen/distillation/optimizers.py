@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fvgen.checks import InputError, complaint
-from fvgen.distillation.settings import OptimizerConfig, OptimizerKind
+from fvgen.checks import InputError, complaint, require
+from fvgen.distillation.settings import OptimizerConfig, OptimizerKind, TrainConfig
 
 
 def build_optimizer(config: OptimizerConfig, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
@@ -20,6 +20,21 @@ def build_optimizer(config: OptimizerConfig, parameters: Mapping[str, nn.Paramet
         InputError: for 8-bit moments where bitsandbytes is not installed.
     """
     return _KINDS[config.kind](list(parameters.values()), config)
+
+
+def check_optimizers(config: TrainConfig, sharded: bool) -> None:
+    """Refuse optimisers that cannot work here before a run has written anything.
+
+    Raises:
+        InputError: 8-bit moments where bitsandbytes is not installed, or of networks that FSDP2 splits.
+    """
+    for role, own in (("student", config.student), ("critic", config.critic)):
+        require(
+            own.kind != "adamw8bit" or not sharded,
+            f"the {role}'s optimiser", "be adamw under FSDP2, whose pieces bitsandbytes does not take", own.kind,
+            f"Give --{role}.kind adamw, or start with scripts/accelerate/ddp.yaml.",
+        )  # fmt: skip
+        build_optimizer(own, {"any": nn.Parameter(torch.zeros(1))})
 
 
 def _adamw(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:

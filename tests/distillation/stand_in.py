@@ -63,9 +63,9 @@ class Network(nn.Module):
 
     _no_split_modules = ("Block",)
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int = 6) -> None:
         super().__init__()
-        self.first, self.last = Block(inputs, 6), Block(6, outputs)
+        self.first, self.last = Block(inputs, width), Block(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(torch.tanh(self.first(x.transpose(1, 2)))).transpose(1, 2).contiguous()

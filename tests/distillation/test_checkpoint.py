@@ -239,3 +239,20 @@ def test_an_empty_data_set_is_refused(tmp_path):
         run(stand_in_config(1), tmp_path, source=MemoryClips(0))
     with pytest.raises(InputError, match="beside 7 held out, got 7"):
         run(stand_in_config(1, held_out=7), tmp_path)
+
+
+def test_moments_in_8_bits_resume_exactly(tmp_path):
+    pytest.importorskip("bitsandbytes", reason="8-bit optimisers are bitsandbytes'")
+    from stand_in import Critic, Network, StandInRoles
+
+    def train(output: Path, steps: int) -> Path:
+        torch.manual_seed(0)
+        roles = StandInRoles(Network(4, 2, width=64), Critic())  # bitsandbytes leaves small tensors in 32 bits
+        run(stand_in_config(steps, student=OptimizerConfig(kind="adamw8bit")), output, roles=roles)
+        return output
+
+    unbroken = train(tmp_path / "unbroken", STEPS)
+    moments = [tensor for name, tensor in weights(unbroken).items() if name.endswith("state1")]
+    assert {tensor.dtype for tensor in moments} == {torch.uint8, torch.float32}
+    train(tmp_path / "broken", 3)
+    assert_same_bits(train(tmp_path / "broken", STEPS), unbroken)

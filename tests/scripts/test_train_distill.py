@@ -300,6 +300,16 @@ def test_an_untrained_network_that_cannot_be_written_is_one_sentence(tmp_path, d
     assert not (tmp_path / "untrained").exists()
 
 
+def test_8_bit_moments_without_their_library_are_refused_before_anything_is_written(
+    tmp_path, data, command, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
+    line = ("--preset", "tiny-teacher", "--data", data, "--output", tmp_path / "run", *RUN, *TINY)
+    with pytest.raises(InputError, match=r"adamw8bit must have bitsandbytes installed, got .*pip install bitsandbytes"):
+        command(*line, "--critic.kind", "adamw8bit")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_student_preset_asks_for_its_student(tmp_path, data, teacher, command, capsys):
     with pytest.raises(SystemExit):
         command("--preset", "tiny-stage2", "--data", data, "--output", tmp_path, "--teacher", teacher)

@@ -1,0 +1,18 @@
+"""Optimisers that cannot work are refused before a run starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from fvgen.checks import InputError
+from fvgen.distillation.optimizers import check_optimizers
+from fvgen.distillation.settings import OptimizerConfig, TrainConfig
+
+EIGHT = OptimizerConfig(kind="adamw8bit")
+
+
+def test_moments_in_8_bits_are_refused_under_fsdp2():
+    check_optimizers(TrainConfig(), sharded=True)
+    for role in ("student", "critic"):
+        with pytest.raises(InputError, match=rf"the {role}'s optimiser must be adamw under FSDP2.*--{role}.kind adamw"):
+            check_optimizers(TrainConfig(**{role: EIGHT}), sharded=True)
