@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
-from fvgen.conditioning.conditions import FPS, Encoder, encode_conditions
+from fvgen.conditioning.conditions import FPS, encode_conditions
 from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.conditioning.residual import ResidualSpace, WarpedClips, residual_condition, residual_condition_channels
 from fvgen.data.clips import Clip
-from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
+from fvgen.models.codec import Codec, SpaceToDepth, SpaceToDepthCodec, latent_fingerprint
 from fvgen.pipelines.view_generator import PointViews
 from fvgen.pipelines.warped_clip import warped_clip
 from fvgen.types import Conditions, SceneGeometry, TrainBatch
@@ -154,12 +154,18 @@ class LatentEncoding:
     """
 
     def __init__(
-        self, name: str, codec: Encoder, token_encoder: TokenEncoder, device: torch.device, guidance: bool = True
+        self, name: str, codec: Codec, token_encoder: TokenEncoder, device: torch.device, guidance: bool = True
     ) -> None:
         self.codec, self.token_encoder, self.device, self.guidance = codec, token_encoder, device, guidance
         self.meta: dict[str, Any] = {
             "encoding": "latents",
-            "codec": {"name": name, "kind": type(codec).__name__, "downscale": codec.downscale},
+            "codec": {
+                "name": name,
+                "kind": type(codec).__name__,
+                "downscale": codec.downscale,
+                "scaling_factor": codec.vae.config.get("scaling_factor"),
+                "fingerprint": latent_fingerprint(codec.vae),
+            },
             "latent_channels": codec.latent_channels,
             "condition_channels": codec.latent_channels,
             "fps": FPS,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fvgen.checks import require
 from fvgen.distillation.export import read_index, read_settings
+from fvgen.distillation.start import load_codec
+from fvgen.models.codec import SpaceToDepth, latent_fingerprint
 from fvgen.types import TrainBatch
 
 _CODECS = {"AutoencoderKL": "KLCodec", "AutoencoderTiny": "TinyCodec", "SpaceToDepth": "SpaceToDepthCodec"}
@@ -16,7 +19,7 @@ _PREPARE = "Prepare the clips with this teacher: scripts/prepare_clips.py --enco
 
 
 def check_clips(meta: Mapping[str, Any], clip: TrainBatch, teacher: Path, other_size: bool = False) -> None:
-    """Refuse clips that a teacher's networks do not understand; no weights are read.
+    """Refuse clips that a teacher's networks do not understand; of its weights only the codec's are read.
 
     Args:
         meta: of the data set: ``codec``, ``residual``.
@@ -79,19 +82,30 @@ def check_codec(meta: Mapping[str, Any], teacher: Path) -> None:
     """Refuse clips of another codec than the one in a pipeline folder.
 
     Raises:
-        InputError: another kind of codec, other settings, or another residual space.
+        InputError: another kind of codec, other settings or weights, or another residual space.
     """
     index = read_index(teacher)
     vae = read_settings(teacher, "vae/config.json")
     own = index["vae"][1]
     codec = meta["codec"]
-    kind = "SpaceToDepthCodec" if codec["name"] == "space-to-depth" else codec["kind"]
+    pixels = codec["name"] == "space-to-depth"
+    kind = "SpaceToDepthCodec" if pixels else codec["kind"]
     require(
         kind == _CODECS.get(own), "the clips' codec", f"be the teacher's {_CODECS.get(own, own)}", kind, _PREPARE
     )  # fmt: skip
-    if own == "SpaceToDepth":
-        patch = vae["patch_size"]
-        given = codec["patch_size"]
-        require(given == patch, "the clips' codec", f"have the teacher's patch_size {patch}", given, _PREPARE)
+    for setting in ("patch_size", "scaling_factor"):
+        if setting in codec:
+            wanted, given = vae.get(setting), codec[setting]
+            require(given == wanted, "the clips' codec", f"have the teacher's {setting} {wanted}", given, _PREPARE)
+    # Pixels are encoded on reading, by a codec whose statistics are the defaults.
+    given = latent_fingerprint(SpaceToDepth(codec["patch_size"])) if pixels else codec.get("fingerprint")
+    if given is None:
+        text = (
+            f"The clips do not tell whose weights encoded them (codec {codec['name']}): be sure that {teacher}'s did."
+        )
+        warnings.warn(text, stacklevel=2)
+    else:
+        wanted = latent_fingerprint(load_codec(teacher).vae)
+        require(given == wanted, "the clips' codec", f"have the teacher's weights ({wanted})", given, _PREPARE)
     residual, given = index.get("residual"), meta.get("residual")
     require(residual == given, "the clips' residual", f"be the teacher's {residual}", given, _PREPARE)

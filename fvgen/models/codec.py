@@ -6,6 +6,7 @@ them can stand in for another; `codec_for` wraps it in the one interface the res
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ from fvgen.checks import require
 class Codec(Protocol):
     """Pixels <-> latents, frame by frame."""
 
+    vae: Any
+    """The diffusers component."""
     latent_channels: int
     """C of the latents."""
     downscale: int
@@ -210,3 +213,13 @@ def codec_for(vae: nn.Module, chunk: int | None = None, device: torch.device | N
         "vae", f"be one of {[kind.__name__ for kind in _CODECS]}", type(vae).__name__, "Load the folder's own vae.",
     )  # fmt: skip
     return matches[0](vae, chunk, device)  # type: ignore[arg-type]
+
+
+def latent_fingerprint(vae: nn.Module) -> str:
+    """Twelve hex digits of the weights that make a component's latents; its decoder may be any.
+
+    They are taken as bfloat16 and without their names: a component is the same in every precision and layout.
+    """
+    made_by = [w for name, w in vae.state_dict().items() if not name.startswith(("decoder.", "post_quant_conv."))]
+    bits = [w.to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes() for w in made_by]
+    return hashlib.sha256(b"".join(sorted(hashlib.sha256(part).digest() for part in bits))).hexdigest()[:12]
