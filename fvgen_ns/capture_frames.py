@@ -7,14 +7,33 @@ from pathlib import Path
 import numpy as np
 import torch
 from nerfstudio.cameras.cameras import CameraType
-from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataparserOutputs
 
-from fvgen.checks import require
+from fvgen.checks import InputError, complaint, require
 from fvgen.data.capture import DEPTH_UNIT, CaptureFrame, check_depth_unit, check_frame, check_frames, check_photos
 from fvgen.data.transforms_json import UNDISTORT
 from fvgen.geometry.similarity import Similarity
 from fvgen.types import PointCloud
 from fvgen_ns.camera_axes import flip_axes
+
+_MEND = "Mend or export the capture again; without a dataparser's name, fvgen-data finds out what kind it is."
+
+
+def read_split(parser: DataParser, split: str) -> DataparserOutputs:
+    """What a dataparser reads.
+
+    Raises:
+        InputError: it refuses the capture, or fails on it: Nerfstudio's own do so with errors of many kinds.
+    """
+    try:
+        return parser.get_dataparser_outputs(split=split)
+    except InputError:
+        raise
+    except Exception as error:
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        rule = f"be a capture that Nerfstudio's dataparser {type(parser).__name__} can read"
+        cure = UNDISTORT if isinstance(error, NotImplementedError) else _MEND  # a lens it does not know
+        raise InputError(complaint("--data", rule, f"{parser.config.data} ({cause})", cure)) from error
 
 
 def capture_frames(outputs: DataparserOutputs) -> list[CaptureFrame]:

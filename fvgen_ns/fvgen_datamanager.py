@@ -12,7 +12,7 @@ from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
-from fvgen_ns.capture_frames import check_held_out, check_outputs
+from fvgen_ns.capture_frames import check_held_out, check_outputs, read_split
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights
 from fvgen_ns.fvgen_densify import DensifyConfig, densify
@@ -49,8 +49,8 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
         if self.data is not None:
             self.dataparser.data = Path(self.data)
         parser = self.dataparser.setup()
-        check_outputs(parser.get_dataparser_outputs(split="train"))
-        check_held_out(parser.get_dataparser_outputs(split="val"))
+        check_outputs(read_split(parser, "train"))
+        check_held_out(read_split(parser, "val"))
         self.densify.find_weights()
 
 

@@ -22,8 +22,10 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from fvgen.checks import InputError, complaint, require
 from fvgen.data.capture import CaptureFiles, Split, require_training_photos
 from fvgen.data.transforms_json import read_transforms
+from fvgen_ns.capture_frames import read_split
 
 COLMAP_FOLDERS = ("colmap/sparse/0", "sparse/0", "sparse")
+NOTHING_HELD_OUT = "[yellow]The capture holds no photos back for {split}: showing the training photos instead."
 
 
 @dataclass
@@ -64,7 +66,7 @@ class FVGenDataParser(DataParser):
         if colmap is not None:
             return self._from_colmap(folder, colmap.relative_to(folder), split)
         if (folder / "transforms_train.json").is_file():
-            return BlenderDataParserConfig(data=folder).setup().get_dataparser_outputs(split)
+            return self._from_blender(folder, split)
         raise InputError(
             complaint(
                 "--data",
@@ -74,7 +76,16 @@ class FVGenDataParser(DataParser):
             )
         )
 
+    def _from_blender(self, folder: Path, split: str) -> DataparserOutputs:
+        """``val`` and ``test`` stand in for each other; without either, the training photos are shown."""
+        candidates = [split, "test" if split == "val" else "val", "train"]
+        found = next(name for name in candidates if (folder / f"transforms_{name}.json").is_file())
+        if split != "train" and found == "train":
+            CONSOLE.log(NOTHING_HELD_OUT.format(split=split))
+        return read_split(BlenderDataParserConfig(data=folder).setup(), found)
+
     def _from_colmap(self, folder: Path, model: Path, split: str) -> DataparserOutputs:
+        has_points = _has_points(folder / model)
         config = ColmapDataParserConfig(
             data=folder,
             colmap_path=model,
@@ -83,9 +94,12 @@ class FVGenDataParser(DataParser):
             orientation_method=self.config.orientation_method,
             center_method=self.config.center_method,
             auto_scale_poses=self.config.auto_scale_poses,
-            load_3D_points=self.config.load_3D_points,
+            load_3D_points=self.config.load_3D_points and has_points,
         )
-        return config.setup().get_dataparser_outputs(split)
+        outputs = read_split(config.setup(), split)
+        if not has_points:
+            outputs.metadata["notes"] = ["The COLMAP model has no sparse points: going on without them."]
+        return outputs
 
     def _from_transforms(self, split: Split) -> DataparserOutputs:
         if self._files is None:
@@ -93,7 +107,7 @@ class FVGenDataParser(DataParser):
         files = self._files
         chosen = files.split(split)
         if split != "train" and not chosen:
-            CONSOLE.log(f"[yellow]The capture holds no photos back for {split}: showing the training photos instead.")
+            CONSOLE.log(NOTHING_HELD_OUT.format(split=split))
             chosen = files.split("train")
         poses, transform, scale = self._normalised_poses(files)
         frames = [files.frames[i] for i in chosen]
@@ -146,6 +160,17 @@ class FVGenDataParser(DataParser):
 
 def _is_colmap(folder: Path) -> bool:
     return any((folder / f"cameras.{suffix}").is_file() for suffix in ("bin", "txt"))
+
+
+def _has_points(model: Path) -> bool:
+    binary, text = model / "points3D.bin", model / "points3D.txt"
+    if binary.is_file():
+        with binary.open("rb") as file:
+            return int.from_bytes(file.read(8), "little") > 0
+    if not text.is_file():
+        return False
+    with text.open(encoding="utf-8", errors="replace") as file:
+        return any(line.strip() and not line.startswith("#") for line in file)
 
 
 def _cameras(frames: list, poses: torch.Tensor) -> Cameras:

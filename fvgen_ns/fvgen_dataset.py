@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ class FVGenDataset(InputDataset):
             image_size: longest image side in pixels; larger images are shrunk, smaller ones left as they are.
             weights: of generated views.
         """
-        super().__init__(dataparser_outputs)
+        # Transparency stays: the model puts its own background behind it. A colour put there now would be learnt.
+        super().__init__(replace(dataparser_outputs, alpha_color=None))
         count = len(dataparser_outputs.image_filenames)
         self.is_photo: list[bool] = self.metadata.setdefault("is_photo", [True] * count)
         self._trust: list[tuple[Path, Path] | None] = self.metadata.setdefault("trust_filenames", [None] * count)

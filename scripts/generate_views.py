@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 import tyro
-from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from rich.console import Console
 
 from fvgen.checks import InputError
-from fvgen_ns.capture_frames import capture_frames, check_outputs
+from fvgen_ns.capture_frames import capture_frames, check_outputs, read_split
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_densify import DensifyConfig
 from fvgen_ns.views_cache import views_key
@@ -45,7 +44,7 @@ def main(config: GenerateViews) -> None:
     from fvgen_ns.views_production import produce
 
     console = Console()
-    outputs: DataparserOutputs = FVGenDataParserConfig(data=config.data).setup().get_dataparser_outputs("train")
+    outputs = read_split(FVGenDataParserConfig(data=config.data).setup(), "train")
     check_outputs(outputs)
     settings = DensifyConfig(**{name: getattr(config, name) for name in DensifyConfig.__dataclass_fields__})
     key = views_key(outputs, capture_frames(outputs), settings)

@@ -7,12 +7,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from other_captures import as_blender, as_colmap
 from PIL import Image
 
 from fvgen.checks import InputError
 from fvgen.geometry.points import read_ply, write_ply
 from fvgen.types import PointCloud
 from fvgen_ns.capture_frames import capture_frames, check_outputs, similarity
+from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights
 from fvgen_ns.fvgen_densify import DensifyConfig
@@ -131,3 +134,78 @@ def test_views_are_made_anew_for_another_unit_of_depth_or_length(capture, change
         keys.append(views_key(outputs, capture_frames(outputs), DensifyConfig()))
         edit(capture, change)
     assert keys[0] != keys[1]
+
+
+def without_points(folder):
+    (folder / "sparse/0/points3D.txt").unlink()
+
+
+def empty_points(folder):
+    (folder / "sparse/0/points3D.txt").write_text("# no points\n")
+
+
+@pytest.mark.parametrize("change", [without_points, empty_points])
+def test_a_colmap_model_without_points_is_read_and_says_so(tiny_room, tmp_path, change):
+    folder = as_colmap(tiny_room, tmp_path / "capture")
+    change(folder)
+    outputs = parse(folder)
+    assert "points3D_xyz" not in outputs.metadata and "no sparse points" in outputs.metadata["notes"][0]
+
+
+def unknown_lens(folder):
+    cameras = folder / "sparse/0/cameras.txt"
+    cameras.write_text("1 FULL_OPENCV 96 64 66 66 48 32 0.1 0 0 0 0 0 0 0\n")
+
+
+def unknown_name(folder):
+    (folder / "train_list.txt").write_text("gone.png\n")
+
+
+def no_poses(folder):
+    (folder / "sparse/0/images.txt").write_text("")
+
+
+def garbage(folder):
+    (folder / "sparse/0/images.txt").write_text("1 a b c\n\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(unknown_lens, "colmap image_undistorter"), (unknown_name, "gone.png"), (no_poses, "Mend"), (garbage, "Mend")],
+)
+def test_colmap_models_that_cannot_be_read_are_refused(tiny_room, tmp_path, change, message):
+    folder = as_colmap(tiny_room, tmp_path / "capture")
+    change(folder)
+    with pytest.raises(InputError, match=f"ColmapDataParser can read, got .*{message}"):
+        parse(folder)
+
+
+@pytest.mark.parametrize("absent", [["test"], ["test", "val"]])
+def test_blender_captures_need_not_hold_photos_back(tiny_room, tmp_path, absent):
+    folder = as_blender(tiny_room, tmp_path / "capture")
+    for split in absent:
+        (folder / f"transforms_{split}.json").unlink()
+    assert len(parse(folder, "test").image_filenames) == (2 if len(absent) == 1 else 4)
+
+
+@pytest.mark.parametrize("content", ["{", '{"frames": []}', '{"camera_angle_x": 1, "frames": []}'])
+def test_blender_captures_that_cannot_be_read_are_refused(tiny_room, tmp_path, content):
+    folder = as_blender(tiny_room, tmp_path / "capture")
+    (folder / "transforms_train.json").write_text(content)
+    with pytest.raises(InputError, match="Blender can read, got"):
+        parse(folder)
+
+
+def test_a_dataparser_of_nerfstudios_own_is_refused_alike(capture):
+    (capture / "transforms.json").write_text("{")
+    manager = FVGenDataManagerConfig(dataparser=NerfstudioDataParserConfig(), data=capture)
+    with pytest.raises(InputError, match=r"Nerfstudio can read, got .*JSONDecodeError"):
+        manager.check_inputs()
+
+
+def test_transparency_is_left_to_the_models_background(tiny_room, tmp_path):
+    folder = as_blender(tiny_room, tmp_path / "capture")
+    outputs = parse(folder)
+    assert outputs.alpha_color is not None  # Nerfstudio's parser would put white behind what is transparent
+    image = FVGenDataset(outputs, 96, ViewWeights(covered=0.35, holes=0.15)).get_data(0)["image"]
+    assert image.shape[2] == 4
