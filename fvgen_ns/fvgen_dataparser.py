@@ -25,6 +25,7 @@ from fvgen.data.transforms_json import read_transforms
 from fvgen_ns.capture_frames import read_split
 
 COLMAP_FOLDERS = ("colmap/sparse/0", "sparse/0", "sparse")
+SPLITS = ("train", "val", "test")
 NOTHING_HELD_OUT = "[yellow]The capture holds no photos back for {split}: showing the training photos instead."
 
 
@@ -77,12 +78,8 @@ class FVGenDataParser(DataParser):
         )
 
     def _from_blender(self, folder: Path, split: str) -> DataparserOutputs:
-        """``val`` and ``test`` stand in for each other; without either, the training photos are shown."""
-        candidates = [split, "test" if split == "val" else "val", "train"]
-        found = next(name for name in candidates if (folder / f"transforms_{name}.json").is_file())
-        if split != "train" and found == "train":
-            CONSOLE.log(NOTHING_HELD_OUT.format(split=split))
-        return read_split(BlenderDataParserConfig(data=folder).setup(), found)
+        split = _stand_in(split, {name for name in SPLITS if (folder / f"transforms_{name}.json").is_file()})
+        return read_split(BlenderDataParserConfig(data=folder).setup(), split)
 
     def _from_colmap(self, folder: Path, model: Path, split: str) -> DataparserOutputs:
         has_points = _has_points(folder / model)
@@ -96,6 +93,7 @@ class FVGenDataParser(DataParser):
             auto_scale_poses=self.config.auto_scale_poses,
             load_3D_points=self.config.load_3D_points and has_points,
         )
+        split = _stand_in(split, {name for name in SPLITS if (folder / f"{name}_list.txt").is_file()})
         outputs = read_split(config.setup(), split)
         if not has_points:
             outputs.metadata["notes"] = ["The COLMAP model has no sparse points: going on without them."]
@@ -156,6 +154,15 @@ class FVGenDataParser(DataParser):
         scale = 1 / largest if self.config.auto_scale_poses and largest > 0 else 1.0
         moved[:, :3, 3] *= scale
         return moved[:, :3].float(), transform, scale
+
+
+def _stand_in(split: str, named: set[str]) -> str:
+    """The split to show: ``val`` and ``test`` stand in for each other; where neither is named, the training photos."""
+    candidates = (split, "test" if split == "val" else "val")
+    found = next((name for name in candidates if name in named), "train")
+    if split != "train" and found == "train":
+        CONSOLE.log(NOTHING_HELD_OUT.format(split=split))
+    return "train" if split == "train" else found
 
 
 def _is_colmap(folder: Path) -> bool:

@@ -180,6 +180,14 @@ def test_colmap_models_that_cannot_be_read_are_refused(tiny_room, tmp_path, chan
         parse(folder)
 
 
+@pytest.mark.parametrize(("absent", "count"), [(["val"], 2), (["val", "test"], 4), (["train", "val", "test"], 6)])
+def test_colmap_splits_stand_in_for_each_other(tiny_room, tmp_path, absent, count):
+    folder = as_colmap(tiny_room, tmp_path / "capture")
+    for split in absent:
+        (folder / f"{split}_list.txt").unlink()
+    assert len(parse(folder, "val").image_filenames) == count
+
+
 @pytest.mark.parametrize("absent", [["test"], ["test", "val"]])
 def test_blender_captures_need_not_hold_photos_back(tiny_room, tmp_path, absent):
     folder = as_blender(tiny_room, tmp_path / "capture")
