@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
-from fvgen.checks import InputError, require
+from fvgen.checks import InputError, complaint, require
 from fvgen.distillation.configs import PRESETS, Preset, PresetName
 from fvgen.distillation.settings import NetworkConfig, TrainConfig
 
 if TYPE_CHECKING:
     from fvgen.data.shards import ShardDataset
+    from fvgen.distillation.objectives.frame_matching import FrameMatching
     from fvgen.distillation.parallel import Processes
     from fvgen.distillation.start import Start
 
@@ -140,9 +141,14 @@ def main(options: FromTeacher | FromNothing) -> None:
     check_clips(data.meta, clip, start.teacher, isinstance(options, FromTeacher) and options.other_size)
     recipe = asdict(options.objective)
     check_guidance(recipe, clip)
+    matching = _frame_matching(options)
     roles = start_roles(options.objective, start, options.train.seed)
     plan = plan_memory(
-        roles, options.train, clip_shape(clip, options.train.micro_batch), processes.world if processes.sharded else 1
+        roles,
+        options.train,
+        clip_shape(clip, options.train.micro_batch),
+        processes.world if processes.sharded else 1,
+        matching,
     )
     if processes.main:
         print(plan.table(), flush=True)
@@ -171,6 +177,21 @@ def main(options: FromTeacher | FromNothing) -> None:
         return
     del roles, preview, state  # the export has its own
     processes.on_main(lambda: _export(options, data, settings, start))
+
+
+def _frame_matching(options: FromTeacher | FromNothing) -> FrameMatching | None:
+    """How the recipe matches frames by an image model that fits; None where no image model is given."""
+    from fvgen.distillation.image_model import check_image_model
+    from fvgen.distillation.objectives.frame_matching import FrameMatching
+
+    if not isinstance(options, FromTeacher) or options.frame_teacher is None:
+        return None
+    matching = getattr(options.objective, "matching", None)
+    if not isinstance(matching, FrameMatching):
+        rule = f"be left out for {options.preset}"
+        raise InputError(complaint("frame_teacher", rule, options.frame_teacher, "It is avdm2's."))
+    check_image_model(options.frame_teacher, matching, options.teacher)
+    return matching
 
 
 def _start(options: FromTeacher | FromNothing, data: ShardDataset, processes: Processes) -> Start:

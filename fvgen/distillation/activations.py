@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -48,15 +48,54 @@ def count_activations(network: Any, shape: ClipLatents, dtype: torch.dtype, midd
         middle_only: stop after the middle block, as for a discriminator's features.
     """
     with torch.device("meta"):
-        twin: Any = type(network).from_config(network.config).eval()
-        nn.Module.to(twin, dtype)  # diffusers' own `to` warns of layers to be kept in float32: there are none
+        twin = _twin(network, dtype)
         lead = (shape.clips, shape.frames, shape.channels, shape.height, shape.width)
         sample = torch.empty(lead, dtype=dtype, requires_grad=True)
         context = torch.empty(shape.clips, shape.tokens, network.config.context_dim, dtype=dtype)
         numbers = torch.empty(shape.clips, dtype=torch.int64)
-    counter = _Counter(twin)
+    return _counted(
+        twin,
+        network._no_split_modules,
+        lambda: twin(sample, numbers, context, numbers, return_features="middle", middle_only=middle_only),
+    )
+
+
+def count_image_activations(
+    network: Any, shape: ClipLatents, frames: int, tokens: int, dtype: torch.dtype
+) -> Activations:
+    """The same of a diffusers 2D UNet.
+
+    Args:
+        network: a `UNet2DConditionModel`, or a `UNet2DModel`.
+        shape: of the clips.
+        frames: of each clip that it sees.
+        tokens: that it is told of each; 0 for none.
+        dtype: that it computes in.
+    """
+    count = shape.clips * min(frames, shape.frames)
+    with torch.device("meta"):
+        twin = _twin(network, dtype)
+        lead = (count, network.config.in_channels, shape.height, shape.width)
+        sample = torch.empty(lead, dtype=dtype, requires_grad=True)
+        numbers = torch.empty(count, dtype=torch.int64)
+        width = network.config.get("cross_attention_dim")
+        told = {"encoder_hidden_states": torch.empty(count, tokens, width, dtype=dtype)} if tokens else {}
+    return _counted(twin, _CHECKPOINTED, lambda: twin(sample, numbers, **told))
+
+
+_CHECKPOINTED = ("ResnetBlock2D", "BasicTransformerBlock")
+"""Blocks whose inside diffusers computes again under gradient checkpointing."""
+
+
+def _twin(network: Any, dtype: torch.dtype) -> Any:
+    twin = type(network).from_config(network.config).eval()
+    return nn.Module.to(twin, dtype)  # diffusers' own `to` warns of layers to be kept in float32: there are none
+
+
+def _counted(twin: nn.Module, blocks: Iterable[str], run: Callable[[], Any]) -> Activations:
+    counter = _Counter(twin, blocks)
     with counter.counting(), _FusedAttention():
-        out = twin(sample, numbers, context, numbers, return_features="middle", middle_only=middle_only)
+        out = run()
     del out
     return counter.result()
 
@@ -64,9 +103,9 @@ def count_activations(network: Any, shape: ClipLatents, dtype: torch.dtype, midd
 class _Counter:
     """Counts saved tensors by the block that is at work when they are saved."""
 
-    def __init__(self, network: Any) -> None:
-        blocks = set(network._no_split_modules)
-        self._blocks = [part for part in network.modules() if type(part).__name__ in blocks]
+    def __init__(self, network: nn.Module, blocks: Iterable[str]) -> None:
+        kinds = set(blocks)
+        self._blocks = [part for part in network.modules() if type(part).__name__ in kinds]
         self._seen = {p.untyped_storage()._cdata for p in network.parameters()}
         self._inside: dict[int, int] = {}
         self._inputs = 0

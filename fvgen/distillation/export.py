@@ -14,9 +14,8 @@ import torch
 from safetensors import SafetensorError
 
 from fvgen.checks import InputError, complaint
+from fvgen.distillation.pipeline_folder import INDEX, read_index
 from fvgen.models.unet_3d import VideoUNet
-
-_INDEX = "model_index.json"
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def export_pipeline(
                 shutil.copytree(like / name, folder / name)
         torch.nn.Module.to(network, dtype).save_pretrained(folder / "unet", max_shard_size=max_shard_size)
         _forget_origin(folder / "unet" / "config.json")
-        (folder / _INDEX).write_text(json.dumps({**index, "sampler": sampler}, indent=2), encoding="utf-8")
+        (folder / INDEX).write_text(json.dumps({**index, "sampler": sampler}, indent=2), encoding="utf-8")
         (folder / "README.md").write_text(card.text(), encoding="utf-8")
     return output
 
@@ -161,28 +160,6 @@ def _forget_origin(config: Path) -> None:
     settings = json.loads(config.read_text(encoding="utf-8"))
     settings.pop("_name_or_path", None)
     config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-def read_index(folder: Path) -> dict[str, Any]:
-    """The ``model_index.json`` of a pipeline folder.
-
-    Raises:
-        InputError: there is none that can be read.
-    """
-    return read_settings(folder, _INDEX)
-
-
-def read_settings(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON file of a pipeline folder.
-
-    Raises:
-        InputError: there is none that can be read.
-    """
-    try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        next_step = "Convert one with scripts/convert_viewcrafter.py, or train one with --preset tiny-teacher."
-        raise InputError(complaint(str(folder), f"be a pipeline folder with {name}", error, next_step)) from error
 
 
 def _replace(new: Path, output: Path) -> None:

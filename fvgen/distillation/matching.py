@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fvgen.checks import require
-from fvgen.distillation.export import read_index, read_settings
+from fvgen.distillation.pipeline_folder import read_index, read_settings
 from fvgen.distillation.start import load_codec
 from fvgen.models.codec import SpaceToDepth, latent_fingerprint
 from fvgen.types import TrainBatch

@@ -11,7 +11,8 @@ from torch import nn
 
 from fvgen.checks import require
 from fvgen.devices import available_memory
-from fvgen.distillation.activations import Activations, ClipLatents, count_activations
+from fvgen.distillation.activations import Activations, ClipLatents, count_activations, count_image_activations
+from fvgen.distillation.objectives.frame_matching import FrameMatching
 from fvgen.distillation.settings import OptimizerConfig, TrainConfig
 from fvgen.types import TrainBatch
 
@@ -89,7 +90,9 @@ def memory_for(roles: Any, device: torch.device) -> int:
     return available_memory(device) + sum(p.numel() * p.element_size() for p in held.values())
 
 
-def plan_memory(roles: Any, config: TrainConfig, shape: ClipLatents, split: int = 1) -> MemoryPlan:
+def plan_memory(
+    roles: Any, config: TrainConfig, shape: ClipLatents, split: int = 1, matching: FrameMatching | None = None
+) -> MemoryPlan:
     """Count what ``roles`` will hold; nothing is allocated, so they may be on the meta device.
 
     Args:
@@ -97,6 +100,7 @@ def plan_memory(roles: Any, config: TrainConfig, shape: ClipLatents, split: int 
         config: of the run.
         shape: of a micro-batch.
         split: processes that each network is split over (FSDP2).
+        matching: how an image model is shown the clips' frames; None without one.
     """
     seen: set[int] = set()
     memory = {}
@@ -107,7 +111,7 @@ def plan_memory(roles: Any, config: TrainConfig, shape: ClipLatents, split: int 
         own = _role(module, seen, config, settings, name == "student", split)
         if own.parameters:
             memory[name] = own
-    return MemoryPlan(memory, _phases(roles, memory, config, shape))
+    return MemoryPlan(memory, _phases(roles, memory, config, shape, matching))
 
 
 def _role(
@@ -128,13 +132,24 @@ def _role(
     )
 
 
-def _phases(roles: Any, memory: Mapping[str, RoleMemory], config: TrainConfig, shape: ClipLatents) -> dict[str, int]:
+def _phases(
+    roles: Any,
+    memory: Mapping[str, RoleMemory],
+    config: TrainConfig,
+    shape: ClipLatents,
+    matching: FrameMatching | None,
+) -> dict[str, int]:
     """The student's update keeps its own pass and, through a discriminator, half a pass more; the critics' likewise."""
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     trained = roles.trainable()
     student = network_in(roles.student)
     whole = count_activations(student, shape, dtype)
     encoder = count_activations(student, shape, dtype, middle_only=True) if "discriminator" in roles.modules() else None
+    image = None
+    if matching is not None:
+        tokens = min(matching.text_tokens, shape.tokens)
+        image = count_image_activations(roles.frame_teacher, shape, matching.frames, tokens, dtype)
+    working = max(whole.working, image.working if image else 0)  # of one frozen network at a time
     gradients = {name: memory[name].gradients if name in memory else 0 for name in trained}
     copies = {name: memory[name].trained * 2 if name in memory and dtype == torch.bfloat16 else 0 for name in trained}
 
@@ -144,10 +159,11 @@ def _phases(roles: Any, memory: Mapping[str, RoleMemory], config: TrainConfig, s
         return counted.checkpointed if config.gradient_checkpointing else counted.kept
 
     critics = [name for name in trained if name != "student"]
-    phases = {"student": kept(whole) + kept(encoder) + whole.working + sum(gradients.values()) + copies["student"]}
+    phases = {"student": kept(whole) + kept(encoder) + working + sum(gradients.values()) + copies["student"]}
     if critics:
         scored = kept(whole) if "fake_score" in trained else 0
-        phases["critic"] = scored + 2 * kept(encoder) + whole.working + sum(gradients[n] + copies[n] for n in critics)
+        kept_by_critics = scored + 2 * kept(encoder) + kept(image)
+        phases["critic"] = kept_by_critics + working + sum(gradients[n] + copies[n] for n in critics)
     return phases
 
 

@@ -18,9 +18,9 @@ from fvgen.diffusion.sampling import sample_ddim, sample_few_step
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.averaging import averaged
 from fvgen.distillation.batches import ClipSource, held_out_keys
-from fvgen.distillation.export import read_index
 from fvgen.distillation.meters import Log
 from fvgen.distillation.parallel import Processes
+from fvgen.distillation.pipeline_folder import read_index
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.settings import TrainConfig
 from fvgen.distillation.start import load_codec

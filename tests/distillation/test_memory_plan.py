@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
+from tiny_networks import CHANNELS, CONTEXT, SIZE, frame_teacher
 from torch import nn
 
 from fvgen.checks import InputError
-from fvgen.distillation.activations import ClipLatents, count_activations
+from fvgen.distillation.activations import ClipLatents, count_activations, count_image_activations
 from fvgen.distillation.configs import PRESETS
 from fvgen.distillation.memory_plan import plan_memory
 from fvgen.distillation.roles import build_roles
@@ -29,9 +32,9 @@ def tiny_unet() -> VideoUNet:
     ).eval()  # fmt: skip
 
 
-def kept_bytes(unet: VideoUNet) -> int:
+def kept_bytes(network: nn.Module, run: Callable[[], object]) -> int:
     """What a real forward pass on the CPU keeps."""
-    own = {p.untyped_storage().data_ptr() for p in unet.parameters()}
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -40,21 +43,34 @@ def kept_bytes(unet: VideoUNet) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    sample = torch.randn(2, 3, 8, 8, 16, requires_grad=True)
-    numbers, context = torch.zeros(2, dtype=torch.int64), torch.randn(2, 5, 12)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = unet(sample, numbers, context, numbers)
-    assert out.sample is not None
+        out = run()
+    assert out is not None
     return sum(kept.values())
 
 
 def test_counted_is_what_autograd_keeps():
     unet = tiny_unet()
     counted = count_activations(unet, SHAPE, torch.float32)
-    assert counted.kept == pytest.approx(kept_bytes(unet), rel=0.1)  # attention's row sums are not counted
+    sample = torch.randn(2, 3, 8, 8, 16, requires_grad=True)
+    numbers, context = torch.zeros(2, dtype=torch.int64), torch.randn(2, 5, 12)
+    kept = kept_bytes(unet, lambda: unet(sample, numbers, context, numbers))
+    assert counted.kept == pytest.approx(kept, rel=0.1)  # attention's row sums are not counted
     assert counted.working < counted.checkpointed < counted.kept
     half = count_activations(unet, SHAPE, torch.float32, middle_only=True)
     assert 0.2 * counted.kept < half.kept < 0.8 * counted.kept
+
+
+@pytest.mark.parametrize("tokens", [3, 0])
+def test_counted_of_an_image_model_is_what_autograd_keeps(tokens):
+    network: Any = frame_teacher(conditional=tokens > 0)
+    shape = ClipLatents(clips=2, frames=5, channels=0, height=SIZE, width=SIZE, tokens=tokens)
+    counted = count_image_activations(network, shape, 4, tokens, torch.float32)
+    sample = torch.randn(8, CHANNELS, SIZE, SIZE, requires_grad=True)
+    told = {"encoder_hidden_states": torch.randn(8, tokens, CONTEXT)} if tokens else {}
+    kept = kept_bytes(network, lambda: network(sample, torch.zeros(8, dtype=torch.int64), **told))
+    assert counted.kept == pytest.approx(kept, rel=0.1)
+    assert counted.working < counted.checkpointed < counted.kept
 
 
 @dataclass

@@ -228,6 +228,10 @@ BAD = {
     "no room": (("--memory-gib", 0.0001), "the memory plan must fit in the 0.00 GiB of cpu, got 0.0"),
     "unknown preset": (("--preset", "tiny-stage3"), "preset must be one of fvgen-stage1,"),
     "best without a measure": (("--export", "best", "--held-out", 0), "export must be last without held-out clips"),
+    "an image model too many": (("--frame-teacher", "nowhere"), "frame_teacher must be left out for tiny-stage1, got"),
+    "no image model there": (
+        ("--preset", "avdm2", "--frame-teacher", "nowhere"), "frame_teacher must hold scheduler/scheduler_config.json",
+    ),
     "no image model": (("--preset", "avdm2"), "frame_teacher must be given, got None."),
 }  # fmt: skip
 
