@@ -131,13 +131,23 @@ def check_photos(frames: Sequence[CaptureFrame]) -> None:
     """Decode every photo, mask and depth map to its end.
 
     Raises:
-        InputError: as `read_photo` and `read_depth`, for the first file that is truncated or otherwise damaged.
+        InputError: as `read_photo` and `read_depth`, for the first file that is truncated or otherwise damaged, or that
+            leaves no pixel to train on.
     """
 
     def decode(frame: CaptureFrame) -> None:
-        read_photo(frame.photo, frame.size)
+        pixels = read_photo(frame.photo, frame.size)
+        require(
+            pixels.shape[2] == 3 or bool(pixels[..., 3].any()),
+            f"photo {frame.photo}", "have visible pixels", "a wholly transparent one", "Leave its frame out.",
+        )  # fmt: skip
         if frame.mask is not None:
-            read_photo(frame.mask, frame.size)
+            mask = read_photo(frame.mask, frame.size)
+            require(
+                bool((mask[..., 0] > 127).any()),
+                f"mask {frame.mask}", "be white where the photo counts", "a wholly black one",
+                "Invert the mask, or leave its frame out.",
+            )  # fmt: skip
         if frame.depth is not None:
             read_depth(frame.depth, unit=1.0)
 

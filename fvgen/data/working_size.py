@@ -170,6 +170,20 @@ def _undistort(
     x, y = cv2.initUndistortRectifyMap(K, lens, np.eye(3), K, frame.size, cv2.CV_32FC1)
     rgb = cv2.remap(rgb, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.remap(alpha, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0,))
+    alpha = alpha * ~_folded(frame)
     if depth is not None:
         depth = cv2.remap(depth, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(0,))
+        depth = depth * (alpha > 0)
     return rgb, alpha, depth
+
+
+def _folded(frame: CaptureFrame) -> np.ndarray:
+    """[H, W] whether a pixel of the straightened picture lies beyond the radius where the lens's polynomial turns back:
+    there it would repeat, mirrored, what the photo shows farther in."""
+    (width, height), K = frame.size, frame.K
+    x, y = (np.arange(width) + 0.5 - K[0, 2]) / K[0, 0], (np.arange(height) + 0.5 - K[1, 2]) / K[1, 1]
+    radius = np.hypot(x[None], y[:, None])
+    k1, k2, _, _, k3 = frame.distortion
+    steps = np.linspace(0, float(radius.max()), 1000)
+    backwards = 1 + 3 * k1 * steps**2 + 5 * k2 * steps**4 + 7 * k3 * steps**6 <= 0
+    return radius >= steps[backwards.argmax()] if backwards.any() else np.zeros_like(radius, dtype=bool)

@@ -222,6 +222,19 @@ def test_a_truncated_mask_is_refused(capture):
         use(capture)
 
 
+def test_a_mask_that_leaves_nothing_is_refused(capture):
+    Image.new("L", (96, 64), 0).save(capture / "mask.png")
+    edit(capture, lambda meta: meta["frames"][0].update(mask_path="mask.png"))
+    with pytest.raises(InputError, match=r"mask.png must be white where the photo counts"):
+        use(capture)
+
+
+def test_a_wholly_transparent_photo_is_refused(capture):
+    Image.new("RGBA", (96, 64), (200, 10, 10, 0)).save(first(capture))
+    with pytest.raises(InputError, match="have visible pixels"):
+        use(capture)
+
+
 @pytest.mark.parametrize("key", ["depth_file_path", "mask_path"])
 def test_null_stands_for_no_file(capture, key):
     edit(capture, lambda meta: meta["frames"][0].update({key: None}))

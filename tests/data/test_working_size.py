@@ -188,3 +188,15 @@ def test_measured_depth_of_a_shared_capture_agrees_with_its_sparse_points(shared
         ratios.append((measured / z[0][inside])[measured > 0])
     # the capture's README: median absolute deviation 0.7 %
     assert float(torch.cat(ratios).median()) == pytest.approx(1, abs=0.01)
+
+
+def test_where_the_lens_polynomial_turns_back_nothing_is_seen(tmp_path):
+    """k1 = -1 at a wide angle: beyond a radius of 0.58 the polynomial would repeat the photo, mirrored."""
+    size, focal = (120, 90), 60.0
+    K = np.array([[focal, 0, 60], [0, focal, 45], [0, 0, 1]])
+    Image.new("RGB", size, (200, 200, 200)).save(tmp_path / "a.png")
+    frame = CaptureFrame("a.png", tmp_path / "a.png", np.eye(4), K, size, distortion=(-1.0, 0, 0, 0, 0))
+    valid = make_capture([frame], 120).valid[0].numpy()
+    x, y = (np.arange(120) + 0.5 - 60) / focal, (np.arange(90) + 0.5 - 45) / focal
+    radius = np.hypot(x[None], y[:, None])
+    assert valid[radius < 0.56].all() and not valid[radius > 0.59].any()
