@@ -6,7 +6,17 @@
 
 The preset's settings are the defaults of all others: see them with --preset NAME --help. On several GPUs
 `accelerate launch --config_file scripts/accelerate/ddp.yaml` (or fsdp2.yaml) stands in place of `python`.
-A run that was broken off goes on when the same command is started again.
+A run that was broken off goes on when the same command is started again: after a kill from its last checkpoint, after
+SIGTERM from the step in which it came. `python` then leaves with 0.
+
+Under `accelerate launch` send SIGTERM to the processes that it started, with `pkill -TERM -P PID_OF_ACCELERATE` (one of
+them is enough): all save the same step, and the launcher leaves with 0. Sent to the launcher itself, SIGTERM is passed
+on and all save, too, but the launcher leaves with 1, and kills what has not saved after 30 seconds
+(TORCH_ELASTIC_SHUTDOWN_TIMEOUT). Where it started a single process (single.yaml) it passes nothing on: use `python`.
+In a SLURM batch script:
+
+    #SBATCH --signal=B:TERM@600
+    accelerate launch ... & trap "pkill -TERM -P $!" TERM; wait $!; wait $!
 """
 
 from __future__ import annotations
@@ -240,11 +250,11 @@ def _write_untrained(options: FromNothing, data: ShardDataset, folder: Path) -> 
 
 
 def _progress(options: FromTeacher | FromNothing, processes: Processes):
-    begin, first = time.monotonic(), 0
+    begin, first = time.monotonic(), -1
 
     def report(done: int, total: int, what: str) -> None:
         nonlocal first
-        first = first or done - 1
+        first = done - 1 if first < 0 else first
         if processes.main and done % options.train.meters.log_every == 0:
             seconds = (time.monotonic() - begin) / (done - first)
             print(

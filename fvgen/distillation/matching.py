@@ -58,23 +58,24 @@ def check_clips(meta: Mapping[str, Any], clip: TrainBatch, teacher: Path, other_
     )  # fmt: skip
 
 
-def check_guidance(settings: Mapping[str, Any], clip: TrainBatch) -> None:
+def check_guidance(settings: Mapping[str, Any], clip: TrainBatch, option: str = "--objective") -> None:
     """Refuse a recipe whose teacher is guided where the clips have nothing to guide away from.
 
     Args:
         settings: the recipe's, nested.
         clip: any of the data set's clips.
+        option: that the settings are given by.
 
     Raises:
         InputError: a guidance scale other than 1 without unconditional tokens.
     """
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            check_guidance(value, clip)
+            check_guidance(value, clip, f"{option}.{name}")
         require(
             name != "guidance_scale" or value == 1 or clip.conditions.unconditional_tokens is not None,
             "guidance_scale", "be 1 for clips without unconditional tokens", value,
-            "Give --objective.matching.guidance-scale 1, or prepare clips with a teacher that has towers.",
+            f"Give {option}.guidance-scale 1, or prepare clips with a teacher that has towers.",
         )  # fmt: skip
 
 

@@ -222,7 +222,12 @@ BAD = {
     "no teacher": (("--teacher", "nowhere"), "nowhere must be a pipeline folder with model_index.json"),
     "no student": (("--preset", "tiny-stage2", "--init-student", "nowhere"), "must be a pipeline folder"),
     "no unconditional tokens": (
-        ("--preset", "ablation-no-gan"), "guidance_scale must be 1 for clips without unconditional tokens, got 7.5.",
+        ("--preset", "ablation-no-gan"),
+        "guidance_scale must be 1 for clips without unconditional tokens, got 7.5. "
+        "Give --objective.matching.guidance-scale 1, or",
+    ),
+    "nothing to guide by at any depth": (
+        ("--preset", "causvid-init"), "got 4.5. Give --objective.guidance-scale 1, or",
     ),
     "all clips held out": (("--held-out", 5), "data set must hold clips to train on beside 5 held out, got 5."),
     "no room": (("--memory-gib", 0.0001), "the memory plan must fit in the 0.00 GiB of cpu, got 0.0"),
