@@ -9,7 +9,7 @@ Largest in results/trainer_cpu.json: the student's clips for the 5 critic update
 stage 2), and in stage 2 the fake score's backward pass (34 %). Done about the clips: they are sampled without gradients
 and only up to the step that was drawn, 2.5 of 4 calls on average, or in one call as stage 1 has it (noised_real).
 The fake score learns from one pass and one backward pass an update: nothing of that can be left out, only made cheaper
-(bf16, and one fused AdamW kernel instead of foreach, 4 times as fast on a CPU); how many updates is the recipe's. Around
+(bf16, and one fused AdamW kernel for foreach, 4 times as fast on a CPU); how many updates is the recipe's. Around
 them: the student's gradient goes through one call, teacher and fake score run without gradients, the discriminator's
 features stop at the middle block, in stage 2 come with the teacher's own pass, and give its weights no gradients.
 """
