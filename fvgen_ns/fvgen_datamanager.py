@@ -12,7 +12,8 @@ from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
-from fvgen_ns.capture_frames import check_held_out, check_outputs, read_split
+from fvgen.checks import require
+from fvgen_ns.capture_frames import capture_frames, check_held_out, check_outputs, read_split
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights
 from fvgen_ns.fvgen_densify import DensifyConfig, densify
@@ -46,11 +47,21 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
         Raises:
             InputError: naming what is wrong and what to do.
         """
+        from fvgen_ns.views_production import check_settings
+
+        require(self.image_size >= 1, "--image-size", "be at least 1 pixel", self.image_size, "Ask for more.")
+        require(
+            0 <= self.generated_share < 1, "--generated-share", "lie in [0, 1)", self.generated_share,
+            "Ask for 0 to train on photos alone.",
+        )  # fmt: skip
+        require(self.max_points >= 1, "--max-points", "be positive", self.max_points, "Ask for more.")
         if self.data is not None:
             self.dataparser.data = Path(self.data)
         parser = self.dataparser.setup()
-        check_outputs(read_split(parser, "train"))
+        training = read_split(parser, "train")
+        check_outputs(training)
         check_held_out(read_split(parser, "val"))
+        check_settings(self.densify, capture_frames(training))
         self.densify.find_weights()
 
 

@@ -12,6 +12,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
 
 import fvgen
+from fvgen.checks import require
 from fvgen.data.capture import CaptureFrame
 from fvgen.data.photos import read_photo
 from fvgen.data.working_size import make_capture
@@ -35,6 +36,25 @@ FEWEST_POINTS = 100
 """A cloud of fewer points shows that the photos do not overlap."""
 TRIAL_FRAMES = 7
 """Frames of a clip when seeds in holes are tried on a left-out photo."""
+
+
+def check_settings(config: DensifyConfig, frames: list[CaptureFrame]) -> None:
+    """Refuse settings that could only fail after the geometry is made.
+
+    Raises:
+        InputError: a number out of its range, or measured depth asked for where there is none.
+    """
+    clip = config.frames_per_clip
+    require(clip is None or clip >= 2, "--frames-per-clip", "be at least 2, both photos counted", clip, "Ask for more.")
+    require(config.working_size >= 16, "--working-size", "be at least 16 pixels", config.working_size, "Ask for more.")
+    require(
+        config.confidence_seeds >= 0, "--confidence-seeds", "not be negative", config.confidence_seeds, "Ask for 0."
+    )
+    require(
+        config.geometry != "capture-depth" or any(frame.depth for frame in frames),
+        "--geometry capture-depth", "have depth in the capture", "no depth_file_path in any frame",
+        "Choose plane-sweep or auto.",
+    )  # fmt: skip
 
 
 def produce(outputs: DataparserOutputs, config: DensifyConfig, folder: Path, key: str) -> None:

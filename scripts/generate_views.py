@@ -12,7 +12,7 @@ import torch
 import tyro
 from rich.console import Console
 
-from fvgen.checks import InputError
+from fvgen.checks import InputError, require
 from fvgen_ns.capture_frames import capture_frames, check_outputs, read_split
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_densify import DensifyConfig
@@ -41,13 +41,16 @@ def main(config: GenerateViews) -> None:
     from fvgen.pipelines.contact_sheet import write_contact_sheet, write_mp4
     from fvgen.pipelines.views_folder import is_complete
     from fvgen.pipelines.views_reading import load_views
-    from fvgen_ns.views_production import produce
+    from fvgen_ns.views_production import check_settings, produce
 
     console = Console()
+    require(config.geometry != "none", "--geometry", "give points to make views from", "none", "Choose auto.")
     outputs = read_split(FVGenDataParserConfig(data=config.data).setup(), "train")
     check_outputs(outputs)
     settings = DensifyConfig(**{name: getattr(config, name) for name in DensifyConfig.__dataclass_fields__})
-    key = views_key(outputs, capture_frames(outputs), settings)
+    frames = capture_frames(outputs)
+    check_settings(settings, frames)
+    key = views_key(outputs, frames, settings)
     if is_complete(config.output, key):
         console.print(f"{config.output} holds these views already.")
     else:

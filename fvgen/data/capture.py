@@ -22,6 +22,8 @@ Split = Literal["train", "val", "test", "all"]
 NO_DISTORTION = (0.0, 0.0, 0.0, 0.0, 0.0)
 DEPTH_UNIT = 1e-3
 """Scene units of one step of a depth file where the capture names no other, as in Nerfstudio."""
+_FEWEST_PIXELS = 8
+"""Below the side of a correlation window nothing can be matched, or filmed."""
 _UNIT_TOLERANCE = 3.0
 """Measured depth this many times nearer or farther than the sparse points has a wrong unit; occlusion does less."""
 _FEWEST_MEASURED = 20
@@ -83,7 +85,7 @@ def check_frame(frame: CaptureFrame) -> None:
 
     Raises:
         InputError: a pose that is not a rigid motion, intrinsics or distortion that no lens has, a photo that is
-            missing, no image or of another size, a depth map or mask that does not fit the photo.
+            missing, no image, tiny or of another size, a depth map or mask that does not fit the photo.
     """
     check_camera(torch.from_numpy(frame.c2w).double(), torch.from_numpy(frame.K).double(), frame.name)
     require(
@@ -91,6 +93,11 @@ def check_frame(frame: CaptureFrame) -> None:
         f"the distortion of {frame.name}", "be finite", frame.distortion, "Run ns-process-data again.",
     )  # fmt: skip
     check_photo_size(frame.photo, frame.size)
+    require(
+        min(frame.size) >= _FEWEST_PIXELS,
+        f"photo {frame.photo}", f"have at least {_FEWEST_PIXELS} pixels on each side",
+        f"{frame.size[0]}x{frame.size[1]}", "Use the photo at its full size.",
+    )  # fmt: skip
     if frame.mask is not None:
         check_photo_size(frame.mask, frame.size)
     if frame.depth is not None:

@@ -222,6 +222,13 @@ def test_a_truncated_mask_is_refused(capture):
         use(capture)
 
 
+def test_tiny_photos_are_refused(capture):
+    edit(capture, lambda meta: meta["frames"][0].update(w=1, h=1, cx=0.5, cy=0.5))
+    Image.new("RGB", (1, 1)).save(first(capture))
+    with pytest.raises(InputError, match="at least 8 pixels on each side, got 1x1"):
+        read_transforms(capture)
+
+
 def test_a_mask_that_leaves_nothing_is_refused(capture):
     Image.new("L", (96, 64), 0).save(capture / "mask.png")
     edit(capture, lambda meta: meta["frames"][0].update(mask_path="mask.png"))
@@ -242,9 +249,9 @@ def test_null_stands_for_no_file(capture, key):
 
 
 def test_depth_of_a_thin_photo_may_be_rounded(capture):
-    edit(capture, lambda meta: meta["frames"][0].update(w=96, h=5, cy=2))
-    Image.new("RGB", (96, 5)).save(first(capture))
-    Image.fromarray(np.ones((2, 48), np.uint16)).save(capture / "depth" / "train_00.png")
+    edit(capture, lambda meta: meta["frames"][0].update(w=96, h=9, cy=4))
+    Image.new("RGB", (96, 9)).save(first(capture))
+    Image.fromarray(np.ones((4, 48), np.uint16)).save(capture / "depth" / "train_00.png")
     assert len(use(capture).frames) == 6
 
 

@@ -217,3 +217,21 @@ def test_transparency_is_left_to_the_models_background(tiny_room, tmp_path):
     assert outputs.alpha_color is not None  # Nerfstudio's parser would put white behind what is transparent
     image = FVGenDataset(outputs, 96, ViewWeights(covered=0.35, holes=0.15)).get_data(0)["image"]
     assert image.shape[2] == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_size": 0}, "--image-size must"),
+        ({"generated_share": 1.0}, "--generated-share must"),
+        ({"max_points": 0}, "--max-points must"),
+        ({"densify": DensifyConfig(frames_per_clip=1)}, "--frames-per-clip must"),
+        ({"densify": DensifyConfig(working_size=1)}, "--working-size must"),
+        ({"densify": DensifyConfig(geometry="capture-depth")}, "--geometry capture-depth must have depth"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(capture, settings, message):
+    edit(capture, lambda meta: [frame.pop("depth_file_path") for frame in meta["frames"]])
+    with pytest.raises(InputError, match=message):
+        FVGenDataManagerConfig(data=capture, **settings).check_inputs()
+    FVGenDataManagerConfig(data=capture).check_inputs()
