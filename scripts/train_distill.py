@@ -22,6 +22,7 @@ In a SLURM batch script:
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 import time
@@ -130,6 +131,7 @@ def main(options: FromTeacher | FromNothing) -> None:
         DivergedError, CheckpointError: see `fvgen.distillation.trainer.train`.
     """
     from fvgen.data.shards import ShardDataset
+    from fvgen.diffusion.sampling import check_timesteps
     from fvgen.distillation.matching import check_clips, check_guidance
     from fvgen.distillation.memory_plan import clip_shape, memory_for, plan_memory
     from fvgen.distillation.optimizers import check_optimizers
@@ -153,6 +155,8 @@ def main(options: FromTeacher | FromNothing) -> None:
     check_guidance(recipe, clip)
     matching = _frame_matching(options)
     roles = start_roles(options.objective, start, options.train.seed)
+    roles.schedule.timesteps(options.train.sampling_steps)  # refuses what only the first preview would
+    check_timesteps(getattr(options.objective, "timesteps", [0]), roles.schedule)
     plan = plan_memory(
         roles,
         options.train,
@@ -207,6 +211,10 @@ def _frame_matching(options: FromTeacher | FromNothing) -> FrameMatching | None:
 def _start(options: FromTeacher | FromNothing, data: ShardDataset, processes: Processes) -> Start:
     from fvgen.distillation.start import Start
 
+    whole = re.fullmatch(r"\d+[KMGT]B", options.export_shard_size)
+    require(whole is not None, "export_shard_size", "be like 5GB or 200MB", options.export_shard_size, "Mind the unit.")
+    memory = options.memory_gib
+    require(memory is None or memory > 0, "memory_gib", "be positive", memory, "Leave it out for what is free.")
     best = options.export != "best" or options.train.held_out > 0
     require(best, "export", "be last without held-out clips", options.export, "Keep some with --held-out.")
     if isinstance(options, FromNothing):

@@ -203,4 +203,9 @@ def _wandb(folder: Path, settings: Mapping[str, Any]) -> Any:
         next_step = "Install it with: pip install wandb; or leave it out."
         raise InputError(complaint("wandb", "be installed", error, next_step)) from error
     # The run's folder names it, so that a continued run goes on in the same place.
-    return wandb.init(project="fvgen", id=folder.resolve().name, resume="allow", config=dict(settings), dir=str(folder))
+    where: dict[str, Any] = {"project": "fvgen", "id": folder.resolve().name, "dir": str(folder)}
+    try:
+        return wandb.init(**where, resume="allow", config=dict(settings))
+    except wandb.Error as error:
+        next_step = "See to it, work without it by WANDB_MODE=offline, or leave it out."
+        raise InputError(complaint("wandb", "start a run", f"'{error}'", next_step)) from error

@@ -127,7 +127,9 @@ def build_roles(
         if "teacher" not in needs:
             roles.teacher = None
     if "discriminator" in needs:
-        roles.discriminator = discriminator or _new_discriminator(teacher, objective.adversarial.features, seed)
+        widths = _feature_widths(teacher, objective.adversarial.features)
+        roles.discriminator = discriminator or _new_discriminator(teacher, widths, seed)
+        _check_discriminator(roles.discriminator, widths)
         roles.discriminator.requires_grad_("discriminator" in trains).eval()
     if "density_ratio" in needs:
         roles.density_ratio = DensityRatio()
@@ -160,12 +162,22 @@ def _check_alike(student: nn.Module, teacher: nn.Module) -> None:
         raise InputError(complaint("the student", "have the teacher's tensors", found, "Give one distilled from it."))
 
 
-def _new_discriminator(teacher: Any, features: str, seed: int) -> ClipDiscriminator:
+def _feature_widths(teacher: Any, features: str) -> tuple[int, ...]:
+    """Channels of the teacher's maps that a discriminator looks at."""
     widths = [teacher.config.model_channels * mult for mult in teacher.config.channel_mult]
+    # Three scales are AVDM2's; smaller networks have fewer.
+    return tuple(widths[-3:]) if features == "multiscale" else (widths[-1],)
+
+
+def _check_discriminator(discriminator: Any, widths: tuple[int, ...]) -> None:
+    """Raise `InputError` unless it takes maps of these widths."""
+    found = tuple(discriminator.config.feature_channels)
+    next_step = "Give the one that was trained with this teacher and kind of features."
+    require(found == widths, "the discriminator", f"look at the teacher's maps of {widths} channels", found, next_step)
+
+
+def _new_discriminator(teacher: Any, widths: tuple[int, ...], seed: int) -> ClipDiscriminator:
     hidden = min(256, 8 * teacher.config.model_channels)
-    groups = min(32, hidden // 4)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        # Three scales are AVDM2's; smaller networks have fewer.
-        chosen = tuple(widths[-3:]) if features == "multiscale" else (widths[-1],)
-        return ClipDiscriminator(chosen, hidden, groups)
+        return ClipDiscriminator(widths, hidden, min(32, hidden // 4))

@@ -31,6 +31,9 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "lr", "be positive", self.lr, "5e-5 is the paper's.")
+        low, high = min(self.betas), max(self.betas)
+        require(low >= 0 and high < 1, "betas", "lie in [0, 1)", self.betas, "0.9 and 0.999 are usual.")
+        require(self.weight_decay >= 0, "weight_decay", "be 0 or more", self.weight_decay, "0 switches it off.")
         require(self.max_grad_norm > 0, "max_grad_norm", "be positive", self.max_grad_norm, "1 is usual.")
         for name in ("warmup_steps", "decay_steps"):
             require(getattr(self, name) >= 0, name, "be 0 or more", getattr(self, name), "0 switches it off.")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from fvgen.checks import complaint
+from fvgen.checks import complaint, require
 from fvgen.distillation import checkpoint
 from fvgen.distillation.averaging import start_average, update_average
 from fvgen.distillation.batches import Batches, ClipSource
@@ -95,6 +95,8 @@ def train(
         DivergedError: a loss or a gradient was not finite.
         CheckpointError: a checkpoint could not be written.
     """
+    critic_steps = objective.critic_steps
+    require(critic_steps >= 0, "critic_steps", "be 0 or more", critic_steps, "5 is the paper's; 0 trains no critic.")
     places = processes.share(config.global_batch)
     batches = Batches(source, config.seed, config.global_batch, places, config.micro_batch, config.held_out)
     prepare(roles, config, processes)
@@ -111,7 +113,7 @@ def train(
     log = processes.on_main(lambda: Log(output, config.meters, state.step, settings))
     show = preview(log) if preview is not None else None
     phases = {"critic": [role for role in optimizers if role != "student"], "student": ["student"]}
-    updates = ["critic"] * objective.critic_steps + ["student"]
+    updates = ["critic"] * critic_steps + ["student"]
 
     with _stop_request() as stop:
         for step in range(state.step, config.steps):

@@ -16,3 +16,15 @@ def test_moments_in_8_bits_are_refused_under_fsdp2():
     for role in ("student", "critic"):
         with pytest.raises(InputError, match=rf"the {role}'s optimiser must be adamw under FSDP2.*--{role}.kind adamw"):
             check_optimizers(TrainConfig(**{role: EIGHT}), sharded=True)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"betas": (1.5, 0.9)}, r"betas must lie in \[0, 1\), got \(1.5, 0.9\)"),
+        ({"weight_decay": float("nan")}, "weight_decay must be 0 or more, got nan"),
+    ],
+)
+def test_settings_that_adamw_does_not_take_are_refused(bad, words):
+    with pytest.raises(InputError, match=words):
+        OptimizerConfig(**bad)

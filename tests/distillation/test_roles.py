@@ -13,6 +13,7 @@ from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.adapters import AdaptedNetwork, SharedBackbone
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import build_roles
+from fvgen.models.discriminator import ClipDiscriminator
 from fvgen.models.unet_3d import VideoUNet
 
 NETWORKS = ("student", "teacher", "fake_score")
@@ -232,6 +233,13 @@ def test_another_networks_student_is_refused():
     other = VideoUNet.from_config({**teacher().config, "out_channels": 4})
     with pytest.raises(InputError, match=r"student must have the teacher's tensors, got conv_out.bias \(4,\), the"):
         roles_for(RECIPES["fvgen_stage1"], student=other)
+
+
+def test_another_networks_discriminator_is_refused():
+    with pytest.raises(
+        InputError, match=r"discriminator must look at the teacher's maps of \(16,\) channels, got \(8,"
+    ):
+        roles_for(RECIPES["fvgen_stage2"], discriminator=ClipDiscriminator((8,), 16, 4))
 
 
 def test_an_adapter_needs_a_rank():

@@ -229,6 +229,13 @@ BAD = {
     "nothing to guide by at any depth": (
         ("--preset", "causvid-init"), "got 4.5. Give --objective.guidance-scale 1, or",
     ),
+    "timesteps upside down": (
+        ("--objective.timesteps", (249, 999)), "timesteps must run from noise to clean, got [249, 999].",
+    ),
+    "more previews' steps than there are": (("--sampling-steps", 2000), "num_steps must lie in 1 .. 1000, got 2000."),
+    "a size without a unit": (("--export-shard-size", "abc"), "export_shard_size must be like 5GB or 200MB, got abc."),
+    "a memory of nothing": (("--memory-gib", "nan"), "memory_gib must be positive, got nan."),
+    "fewer critic steps than none": (("--objective.critic-steps", -1), "critic_steps must be 0 or more, got -1."),
     "all clips held out": (("--held-out", 5), "data set must hold clips to train on beside 5 held out, got 5."),
     "no room": (("--memory-gib", 0.0001), "the memory plan must fit in the 0.00 GiB of cpu, got 0.0"),
     "unknown preset": (("--preset", "tiny-stage3"), "preset must be one of fvgen-stage1,"),
@@ -247,7 +254,9 @@ def test_bad_input_is_refused_before_the_first_step(what, tmp_path, data, teache
     given = {"--preset": "tiny-stage1", "--data": data, "--teacher": teacher, "--output": tmp_path / "run"}
     given |= dict(zip(bad[::2], bad[1::2], strict=True))
     with pytest.raises(InputError) as error:
-        command(*(part for pair in given.items() for part in pair))
+        command(
+            *(part for name, value in given.items() for part in (name, *(value if type(value) is tuple else (value,))))
+        )
     assert words in str(error.value)
     assert not (tmp_path / "run/checkpoints").exists()
 
