@@ -7,8 +7,10 @@ from typing import cast
 
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
+from fvgen.checks import InputError
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModelConfig
+from fvgen_ns.fvgen_trainer import refuse
 from fvgen_ns.fvgen_viewer import GeneratedCamerasToggle
 
 
@@ -27,5 +29,8 @@ class FVGenPipeline(VanillaPipeline):
     """`VanillaPipeline` plus viewer elements."""
 
     def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+        try:
+            super().__init__(*args, **kwargs)
+        except InputError as error:  # ns-eval and the like come here first: a capture that has moved, say
+            refuse(error)
         self.fvgen = GeneratedCamerasToggle(cast(FVGenDataManager, self.datamanager).is_photo)

@@ -3,10 +3,13 @@ never half there, and learning rates fit the scene's size."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
 import numpy as np
@@ -17,7 +20,7 @@ from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 
-from fvgen.checks import InputError
+from fvgen.checks import InputError, complaint, require
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
 
 NOTES_FILE = "fvgen_notes.json"
@@ -30,6 +33,19 @@ def refuse(error: InputError) -> NoReturn:
     sys.exit(2)
 
 
+@contextlib.contextmanager
+def writing(name: str, folder: Path) -> Iterator[None]:
+    """Turn what a full or read-only disk raises (torch's writer: RuntimeError) into an `InputError`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = " ".join(str(error).split())
+        next_step = "Free some space or choose another folder."
+        raise InputError(
+            complaint(name, "be writable, with room on its disk", f"{folder} ({cause})", next_step)
+        ) from error
+
+
 @dataclass
 class FVGenTrainerConfig(TrainerConfig):
     """Configuration of an fvgen-splat run."""
@@ -39,10 +55,20 @@ class FVGenTrainerConfig(TrainerConfig):
     def save_config(self) -> None:
         """Check the capture, then write ``config.yml``: what is refused leaves no output folder behind."""
         try:
+            self._check_resume()
             cast(FVGenDataManagerConfig, self.pipeline.datamanager).check_inputs()
+            with writing("--output-dir", self.output_dir):
+                super().save_config()
         except InputError as error:
             refuse(error)
-        super().save_config()
+
+    def _check_resume(self) -> None:
+        folder, file = self.load_dir, self.load_checkpoint
+        require(
+            folder is None or any(folder.glob("step-*.ckpt")), "--load-dir", "hold a checkpoint step-*.ckpt", folder,
+            "It is the folder nerfstudio_models beside the config.yml of a run.",
+        )  # fmt: skip
+        require(file is None or file.is_file(), "--load-checkpoint", "be an existing file", file, "Check the path.")
 
 
 class FVGenTrainer(Trainer):
@@ -95,8 +121,13 @@ class FVGenTrainer(Trainer):
             "schedulers": {name: s.state_dict() for name, s in self.optimizers.schedulers.items()},
             "scalers": self.grad_scaler.state_dict(),
         }
-        torch.save(without_numpy_scalars(state), unfinished)
-        unfinished.replace(final)
+        try:
+            with writing("--output-dir", self.base_dir):
+                torch.save(without_numpy_scalars(state), unfinished)
+                unfinished.replace(final)
+        except InputError as error:  # the last checkpoint before is still there
+            unfinished.unlink(missing_ok=True)
+            refuse(error)
         if self.config.save_only_latest_checkpoint:
             for other in self.checkpoint_dir.glob("*.ckpt"):
                 if other != final:
