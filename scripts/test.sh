@@ -14,5 +14,5 @@ run() {
 run ruff format --check .
 run ruff check .
 run mypy
-run pytest
+run pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 echo "[test] all passed"

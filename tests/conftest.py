@@ -7,6 +7,11 @@ import pytest
 from fvgen.data.procedural import TINY, write_room_capture
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Nerfstudio commands first: they take longest, and a process that begins them last keeps the others waiting."""
+    items.sort(key=lambda item: "fvgen_ns" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def shared_captures() -> Path:
     """Folder of real captures beside the repository."""

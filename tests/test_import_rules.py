@@ -15,11 +15,12 @@ CODE = sorted(
     path for folder in ("fvgen", "fvgen_ns", "scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py")
 )
 
-EVERYONE_MAY_IMPORT = {"types", "checks", "devices"}
+EVERYONE_MAY_IMPORT = {"types", "checks", "devices", "numba_compile"}
 MAY_IMPORT = {
     "types": set(),
     "checks": set(),
     "devices": set(),
+    "numba_compile": set(),
     "geometry": set(),
     "rendering": {"geometry"},
     "models": set(),

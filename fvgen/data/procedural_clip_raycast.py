@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from fvgen.rendering.numba_compile import kernel, kernel_part
+from fvgen.numba_compile import kernel, kernel_part
 
 BOX, ROOM, ELLIPSOID, CYLINDER = 0, 1, 2, 3
 """Shapes. A room is a box seen from inside; a cylinder stands along its own z axis."""

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from fvgen.types import Cameras
 
-_VARIANCE_FLOOR = (2 / 255) ** 2
+VARIANCE_FLOOR = (2 / 255) ** 2
 """Sensor noise: a window with less variance than this correlates with nothing."""
 
 
@@ -52,6 +52,18 @@ def _run_sum(values: Tensor, count: int, dim: int) -> Tensor:
     return total
 
 
+def source_pixels(cameras: Cameras, reference: int, neighbours: list[int]) -> tuple[Tensor, Tensor]:
+    """Where the reference's pixels lie in S neighbours: ``infinity @ (u, v, 1) + parallax * inverse depth``.
+
+    Returns:
+        infinity [S, 3, 3] and parallax [S, 3], for homogeneous pixels, float64.
+    """
+    ref, src = cameras[reference], cameras[neighbours]
+    relative = src.w2c.double() @ ref.c2w.double()
+    infinity = src.K.double() @ relative[:, :3, :3] @ torch.linalg.inv(ref.K.double())
+    return infinity, (src.K.double() @ relative[:, :3, 3:])[..., 0]
+
+
 class PlaneWarp:
     """Brings neighbours' images into a reference view over planes of constant depth."""
 
@@ -59,8 +71,6 @@ class PlaneWarp:
         """``greys`` [V, H, W] with NaN for missing pixels; V ``cameras``."""
         # a frame of NaN: samples beyond the image become NaN too
         self._images = functional.pad(greys[neighbours, None], (1, 1, 1, 1), value=math.nan)
-        ref, src = cameras[reference], cameras[neighbours]
-        relative = (src.w2c.double() @ ref.c2w.double()).to(greys.dtype)
         height, width = cameras.height, cameras.width
         y, x = torch.meshgrid(
             torch.arange(height, device=greys.device) + 0.5,
@@ -73,9 +83,9 @@ class PlaneWarp:
             [[2 / (width + 2), 0, 2 / (width + 2) - 1], [0, 2 / (height + 2), 2 / (height + 2) - 1], [0, 0, 1]],
             dtype=greys.dtype, device=greys.device,
         )  # fmt: skip
-        infinity = to_grid @ src.K @ relative[:, :3, :3] @ torch.linalg.inv(ref.K.double()).to(greys.dtype)
-        self._at_infinity = torch.einsum("sij,jhw->sihw", infinity, pixels)
-        self._parallax = (to_grid @ src.K @ relative[:, :3, 3:])[..., None]
+        infinity, parallax = (part.to(greys.dtype) for part in source_pixels(cameras, reference, neighbours))
+        self._at_infinity = torch.einsum("sij,jhw->sihw", to_grid @ infinity, pixels)
+        self._parallax = (parallax @ to_grid.T)[..., None, None]
 
     def __call__(self, inverse_depth: Tensor) -> Tensor:
         """[S, H, W] neighbours' values at ``inverse_depth`` (a scalar or [H, W]); NaN where they see nothing."""
@@ -94,16 +104,16 @@ class Correlation:
         """``grey`` [H, W] of the reference, NaN where it has no pixel."""
         self._radius = radius
         self._grey = grey
-        self._mean = window_mean(grey[None], radius)
-        self._variance = (window_mean(grey[None] ** 2, radius) - self._mean**2).clamp_min(0) + _VARIANCE_FLOOR
+        self.mean = window_mean(grey[None], radius)
+        self.variance = (window_mean(grey[None] ** 2, radius) - self.mean**2).clamp_min(0) + VARIANCE_FLOOR
 
     def __call__(self, warped: Tensor) -> Tensor:
         """[S, H, W] in [-1, 1] for ``warped`` [S, H, W]; NaN where a window misses a pixel."""
         count = len(warped)
         means = window_mean(torch.cat([warped, warped * warped, warped * self._grey]), self._radius)
         mean, square, product = means[:count], means[count : 2 * count], means[2 * count :]
-        variance = (square - mean * mean).clamp_min(0) + _VARIANCE_FLOOR
-        return (product - mean * self._mean) / torch.sqrt(variance * self._variance)
+        variance = (square - mean * mean).clamp_min(0) + VARIANCE_FLOOR
+        return (product - mean * self.mean) / torch.sqrt(variance * self.variance)
 
 
 def best_mean(scores: Tensor, best: int, absent: float) -> Tensor:

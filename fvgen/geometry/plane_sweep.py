@@ -1,7 +1,7 @@
 """Multi-view stereo from known poses: no weights, no licence, on CPU and GPU.
 
-For each photo: correlation with its neighbours over planes of constant depth, semi-global smoothing, refinement below
-the plane distance; then only what other photos confirm survives.
+For each photo: correlation with its neighbours over planes of several orientations, semi-global smoothing, refinement
+below the plane distance; then only what other photos confirm survives.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from fvgen.geometry.depth_filters import (
     without_flying_pixels,
     without_speckles,
 )
-from fvgen.geometry.matching_cost import Correlation, PlaneWarp, best_mean, grey_images
+from fvgen.geometry.matching_cost import grey_images
 from fvgen.geometry.points import depth_to_points
 from fvgen.geometry.sgm import semi_global_cost
+from fvgen.geometry.slanted_planes import matching_cost
 from fvgen.geometry.view_pairs import ViewPairs, pairs_from_cameras, pairs_from_points
 from fvgen.types import Cameras, Capture, Progress, SceneGeometry, no_progress
 
@@ -111,12 +112,8 @@ class PlaneSweep:
         """Depth and correlation of one photo, [H, W] each; depth 0 where the best plane is the first or last."""
         near, far = span
         inverse = torch.linspace(1 / far, 1 / near, hypotheses, device=greys.device)
-        warp = PlaneWarp(greys, capture.cameras, i, neighbours)
-        correlate = Correlation(greys[i], self.window_radius)
-        cost = greys.new_empty(*greys[i].shape, hypotheses)
         best = 2 if len(neighbours) > 2 else 1
-        for k, value in enumerate(inverse):
-            cost[..., k] = 1 - best_mean(correlate(warp(value)), best, self.absent)
+        cost = matching_cost(greys, capture.cameras, i, neighbours, inverse, self.window_radius, best, self.absent)
         total = semi_global_cost(
             cost, greys[i].nan_to_num(0), self.penalty_small, self.penalty_jump, self.edge_contrast
         )

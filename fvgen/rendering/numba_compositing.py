@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fvgen.rendering.numba_compile import kernel, kernel_part
+from fvgen.numba_compile import kernel, kernel_part
 
 GRADIENTS = 12
 """Sums per (splat, tile) pair: dL/d(red, green, blue, depth); the moments 1, x, y, xx, xy, yy of dL/dsigma over the

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from fvgen.rendering.numba_compile import kernel, kernel_part
+from fvgen.numba_compile import kernel, kernel_part
 
 _K0 = np.float32(0.28209479177387814)
 _K1 = np.float32(0.4886025119029199)

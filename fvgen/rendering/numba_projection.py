@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from fvgen.rendering.numba_compile import kernel, kernel_part
+from fvgen.numba_compile import kernel, kernel_part
 
 
 @kernel_part

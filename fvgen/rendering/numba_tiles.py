@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fvgen.rendering.numba_compile import kernel
+from fvgen.numba_compile import kernel
 
 
 @kernel

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-from fvgen.rendering.numba_compile import exact_kernel
+from fvgen.numba_compile import exact_kernel
 from fvgen.types import Cameras, PointCloud, PointRender
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fvgen.numba_compile import run_parallel
 from fvgen.rendering import numba_compositing, numba_harmonics, numba_projection
-from fvgen.rendering.numba_compile import run_parallel
 from fvgen.rendering.numba_tiles import TileLists
 from fvgen.rendering.splat_rasterizer import (
     ALPHA_MAX,

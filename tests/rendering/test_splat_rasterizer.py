@@ -13,8 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fvgen import numba_compile
 from fvgen.checks import InputError
-from fvgen.rendering import numba_compile, numba_compositing, splat_rasterizer
+from fvgen.rendering import numba_compositing, splat_rasterizer
 from fvgen.rendering.splat_rasterizer import RASTERIZERS, resolve
 from fvgen.rendering.splat_rasterizer_gsplat import build_failure
 from fvgen.rendering.splat_rasterizer_torch import harmonics_basis
