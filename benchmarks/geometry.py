@@ -132,7 +132,10 @@ def measure(options: Options, name: str) -> dict[str, float]:
     if sparse is not None:
         result["sparse_coverage"] = float((renderer.render(sparse, test.cameras, radius).depth > 0).float().mean())
     result["psnr"] = _mean_psnr(render.rgb, test.photos, covered)
-    fitted = [_fit_where(rgb, photo, where) for rgb, photo, where in zip(render.rgb, test.photos, covered, strict=True)]
+    fitted = [
+        fit_affine_colour(rgb, photo, where) if where.any() else rgb
+        for rgb, photo, where in zip(render.rgb, test.photos, covered, strict=True)
+    ]
     result["psnr_affine"] = _mean_psnr(torch.stack(fitted), test.photos, covered)
     warp = WarpViews().generate(train, geometry, path_at(train.cameras, test.cameras))
     everywhere = torch.ones_like(covered)
@@ -154,14 +157,6 @@ def _mean_psnr(pictures: Tensor, photos: Tensor, where: Tensor) -> float:
         if mask.any()
     ]
     return float(np.mean(parts)) if parts else float("nan")
-
-
-def _fit_where(picture: Tensor, photo: Tensor, where: Tensor) -> Tensor:
-    """``picture`` [3, H, W] after the affine colour fit over the pixels of ``where`` [1, H, W]."""
-    fitted, mask = picture.clone(), where[0]
-    if mask.any():
-        fitted[:, mask] = fit_affine_colour(picture[:, mask][..., None], photo[:, mask][..., None])[..., 0]
-    return fitted
 
 
 def _picture(

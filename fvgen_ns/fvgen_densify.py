@@ -132,7 +132,9 @@ def _made_views(
         CONSOLE.log(f"Making dense points and generated views in {folder}")
         produce(outputs, config, folder, key)
     else:
-        return GeneratedFrames.nothing(f"No generated views in {folder}: showing the photos alone.")
+        missing = f"No generated views in {folder}: showing the photos alone."
+        CONSOLE.log(missing)
+        return GeneratedFrames.nothing(missing)
     return read_generated(folder, similarity(outputs))
 
 

@@ -232,12 +232,15 @@ class FVGenModel(SplatfactoModel):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Any], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """PSNR, SSIM and PSNR after an affine colour fit, inside the photo's mask where it has one; photo and picture
+        side by side."""
         target, prediction = self._target(outputs, batch), outputs["rgb"]
         first, second = prediction.permute(2, 0, 1), target.permute(2, 0, 1)
+        where = batch["mask"].permute(2, 0, 1).to(first.device) if "mask" in batch else None
         metrics = {
-            "psnr": float(psnr(first, second)),
-            "ssim": float(ssim(first, second)),
-            "psnr_affine": float(psnr(fit_affine_colour(first, second), second)),
+            "psnr": float(psnr(first, second, where)),
+            "ssim": float(ssim(first, second, where)),
+            "psnr_affine": float(psnr(fit_affine_colour(first, second, where), second, where)),
         }
         if self.config.lpips:
             metrics["lpips"] = float(self.lpips(first[None], second[None]))

@@ -24,6 +24,8 @@ DEPTH_UNIT = 1e-3
 """Scene units of one step of a depth file where the capture names no other, as in Nerfstudio."""
 _FEWEST_PIXELS = 8
 """Below the side of a correlation window nothing can be matched, or filmed."""
+_FOCAL_LENGTHS = (0.1, 100)
+"""In longer sides of the photo: from beyond the widest perspective lens to a telescope."""
 _UNIT_TOLERANCE = 3.0
 """Measured depth this many times nearer or farther than the sparse points has a wrong unit; occlusion does less."""
 _FEWEST_MEASURED = 20
@@ -93,6 +95,7 @@ def check_frame(frame: CaptureFrame) -> None:
         f"the distortion of {frame.name}", "be finite", frame.distortion, "Run ns-process-data again.",
     )  # fmt: skip
     check_photo_size(frame.photo, frame.size)
+    _check_lens(frame)
     require(
         min(frame.size) >= _FEWEST_PIXELS,
         f"photo {frame.photo}", f"have at least {_FEWEST_PIXELS} pixels on each side",
@@ -102,6 +105,23 @@ def check_frame(frame: CaptureFrame) -> None:
         check_photo_size(frame.mask, frame.size)
     if frame.depth is not None:
         check_depth_size(frame.depth, frame.size)
+
+
+def _check_lens(frame: CaptureFrame) -> None:
+    """Refuse intrinsics that belong to no lens, or to this photo at another size."""
+    size, focal, centre = np.array(frame.size), frame.K[[0, 1], [0, 1]], frame.K[:2, 2]
+    again = "Give the intrinsics in pixels of this photo, or run ns-process-data again."
+    low, high = _FOCAL_LENGTHS
+    require(
+        bool((focal >= low * size.max()).all() and (focal <= high * size.max()).all()),
+        f"the focal length of {frame.name}", f"be {low} to {high} times the photo's longer side of {size.max()} pixels",
+        tuple(focal.tolist()), again,
+    )  # fmt: skip
+    require(
+        bool((centre >= -size).all() and (centre <= 2 * size).all()),
+        f"the principal point of {frame.name}", "lie within the photo or a photo's size of it",
+        tuple(centre.tolist()), again,
+    )  # fmt: skip
 
 
 def require_training_photos(count: int) -> None:

@@ -74,12 +74,23 @@ def ssim_map(prediction: Tensor, target: Tensor) -> Tensor:
     return luminance * (2 * covariance + _C2) / (variance_p + variance_t + _C2)
 
 
-def ssim(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean structural similarity of two [3, H, W] images in [0, 1]."""
-    return ssim_map(prediction, target).mean()
+def ssim(prediction: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+    """Mean structural similarity of two [3, H, W] images in [0, 1].
+
+    Args:
+        prediction: [3, H, W].
+        target: same shape.
+        where: [1, H, W] bool, the pixels whose windows count; all windows within the image when None.
+    """
+    similarity = ssim_map(prediction, target)
+    if where is None:
+        return similarity.mean()
+    margin = SSIM_WINDOW // 2
+    centres = where[:, margin : margin + similarity.shape[1], margin : margin + similarity.shape[2]]
+    return similarity[centres.expand_as(similarity)].mean()
 
 
-def fit_affine_colour(prediction: Tensor, target: Tensor) -> Tensor:
+def fit_affine_colour(prediction: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
     """``prediction`` after the affine colour map (3x4, least squares) that brings it nearest ``target``.
 
     Exposure and white balance differ between photos of some captures; a splat cannot know the held-out photo's.
@@ -87,8 +98,10 @@ def fit_affine_colour(prediction: Tensor, target: Tensor) -> Tensor:
     Args:
         prediction: [3, H, W].
         target: [3, H, W].
+        where: [1, H, W] bool, the pixels that it is fitted to; all of them when None.
     """
-    pixels = prediction.reshape(3, -1).T.double()
+    pixels, wanted = prediction.reshape(3, -1).T.double(), target.reshape(3, -1).T.double()
     homogeneous = torch.cat([pixels, torch.ones_like(pixels[:, :1])], dim=1)
-    matrix = torch.linalg.lstsq(homogeneous, target.reshape(3, -1).T.double(), driver="gelsd").solution
+    chosen = slice(None) if where is None else where.flatten()
+    matrix = torch.linalg.lstsq(homogeneous[chosen], wanted[chosen], driver="gelsd").solution
     return (homogeneous @ matrix).T.reshape(prediction.shape).to(prediction.dtype).clamp(0, 1)

@@ -16,6 +16,8 @@ from fvgen.types import Cameras
 
 _ROTATION_TOLERANCE = 1e-3
 """Pose files are often rounded to a few digits; beyond this the rigid inverse would shift pixels visibly."""
+_FARTHEST = 1e9
+"""Scene units from the origin; map coordinates stay below, and beyond it float64 loses what a photo shows."""
 _SAME_PLACE = 1e-6
 """Fraction of the capture's extent below which two camera centres are the same."""
 _SAME_DIRECTION = 1e-5
@@ -183,6 +185,10 @@ def _check_pose(c2w: Tensor, camera: str) -> None:
     require(
         torch.allclose(c2w[3], torch.tensor([0.0, 0, 0, 1], dtype=torch.float64)),
         name, "end in the row 0 0 0 1", c2w[3].tolist(), again,
+    )  # fmt: skip
+    require(
+        float(c2w[:3, 3].abs().max()) <= _FARTHEST,
+        name, f"lie within {_FARTHEST:.0e} units of the origin", c2w[:3, 3].tolist(), again,
     )  # fmt: skip
     rotation = c2w[:3, :3]
     error = float((rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max())

@@ -24,9 +24,10 @@ _SAMPLE = 1 << 16
 """Bytes of a weight file that are hashed at its start, middle and end: training moves every weight."""
 _FIRST_TEACHER = "viewcrafter-512"
 """The variant that is meant where none is named."""
+_NAME_FOLDER = "--pipeline.datamanager.densify.model FOLDER in ns-train, --model FOLDER in scripts/generate_views.py."
 _GET_STUDENT = (
     "The bundled one is named tiny. One that you trained with scripts/train_distill.py is named by its folder: "
-    "--pipeline.datamanager.densify.model FOLDER."
+    + _NAME_FOLDER
 )
 
 
@@ -58,8 +59,7 @@ def _how_to_get(model: str | Path | None) -> str:
     file = f"checkpoints/{name}/{VARIANTS[name].file}"  # type: ignore[index]  # checked above
     return (
         f"Get it with: python scripts/download.py {name}, then python scripts/convert_viewcrafter.py {file} "
-        f"models/{name} --variant {name}. A pipeline folder elsewhere is named with "
-        "--pipeline.datamanager.densify.model FOLDER."
+        f"models/{name} --variant {name}. A pipeline folder elsewhere is named with {_NAME_FOLDER}"
     )
 
 

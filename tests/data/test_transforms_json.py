@@ -60,6 +60,8 @@ BAD_DESCRIPTIONS = {
     "a frame twice": (lambda m: m["frames"].append(m["frames"][0]), "each photo once"),
     "zero focal length": (lambda m: m.update(fl_x=0), "must be positive"),
     "negative focal length": (lambda m: m.update(fl_y=-300), "must be positive"),
+    "focal length of no lens": (lambda m: m.update(fl_x=0.001), "be 0.1 to 100 times the photo's longer side of 96"),
+    "principal point far outside": (lambda m: m.update(cx=5000), "lie within the photo or a photo's size of it"),
     "NaN focal length": (lambda m: m.update(fl_x=math.nan), "finite"),
     "focal length null": (lambda m: m.update(fl_x=None), "finite"),
     "focal length of words": (lambda m: m.update(fl_x="long"), "number"),

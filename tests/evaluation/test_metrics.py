@@ -40,6 +40,25 @@ def test_psnr_counts_only_the_pixels_asked_for():
     assert psnr(prediction, target).item() == pytest.approx(26.0206, abs=1e-3)
 
 
+def test_ssim_counts_only_the_windows_asked_for():
+    torch.manual_seed(3)
+    target, prediction = torch.rand(3, 30, 40), torch.rand(3, 30, 40)
+    where = torch.zeros(1, 30, 40, dtype=torch.bool)
+    where[:, 5:-5, 5:20] = True  # the centres of the windows inside the left 25 columns
+    assert ssim(prediction, target, where).item() == pytest.approx(ssim(prediction[..., :25], target[..., :25]).item())
+
+
+def test_affine_colour_fit_to_some_pixels_ignores_the_others():
+    torch.manual_seed(4)
+    picture = torch.rand(3, 20, 20) * 0.5 + 0.2
+    target = 0.7 * picture + 0.1
+    target[:, :, 15:] = 1
+    where = torch.ones(1, 20, 20, dtype=torch.bool)
+    where[:, :, 15:] = False
+    fitted = fit_affine_colour(picture, target, where)
+    assert torch.allclose(fitted, 0.7 * picture + 0.1, atol=1e-5)
+
+
 def test_affine_colour_fit_undoes_exposure_and_white_balance():
     torch.manual_seed(2)
     picture = torch.rand(3, 20, 20) * 0.5 + 0.2

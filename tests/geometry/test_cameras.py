@@ -109,6 +109,8 @@ def broken(cameras: Cameras, what: str) -> Cameras:
     c2w, K = cameras.c2w.clone(), cameras.K.clone()
     if what == "nan":
         c2w[1, 0, 3] = math.nan
+    elif what == "far away":
+        c2w[1, 0, 3] = 1e20
     elif what == "mirrored":
         c2w[1, :3, 0] *= -1
     elif what == "scaled":
@@ -130,6 +132,7 @@ def broken(cameras: Cameras, what: str) -> Cameras:
     ("what", "message"),
     [
         ("nan", "be finite"),
+        ("far away", "lie within 1e\\+09 units of the origin"),
         ("mirrored", "not be mirrored"),
         ("scaled", "without scale or shear"),
         ("bottom row", "end in the row 0 0 0 1"),
