@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from fvgen.checks import InputError
 from fvgen.data.clip_encodings import EncodedClip, PixelEncoding
 from fvgen.data.shards import ShardDataset, write_index, write_shard
+from fvgen.distillation.options import parse
 from fvgen.pipelines.model_folder import find_model
 from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
 
@@ -67,9 +68,8 @@ def command():
     spec = importlib.util.spec_from_file_location("train_distill", ROOT / "scripts/train_distill.py")
     assert spec is not None and spec.loader is not None
     script = importlib.util.module_from_spec(spec)
-    sys.modules["train_distill"] = script  # dataclasses look their module up
     spec.loader.exec_module(script)
-    return lambda *options: script.main(script.parse([str(option) for option in options]))
+    return lambda *options: script.main(parse([str(option) for option in options], ""))
 
 
 def process(*options: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
