@@ -80,3 +80,14 @@ def test_compiled_loops_equal_torch(exact_capture, neighbours, best, slant):
     assert float((costs[0] < 1).float().mean()) > 0.2
     # where a sample falls onto the last row of pixels, rounding decides whether its windows exist
     assert float((difference > 2e-3).float().mean()) < 2e-3
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_costs(exact_capture):
+    from fvgen.devices import default_device
+
+    device = default_device()
+    greys, cameras = grey_images(exact_capture.photos, exact_capture.valid), exact_capture.cameras
+    here = matching_cost(greys, cameras, 1, [0, 2], HYPOTHESES, 4, 1, -0.2)
+    there = matching_cost(greys.to(device), cameras.to(device), 1, [0, 2], HYPOTHESES.to(device), 4, 1, -0.2).cpu()
+    assert float(((here - there).abs() > 2e-3).float().mean()) < 2e-3
