@@ -1,7 +1,7 @@
 """Multi-view stereo from known poses: no weights, no licence, on CPU and GPU.
 
-For each photo: correlation with its neighbours over planes of several orientations, semi-global smoothing, refinement
-below the plane distance; then only what other photos confirm survives.
+For each photo: correlation with its neighbours over planes of depth, slanted ones where photos are few, semi-global
+smoothing, refinement below the plane distance; then only what other photos confirm survives.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fvgen.geometry.depth_filters import (
 from fvgen.geometry.matching_cost import grey_images
 from fvgen.geometry.points import depth_to_points
 from fvgen.geometry.sgm import semi_global_cost
-from fvgen.geometry.slanted_planes import matching_cost
+from fvgen.geometry.slanted_planes import SLANTS, matching_cost
 from fvgen.geometry.view_pairs import ViewPairs, pairs_from_cameras, pairs_from_points
 from fvgen.types import Cameras, Capture, Progress, SceneGeometry, no_progress
 
@@ -43,6 +43,9 @@ class PlaneSweep:
     """planes per photo, evenly spaced in inverse depth"""
     neighbours: int = 4
     """most photos that one photo is compared with"""
+    slanted_neighbours: int = 2
+    """with so many neighbours or fewer, planes are tried slanted, too: where no other photo is near, surfaces are
+    seen askew. With more neighbours that only gives more chances to match by accident."""
     window_radius: int = 4
     """the correlation window reaches this many pixels from its centre"""
     penalty_small: float = 0.08
@@ -113,7 +116,10 @@ class PlaneSweep:
         near, far = span
         inverse = torch.linspace(1 / far, 1 / near, hypotheses, device=greys.device)
         best = 2 if len(neighbours) > 2 else 1
-        cost = matching_cost(greys, capture.cameras, i, neighbours, inverse, self.window_radius, best, self.absent)
+        slants = SLANTS if len(neighbours) <= self.slanted_neighbours else SLANTS[:1]
+        cost = matching_cost(
+            greys, capture.cameras, i, neighbours, inverse, slants, self.window_radius, best, self.absent
+        )
         total = semi_global_cost(
             cost, greys[i].nan_to_num(0), self.penalty_small, self.penalty_jump, self.edge_contrast
         )

@@ -8,6 +8,7 @@ Stereo with Multiple Sweeping Directions", CVPR 2007.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,7 +49,7 @@ class PlaneFamily:
 
 def matching_cost(
     greys: Tensor, cameras: Cameras, reference: int, neighbours: list[int], inverse_depths: Tensor,
-    radius: int, best: int, absent: float,
+    slants: Sequence[tuple[float, float]], radius: int, best: int, absent: float,
 ) -> Tensor:  # fmt: skip
     """Cost of each inverse depth at each pixel of a photo: 1 minus the correlation, of the orientation that fits best.
 
@@ -58,6 +59,7 @@ def matching_cost(
         reference: the photo.
         neighbours: the photos it is compared with.
         inverse_depths: [D], rising evenly, in 1 / scene units.
+        slants: of `SLANTS`, those that are tried.
         radius: of the correlation window in pixels.
         best, absent: see `fvgen.geometry.matching_cost.best_mean`.
 
@@ -72,7 +74,7 @@ def matching_cost(
     else:
         matcher = TorchMatcher(greys, cameras, reference, neighbours, radius, best, absent)
     cost = greys.new_full((*greys.shape[1:], len(inverse_depths)), math.inf)
-    for slant in SLANTS:
+    for slant in slants:
         family = PlaneFamily.covering(cameras[reference], slant, inverse_depths)
         matcher.lower(cost, family, inverse_depths, SLANT_COST if any(slant) else 0.0)
     return cost

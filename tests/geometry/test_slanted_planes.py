@@ -5,9 +5,10 @@ import torch
 
 from fvgen.geometry.cameras import look_at, pixel_rays
 from fvgen.geometry.matching_cost import grey_images
+from fvgen.geometry.plane_sweep import PlaneSweep
 from fvgen.geometry.slanted_planes import SLANTS, PlaneFamily, TorchMatcher, matching_cost
 from fvgen.geometry.slanted_planes_numba import CompiledMatcher
-from fvgen.types import Cameras
+from fvgen.types import Cameras, Capture
 
 HEIGHT, WIDTH = 60, 80
 HYPOTHESES = torch.linspace(0.12, 0.4, 64)
@@ -49,7 +50,7 @@ def test_a_wall_matches_best_on_planes_of_its_own_orientation(slant):
         costs.append(cost_at(cost, inverse_depth))
     assert SLANTS[min(range(len(SLANTS)), key=costs.__getitem__)] == slant
     assert min(costs) < 0.3  # sampling blurs what is seen at a flat angle
-    of_all = matching_cost(greys, cameras, 0, [1], HYPOTHESES, 4, 1, -0.2)
+    of_all = matching_cost(greys, cameras, 0, [1], HYPOTHESES, SLANTS, 4, 1, -0.2)
     assert cost_at(of_all, inverse_depth) < min(costs) + 0.021  # slanted planes cost a little
 
 
@@ -82,12 +83,25 @@ def test_compiled_loops_equal_torch(exact_capture, neighbours, best, slant):
     assert float((difference > 2e-3).float().mean()) < 2e-3
 
 
+def test_two_photos_far_apart_find_a_slanted_wall():
+    greys, cameras, inverse_depth = wall((0.0, 1.0))
+    capture = Capture(greys[:, None].repeat(1, 3, 1, 1), cameras, torch.ones_like(greys, dtype=torch.bool))
+    shares = []
+    for neighbours in (0, 2):
+        geometry = PlaneSweep(hypotheses=64, slanted_neighbours=neighbours).reconstruct(capture)
+        right = (geometry.depths[0] * inverse_depth - 1).abs() < 0.02
+        shares.append(float(right.float().mean()))
+    assert shares[1] > 0.3 and shares[1] > 1.5 * shares[0]
+
+
 @pytest.mark.gpu
 def test_a_gpu_finds_the_same_costs(exact_capture):
     from fvgen.devices import default_device
 
     device = default_device()
     greys, cameras = grey_images(exact_capture.photos, exact_capture.valid), exact_capture.cameras
-    here = matching_cost(greys, cameras, 1, [0, 2], HYPOTHESES, 4, 1, -0.2)
-    there = matching_cost(greys.to(device), cameras.to(device), 1, [0, 2], HYPOTHESES.to(device), 4, 1, -0.2).cpu()
+    here = matching_cost(greys, cameras, 1, [0, 2], HYPOTHESES, SLANTS, 4, 1, -0.2)
+    there = matching_cost(
+        greys.to(device), cameras.to(device), 1, [0, 2], HYPOTHESES.to(device), SLANTS, 4, 1, -0.2
+    ).cpu()
     assert float(((here - there).abs() > 2e-3).float().mean()) < 2e-3
