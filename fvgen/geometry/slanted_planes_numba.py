@@ -30,7 +30,7 @@ class CompiledMatcher:
     def lower(self, cost: Tensor, family: PlaneFamily, inverse_depths: Tensor, extra: float) -> None:
         """See `fvgen.geometry.slanted_planes.Matcher`."""
         slope, offsets = family.slope.float().contiguous().numpy(), family.offsets.float().numpy()
-        # a plane that is a hypothesis in the middle of a window is within a tenth of one everywhere in it
+        # nobody asks for planes beyond the hypotheses; the tenth is for windows whose middle is one at their end
         limits = np.float32(1.1 * inverse_depths[-1]), np.float32(0.9 * inverse_depths[0])
         scores = np.empty((len(offsets), *slope.shape), np.float32)
         run_parallel(correlate, len(offsets), *self._scene, *self._rules, slope, offsets, *limits, scores)
@@ -143,24 +143,9 @@ def _score_row(means, grey_mean, grey_variance, absent, floor, highest, second):
 
 @kernel
 def correlate(
-    first,
-    last,
-    images,
-    infinity,
-    parallax,
-    grey,
-    mean,
-    variance,
-    radius,
-    best,
-    absent,
-    floor,
-    slope,
-    offsets,
-    nearest,
-    farthest,
-    scores,
-):
+    first, last, images, infinity, parallax, grey, mean, variance, radius, best, absent, floor,
+    slope, offsets, nearest, farthest, scores,
+):  # fmt: skip
     """Mean of the ``best`` correlations over the neighbours, for the planes ``first`` to ``last`` of a family.
 
     Args:
