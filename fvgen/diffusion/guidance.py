@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,14 +19,22 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float, rescale: flo
         scale: 1 returns the conditional output's value; larger follows the conditions harder.
         rescale: how much of the standard deviation that guidance added is taken away again, 0 to 1
             (Lin et al., arXiv 2305.08891, eq. 15-16): each sample is brought to the conditional output's deviation.
+            A sample of one number has no deviation: nothing is taken away.
+
+    Raises:
+        InputError: when the outputs differ in shape or are not batched, or ``rescale`` is outside [0, 1].
     """
+    require(
+        conditional.ndim > 1,
+        "conditional", "have shape [B, ...]", tuple(conditional.shape), "Add an axis for the batch.",
+    )  # fmt: skip
     require(
         conditional.shape == unconditional.shape,
         "unconditional", f"have shape {tuple(conditional.shape)}", tuple(unconditional.shape), "Batch both alike.",
     )  # fmt: skip
     require(0 <= rescale <= 1, "rescale", "lie in [0, 1]", rescale, "0.7 is ViewCrafter's.")
     guided = unconditional + scale * (conditional - unconditional)
-    if rescale == 0:
+    if rescale == 0 or math.prod(guided.shape[1:]) == 1:
         return guided
     axes = tuple(range(1, conditional.ndim))
     before, after = (x.std(dim=axes, keepdim=True) for x in (conditional, guided))

@@ -29,7 +29,8 @@ def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]
         trust_pickle: Also open a file that holds more than tensors and plain values: Python code in it is then run.
 
     Raises:
-        InputError: The file is missing, damaged, of before torch 1.6, of neither layout, or needs ``trust_pickle``.
+        InputError: The file is missing, damaged, of before torch 1.6, of neither layout, needs ``trust_pickle``, or
+            with it a package that is not installed.
     """
     require(path.is_file(), "CKPT", "be a file", path, "scripts/download.py fetches the released ones.")
     require(os.access(path, os.R_OK), "CKPT", "be readable", path, "Give yourself the right to read it.")
@@ -89,6 +90,14 @@ def _load(path: Path, trust_pickle: bool) -> Any:
         )
         found = f"{path.name} with objects of {named[1]}"
         raise InputError(complaint("CKPT", "hold tensors and plain values only", found, advice)) from error
+    except (ImportError, AttributeError) as error:  # only a trusted pickle looks for its classes
+        found = f"{path.name} with objects of another package ({error})"
+        advice = (
+            "Install the package it names into this environment, in the version that wrote the file, and try again."
+        )
+        raise InputError(
+            complaint("CKPT", "hold objects of packages that are installed here", found, advice)
+        ) from error
     except (RuntimeError, EOFError, OSError, LookupError, ValueError) as error:  # a damaged pickle raises any of them
         raise _not_whole(path, error) from error
 

@@ -169,8 +169,14 @@ def test_full_rescale_restores_the_deviation():
 def test_an_output_without_contrast_stays_finite():
     zeros = torch.zeros(2, 3, 4)
     assert torch.equal(guide(zeros, zeros, 7.5, 0.7), zeros)
-    conditional, unconditional = torch.tensor([[2.0], [3.0]]), torch.tensor([[1.0], [1.0]])
-    torch.testing.assert_close(guide(conditional, unconditional, 7.5, 0.7), torch.tensor([[8.5], [16.0]]))
+
+
+@pytest.mark.filterwarnings("error")  # torch warns of a deviation without degrees of freedom
+@pytest.mark.parametrize("shape", [(2, 1), (2, 1, 1, 1)])
+def test_one_number_per_sample_has_no_contrast_to_put_back(shape):
+    conditional, unconditional = torch.tensor([2.0, 3.0]).reshape(shape), torch.ones(shape)
+    expected = torch.tensor([8.5, 16.0]).reshape(shape)
+    assert torch.equal(guide(conditional, unconditional, 7.5, 0.7), expected)
 
 
 @pytest.mark.parametrize("rescale", [-0.1, 1.1])
@@ -179,6 +185,8 @@ def test_guide_checks_its_numbers(rescale):
         guide(Z, Z, 2.0, rescale)
     with pytest.raises(InputError, match="unconditional must have"):
         guide(Z, Z[:1], 2.0)
+    with pytest.raises(InputError, match=r"conditional must have shape \[B"):
+        guide(Z[0, 0, 0], Z[0, 0, 0], 2.0, 0.7)
 
 
 class Output:

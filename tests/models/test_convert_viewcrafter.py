@@ -5,6 +5,8 @@ import json
 import re
 import runpy
 import shutil
+import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -263,6 +265,20 @@ def test_a_file_with_code_is_refused_unless_trusted(tensors, tmp_path):
     path = write(tmp_path / "a.ckpt", tensors, callbacks=Callback())
     refused(path, tmp_path / "out", "Callback.*--trust-pickle .* RUNS whatever code")
     assert convert_checkpoint(path, tmp_path / "done", trust_pickle=True, architecture=TINY).used > 0
+
+
+@pytest.mark.parametrize("gone", ["module", "class"])
+def test_a_trusted_file_that_needs_a_missing_package_says_which(tensors, gone, monkeypatch, tmp_path):
+    package = types.ModuleType("lightning_of_long_ago")
+    package.ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": package.__name__})
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    path = write(tmp_path / "a.ckpt", tensors, callbacks=package.ModelCheckpoint())
+    if gone == "module":
+        monkeypatch.delitem(sys.modules, package.__name__)
+    else:
+        del package.ModelCheckpoint
+    refused(path, tmp_path / "out", r"lightning_of_long_ago.ModelCheckpoint\. --trust-pickle")
+    refused(path, tmp_path / "out", "lightning_of_long_ago.* Install the package", trust_pickle=True)
 
 
 def test_a_failure_while_writing_leaves_nothing(tensors, tmp_path):
