@@ -11,6 +11,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,15 +25,19 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.models.convert_viewcrafter import Architecture
 from fvgen.models.unet_3d import VideoUNet
+from fvgen.pipelines.viewcrafter_checkpoint import checkpoint_shapes
 
 PARAMETERS, TENSORS = 1_438_854_980, 1516
 ORIGINAL_TFLOP = {(16, 40, 64): 12.603, (25, 40, 64): 20.187, (16, 72, 128): 52.336, (25, 72, 128): 82.761}
 """Of ViewCrafter's own code by the same counter: (frames, latent height, latent width) -> one forward pass."""
 MEMORY_LIMIT_GB = 8.0
 """Of the float32 forward pass at 16 frames of 320x512; the original needs 11.4."""
-
+CONVERSION_LIMIT = 1.3
+"""Peak memory of converting a checkpoint, in sizes of its file."""
+CONVERTER = Path(__file__).parents[1] / "scripts" / "convert_viewcrafter.py"
 
 FEWER_SECONDS = 20
 """Of the student in the UNet than of its teacher."""
@@ -137,10 +142,33 @@ def clips() -> list[Figure]:
     return [*figures, Figure(name, ratio, "x", f">= {FEWER_SECONDS}", ratio >= FEWER_SECONDS)]
 
 
+def conversion() -> list[Figure]:
+    """Peak memory and seconds of the converter's command, on a file with every name and shape of a release.
+
+    The weights are zeros, which take no memory here but their full size in the file.
+    """
+    tables = NoiseSchedule(base_scale=0.7).tables()
+    state = {name: tables.get(name, torch.zeros(shape)) for name, shape in checkpoint_shapes(Architecture()).items()}
+    figures = []
+    with tempfile.TemporaryDirectory() as room:
+        checkpoint = Path(room) / "model.ckpt"
+        torch.save({"state_dict": state}, checkpoint)
+        size = checkpoint.stat().st_size / 1e9
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, CONVERTER, checkpoint, Path(room) / "out"], check=True, stdout=subprocess.DEVNULL
+        )
+        figures.append(Figure(f"conversion of a checkpoint of {size:.2f} GB", time.perf_counter() - start, "s"))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    name, rule = f"conversion of a checkpoint of {size:.2f} GB: peak memory", f"< {CONVERSION_LIMIT} x the file"
+    return [*figures, Figure(name, peak, "GB", rule, peak < CONVERSION_LIMIT * size)]
+
+
 MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
     "size": size,
     "arithmetic": arithmetic,
     "clips": clips,
+    "conversion": conversion,
     "forward-bf16": lambda: _forward(torch.bfloat16),
     "forward-fp32": lambda: _forward(torch.float32),
 }
@@ -152,7 +180,7 @@ class Options:
     """Measure the video network; every figure when none is named."""
 
     only: tuple[str, ...] = ()
-    """Names of measurements: size, arithmetic, clips, forward-bf16, forward-fp32."""
+    """Names of measurements: size, arithmetic, clips, conversion (21 GB in TMPDIR), forward-bf16, forward-fp32."""
     output: Path | None = None
     """Write the figures as JSON, too."""
     in_process: Annotated[bool, tyro.conf.arg(name="print-json")] = False
