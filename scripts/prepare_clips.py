@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from fvgen.checks import InputError, require
+from fvgen.checks import InputError, complaint, require
 
 if TYPE_CHECKING:
     from fvgen.data.clip_encodings import ClipEncoder
@@ -55,7 +55,7 @@ class Shared:
 
 @dataclass(frozen=True, kw_only=True)
 class Procedural(Shared):
-    """Textured scenes with exact depth, spoilt as stereo spoils it."""
+    """Textured scenes with exact depth, spoilt as stereo spoils it unless --geometry says otherwise."""
 
     clips: int = 1500
     """How many."""
@@ -63,6 +63,8 @@ class Procedural(Shared):
     """Portrait clips are WIDTH high and HEIGHT wide; both take turns, shard by shard."""
     plane_sweep: float = 0.15
     """Share of the clips whose cloud comes from real plane sweep."""
+    geometry: Literal["defects", "plane-sweep", "exact"] = "defects"
+    """Of the other clips: exact depth spoilt as stereo spoils it, plane sweep, or exact depth as it is."""
     block: int = 20
     """Clips of a shard."""
 
@@ -88,12 +90,22 @@ def main(options: Procedural | Captures) -> None:
     """Check everything, write the shards, say what became of the scenes.
 
     Raises:
-        InputError: an option cannot be used, or no scene gives a clip.
+        InputError: an option cannot be used, the output cannot be written, or no scene gives a clip.
     """
     from fvgen.data.precompute import parse_part, prepare
+    from fvgen.data.procedural_clips import ClipLayout
 
-    part = _launched() if options.shard is None else parse_part(options.shard)
+    ClipLayout(options.frames, options.height, options.width)  # refuses what is too small
+    require(options.seed >= 0, "seed", "not be negative", options.seed, "0 is usual.")
     scenes, settings = _procedural(options) if isinstance(options, Procedural) else _captures(options)
+    part = None if options.shard is None else parse_part(options.shard)
+    encoder = _encoder(options)
+    unit = encoder.meta["codec"]["downscale"]
+    require(
+        options.height % unit == 0 and options.width % unit == 0,
+        "height and width", f"be multiples of {unit}, of which the codec makes one", (options.height, options.width),
+        "Ask for other sizes.",
+    )  # fmt: skip
     begin = time.monotonic()
 
     def report(done: int, total: int, name: str, summary: Summary) -> None:
@@ -104,7 +116,11 @@ def main(options: Procedural | Captures) -> None:
         rate = summary.clips / seconds
         print(f"[{done}/{total}] {name} {state} | {rate:.2f} clips/s, {left / 60:.0f} min left", flush=True)
 
-    summary = prepare(scenes, _encoder(options), options.output, settings, part, report)
+    try:
+        summary = prepare(scenes, encoder, options.output, settings, part or _launched(), report)
+    except OSError as error:
+        next_step = "Free disk space or choose another folder, and start again: what is whole is kept."
+        raise InputError(complaint(str(options.output), "be a folder to write in", f"'{error}'", next_step)) from error
     print(
         f"{summary.written} scenes written, {summary.kept} kept, {len(summary.failed)} left out; {summary.clips} clips"
     )
@@ -144,7 +160,9 @@ def _encoder(options: Shared) -> ClipEncoder:
 def _procedural(options: Procedural) -> tuple[Sequence[Scene], dict[str, Any]]:
     from fvgen.data.procedural_clips import ClipLayout, ProceduralScene
 
-    require(options.clips >= 1, "clips", "be at least 1", options.clips, "Ask for more.")
+    require(
+        1 <= options.clips <= _SEEDS, "clips", f"be 1 to {_SEEDS}", options.clips, "Take another --seed for more."
+    )  # fmt: skip
     require(options.block >= 1, "block", "be at least 1", options.block, "20 is usual.")
     require(0 <= options.plane_sweep <= 1, "plane_sweep", "lie in [0, 1]", options.plane_sweep, "0.15 is usual.")
     landscape = ClipLayout(options.frames, options.height, options.width)
@@ -152,16 +170,20 @@ def _procedural(options: Procedural) -> tuple[Sequence[Scene], dict[str, Any]]:
     layouts = {"landscape": [landscape], "portrait": [portrait], "both": [landscape, portrait]}[options.orientation]
     first = options.seed * _SEEDS
     scenes = [
-        ProceduralScene(first + i, min(options.block, options.clips - i), layout, options.plane_sweep)
+        ProceduralScene(first + i, min(options.block, options.clips - i), layout, options.plane_sweep, options.geometry)
         for i, layout in zip(range(0, options.clips, options.block), cycle(layouts), strict=False)
     ]
     settings = {"source": "procedural", "orientation": options.orientation, "plane_sweep": options.plane_sweep}
+    # left out where they are as usual, so that sets made before these options were there can be added to
+    for name in ("geometry", "block"):
+        if getattr(options, name) != getattr(Procedural, name):
+            settings[name] = getattr(options, name)
     return scenes, asdict(landscape) | settings
 
 
 def _captures(options: Captures) -> tuple[Sequence[Scene], dict[str, Any]]:
     from fvgen.data.clips import CaptureScene
-    from fvgen.data.colmap import find_model
+    from fvgen.geometry.dust3r import Dust3r, load_network
     from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 
     names = ", ".join(GEOMETRY_PROVIDERS)
@@ -169,14 +191,14 @@ def _captures(options: Captures) -> tuple[Sequence[Scene], dict[str, Any]]:
     require(options.clips_per_scene >= 1, "clips_per_scene", "be at least 1", options.clips_per_scene, "8 is usual.")
     root = options.captures
     require(root.is_dir(), "captures", "be a folder", root, "Check the path.")
-    # links are followed: data sets often lie elsewhere
-    walk = [(Path(folder), files) for folder, _, files in os.walk(root, followlinks=True)]
-    folders = sorted(folder for folder, files in walk if "transforms.json" in files or find_model(folder) is not None)
+    folders = _capture_folders(root)
     require(
         len(folders) > 0, "captures", "hold a transforms.json or a COLMAP model", f"{root} without any",
         "Make one with: ns-process-data images --data PHOTOS --output-dir CAPTURE",
     )  # fmt: skip
     provider = GEOMETRY_PROVIDERS[options.geometry]()
+    if isinstance(provider, Dust3r):
+        load_network(provider.model)  # refuses what is not installed, before every scene does
     sizes = {"frames": options.frames, "height": options.height, "width": options.width}
     scenes = [
         CaptureScene(folder, provider, options.clips_per_scene, **sizes, seed=options.seed, root=root)
@@ -186,8 +208,31 @@ def _captures(options: Captures) -> tuple[Sequence[Scene], dict[str, Any]]:
     return scenes, sizes | settings | {"seed": options.seed}
 
 
+def _capture_folders(root: Path) -> list[Path]:
+    """Folders of captures at any depth; links are followed, because data sets often lie elsewhere, but not in circles.
+
+    The model that ns-process-data leaves in a capture's ``colmap`` folder is no capture of its own.
+    """
+    from fvgen.data.colmap import find_model
+
+    found, seen = [], set()
+    for name, below, files in os.walk(root, followlinks=True):
+        folder = Path(name)
+        if folder.resolve() in seen:
+            below.clear()
+            continue
+        seen.add(folder.resolve())
+        below.sort()
+        if "transforms.json" in files or find_model(folder) is not None:
+            found.append(folder)
+            if "colmap" in below:
+                below.remove("colmap")
+    return sorted(found)
+
+
 if __name__ == "__main__":
     try:
         main(tyro.cli(Options))  # type: ignore[arg-type]
     except InputError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(2)

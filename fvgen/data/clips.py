@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +24,8 @@ from fvgen.types import CameraPath, Capture, SceneGeometry
 
 MOST_STRIDE = 4
 """Frames of a clip are at most so many photos of the capture apart."""
+_LONGEST_NAME = 150
+"""Bytes of a scene's name; what is longer is cut and told apart by a checksum, for file systems stop at 255."""
 _LEAST_COVERAGE = 0.02
 """Of the two photos' depth, below which a cloud says nothing."""
 
@@ -61,8 +65,18 @@ class CaptureScene:
     def name(self) -> str:
         """Of its shard: its path, in letters that every file system takes."""
         path = self.folder if self.root is None else self.folder.relative_to(self.root)
-        words = "".join(c if c.isalnum() or c in "-_" else "_" for c in str(path)).strip("_")
-        return words or self.folder.resolve().name
+        if path == Path():
+            path = Path(self.folder.resolve().name)
+        words = "".join(c if c.isalnum() or c in "-_" else "_" for c in str(path)).strip("_") or "capture"
+        if len(words.encode()) <= _LONGEST_NAME:
+            return words
+        digest = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:12]
+        return f"{words.encode()[:_LONGEST_NAME].decode(errors='ignore')}_{digest}"
+
+    @property
+    def count(self) -> int | None:
+        """Unknown before its photos are counted and their depth is found."""
+        return None
 
     def clips(self) -> Iterator[tuple[Clip, SceneGeometry]]:
         """Clips of random stride and start, each with geometry from its first and last frame alone.
@@ -73,17 +87,13 @@ class CaptureScene:
         """
         described = (self.folder / "transforms.json").is_file()
         files = read_transforms(self.folder) if described else read_colmap(self.folder)
-        frames = sorted(files.frames, key=lambda frame: frame.name)
+        frames = sorted(files.frames, key=lambda frame: _in_reading_order(frame.name))
         require(
             len(frames) >= self.frames, str(self.folder), f"have at least {self.frames} photos", len(frames),
             "Ask for shorter clips.",
         )  # fmt: skip
-        rng = np.random.default_rng([self.seed, *self.name.encode()])
         found = 0
-        for number in range(self.clips_per_scene):
-            most = min(MOST_STRIDE, (len(frames) - 1) // (self.frames - 1))
-            stride = int(rng.integers(1, most + 1))
-            start = int(rng.integers(len(frames) - stride * (self.frames - 1)))
+        for number, (start, stride) in enumerate(self._choices(len(frames))):
             chosen = frames[start : start + stride * (self.frames - 1) + 1 : stride]
             clip = self._clip(f"{self.name}_{number:03d}", chosen, files.depth_unit)
             geometry = self.provider.reconstruct(clip.capture)
@@ -93,6 +103,18 @@ class CaptureScene:
         if not found:
             next_step = "Use captures with texture and overlap, or another geometry."
             raise InputError(complaint(str(self.folder), "give a cloud", "empty ones only", next_step))
+
+    def _choices(self, photos: int) -> list[tuple[int, int]]:
+        """(first photo, stride) of each clip: a random stride, then a random start, none of them twice."""
+        rng = np.random.default_rng([self.seed, *self.name.encode()])
+        reach = self.frames - 1
+        most = min(MOST_STRIDE, (photos - 1) // reach)
+        there_are = sum(photos - stride * reach for stride in range(1, most + 1))
+        chosen: dict[tuple[int, int], None] = {}  # a set that keeps its order
+        while len(chosen) < min(self.clips_per_scene, there_are):
+            stride = int(rng.integers(1, most + 1))
+            chosen[int(rng.integers(photos - stride * reach)), stride] = None
+        return list(chosen)
 
     def _clip(self, name: str, frames: list[CaptureFrame], depth_unit: float) -> Clip:
         portrait = frames[0].size[1] > frames[0].size[0]
@@ -107,6 +129,11 @@ class CaptureScene:
             whole, photos=whole.photos[ends], cameras=whole.cameras[ends], valid=whole.valid[ends], depths=depths
         )  # fmt: skip
         return Clip(name, two, path, whole.photos, photo >= 0)
+
+
+def _in_reading_order(name: str) -> list[tuple[int, str]]:
+    """Sorts ``IMG_9`` before ``IMG_10``, as the camera has counted."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _long_side(frames: list[CaptureFrame], height: int, width: int) -> int:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fvgen.checks import InputError, complaint, require
+from fvgen.checks import require
 from fvgen.data.capture import CaptureFiles, CaptureFrame, check_frame
+from fvgen.data.colmap_files import ColmapCamera, ColmapImage, read_model
+from fvgen.data.photos import copies, copy_size
 from fvgen.data.transforms_json import UNDISTORT
 
 _MODELS = ("sparse/0", "colmap/sparse/0", "sparse")
@@ -22,50 +24,42 @@ def find_model(folder: Path) -> Path | None:
 
 
 def read_colmap(folder: Path) -> CaptureFiles:
-    """The photos of a COLMAP model that were given a pose, each checked as far as file headers tell.
+    """The photos of a COLMAP model that were given a pose, each checked as far as file headers tell. Where only copies
+    of the photos are there (``images_4`` beside ``sparse``), the intrinsics are made to fit them.
 
     Raises:
-        InputError: no model, one that cannot be read, pycolmap is not installed, a lens that is no pinhole with
-            OpenCV's distortion, or what `fvgen.data.capture.check_frame` refuses.
+        InputError: no model, one that cannot be read, a lens that is no pinhole with OpenCV's distortion, or what
+            `fvgen.data.capture.check_frame` refuses.
     """
     model = find_model(folder)
     require(
         model is not None, "capture", "hold a COLMAP model in sparse/0", folder,
         "Run: colmap automatic_reconstructor --workspace_path CAPTURE --image_path CAPTURE/images",
     )  # fmt: skip
-    try:
-        import pycolmap
-    except ImportError as error:
-        text = complaint(str(model), "be read with the package pycolmap", f"'{error}'", "pip install pycolmap")
-        raise InputError(text) from error
-    try:
-        reconstruction = pycolmap.Reconstruction(str(model))
-    except (ValueError, RuntimeError, OSError, IndexError) as error:
-        text = complaint(str(model), "be a whole COLMAP model", f"'{error}'", "Run COLMAP again.")
-        raise InputError(text) from error
-    images = sorted(reconstruction.images.values(), key=lambda image: image.name)
-    frames = [_frame(folder, image, reconstruction.cameras[image.camera_id]) for image in images if image.has_pose]
-    require(len(frames) > 0, str(model), "give a photo a pose", "none", "Run COLMAP on photos that overlap more.")
+    assert model is not None
+    cameras, images = read_model(model)
+    require(len(images) > 0, str(model), "give a photo a pose", "none", "Run COLMAP on photos that overlap more.")
+    frames = sorted((_frame(folder, image, cameras[image.camera]) for image in images), key=lambda frame: frame.name)
     for frame in frames:
         check_frame(frame)
     return CaptureFiles(folder=folder, frames=tuple(frames), splits={})
 
 
-def _frame(folder: Path, image, camera) -> CaptureFrame:
-    """One image of a reconstruction. COLMAP's axes and pixel centres are ours."""
-    # a property up to pycolmap 3.11, a method after it
-    pose = image.cam_from_world() if callable(image.cam_from_world) else image.cam_from_world
-    w2c = np.vstack([pose.matrix(), [0, 0, 0, 1]])
-    name = camera.model.name
-    require(name in _FOCALS, f"camera of {image.name}", f"be one of {sorted(_FOCALS)}", name, UNDISTORT)
-    params, focals = [float(value) for value in camera.params], _FOCALS[name]
+def _frame(folder: Path, image: ColmapImage, camera: ColmapCamera) -> CaptureFrame:
+    """One image of a model. COLMAP's axes and pixel centres are ours."""
+    require(camera.model in _FOCALS, f"camera of {image.name}", f"be one of {sorted(_FOCALS)}", camera.model, UNDISTORT)
+    params, focals = camera.params, _FOCALS[camera.model]
     fx, fy, (cx, cy) = params[0], params[focals - 1], params[focals : focals + 2]
     k1, k2, p1, p2 = [*params[focals + 2 :], 0.0, 0.0, 0.0, 0.0][:4]
+    place = Path("images", image.name)
+    place = next((copy for copy in copies(place) if (folder / copy).is_file()), place)
+    size = copy_size(folder / place, place, camera.size)
+    scale = np.append(np.array(size) / camera.size, 1.0)
     return CaptureFrame(
         name=f"images/{image.name}",
-        photo=folder / "images" / image.name,
-        c2w=np.linalg.inv(w2c),
-        K=np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]),
-        size=(camera.width, camera.height),
+        photo=folder / place,
+        c2w=np.linalg.inv(image.w2c),
+        K=scale[:, None] * np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]),
+        size=size,
         distortion=(k1, k2, p1, p2, 0.0),
     )

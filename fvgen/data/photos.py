@@ -16,6 +16,41 @@ _SIDEWAYS = (5, 6, 7, 8)
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N", "I"}
 
 
+_FACTORS = (2, 4, 8, 16)
+_FOLDERS = ("images", *(f"images_{factor}" for factor in _FACTORS))
+"""Where data sets keep photos and their copies: as many times smaller as the folder's name says."""
+
+
+def copies(path: Path) -> list[Path]:
+    """Where a photo may lie, in itself or as a copy of another size: the named place first, then ``images/a.png``,
+    ``images_2/a.png``, ``images_4/a.png``, ... for a path through any of these folders."""
+    places = [path]
+    for i, part in enumerate(path.parts):
+        if part in _FOLDERS:
+            places += [Path(*path.parts[:i], name, *path.parts[i + 1 :]) for name in _FOLDERS]
+    return list(dict.fromkeys(places))
+
+
+def copy_size(photo: Path, place: Path, size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of a photo whose intrinsics speak of ``size``: its own where it lies in one of the folders of
+    smaller copies and is smaller in the same shape; else ``size``, which is then compared with the file.
+
+    Args:
+        photo: the file.
+        place: where it lies within the capture.
+        size: as described.
+
+    Raises:
+        InputError: the file is missing or no image.
+    """
+    if not any(part in _FOLDERS[1:] for part in place.parts[:-1]):
+        return size
+    width, height = photo_size(photo, size)
+    # copies lose the fraction of a pixel that their sides leave over
+    shape_kept = abs(width / size[0] - height / size[1]) < 1 / size[0] + 1 / size[1]
+    return (width, height) if shape_kept and width < size[0] else size
+
+
 def photo_size(path: Path, expected: tuple[int, int] | None = None) -> tuple[int, int]:
     """(width, height) in pixels from the file's header, EXIF orientation honoured as `read_photo` does.
 

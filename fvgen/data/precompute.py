@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from fvgen.checks import InputError, require
+from fvgen.checks import require
 from fvgen.data.clip_encodings import ClipEncoder, EncodedClip
 from fvgen.data.clips import Clip
 from fvgen.data.shards import config_hash, scene_is_done, store_shared, write_index, write_shard
-from fvgen.pipelines.whole_files import store
+from fvgen.pipelines.whole_files import read_json, store
 from fvgen.types import SceneGeometry
 
 _SHEET_CLIPS = 100
@@ -26,6 +28,7 @@ _SHEET_ROWS = 10
 """Clips shown in one."""
 _INDEX_EVERY = 10
 """Scenes from one writing of the index to the next."""
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _TILE = 128
 """Pixels of a tile's longer side."""
 
@@ -36,6 +39,10 @@ class Scene(Protocol):
     @property
     def name(self) -> str:
         """Of its shard."""
+
+    @property
+    def count(self) -> int | None:
+        """Clips of it, where that is known before they are made."""
 
     def clips(self) -> Iterator[tuple[Clip, SceneGeometry]]:
         """Its clips with the geometry of their photos."""
@@ -66,7 +73,8 @@ def parse_part(text: str) -> tuple[int, int]:
         InputError: anything else.
     """
     pieces = text.split("/")
-    good = len(pieces) == 2 and all(piece.isdigit() for piece in pieces) and int(pieces[0]) < int(pieces[1])
+    numbers = len(pieces) == 2 and all(piece.isascii() and piece.isdigit() for piece in pieces)
+    good = numbers and int(pieces[0]) < int(pieces[1])
     require(good, "shard", "be i/n with 0 <= i < n", repr(text), "Use 0/4, 1/4, 2/4 and 3/4 for four processes.")
     return int(pieces[0]), int(pieces[1])
 
@@ -86,17 +94,22 @@ def prepare(
         report: told after every scene.
 
     Raises:
-        InputError: no scenes, the folder holds clips that were made otherwise, or no scene gave a clip.
+        InputError: no scenes, two of one name, the folder holds clips that were made otherwise, or no scene of any part
+            gave a clip.
         OSError: the folder cannot be written.
     """
     require(len(scenes) > 0, "scenes", "not be empty", 0, "Name a folder of captures, or ask for procedural clips.")
+    (name, times), *_ = Counter(scene.name for scene in scenes).most_common(1)
+    require(times == 1, "scenes", "have names of their own", f"{name} {times} times", "Rename one of the folders.")
     meta = encoder.meta | settings
     folder.mkdir(parents=True, exist_ok=True)
     _check_folder(folder, meta)
+    failures = folder / f"failed_{part[0]:04d}_of_{part[1]:04d}.json"
+    failures.unlink(missing_ok=True)  # an earlier run's
     summary, sheet = Summary(), _Sheet(folder)
     mine = scenes[part[0] :: part[1]]
     for i, scene in enumerate(mine):
-        if scene_is_done(folder, scene.name, meta):
+        if scene_is_done(folder, scene.name, meta, scene.count):
             summary.kept += 1
         else:
             _write_scene(scene, encoder, folder, meta, summary, sheet)
@@ -105,10 +118,14 @@ def prepare(
         if report is not None:
             report(i + 1, len(mine), scene.name, summary)
     sheet.write()
-    store(folder / f"failed_{part[0]:04d}_of_{part[1]:04d}.json", json.dumps(summary.failed, indent=1).encode())
+    store(failures, json.dumps(summary.failed, indent=1).encode())
     clips = write_index(folder, meta)
+    # while other parts are at work, theirs may give clips
+    last = len(list(folder.glob(f"failed_*_of_{part[1]:04d}.json"))) >= part[1]
     reasons = "; ".join(f"{name}: {reason}" for name, reason in list(summary.failed.items())[:3])
-    require(clips > 0, "scenes", "give a clip", f"none ({reasons})", "See the reasons in failed_*.json.")
+    require(
+        clips > 0 or not last, "scenes", "give a clip", f"none ({reasons})", "See the reasons in failed_*.json."
+    )  # fmt: skip
     return summary
 
 
@@ -117,7 +134,7 @@ def _check_folder(folder: Path, meta: dict[str, Any]) -> None:
     note = folder / "settings.json"
     if not note.is_file():
         store_shared(note, json.dumps({"config_hash": config_hash(meta), "meta": meta}, indent=1).encode())
-    known = json.loads(note.read_text())["config_hash"]
+    known = (read_json(note) or {}).get("config_hash")
     require(
         known == config_hash(meta), str(folder), f"hold clips of these settings ({config_hash(meta)})", known,
         "Choose another folder, or the settings in its settings.json.",
@@ -132,19 +149,17 @@ def _write_scene(
     try:
         for clip, geometry in scene.clips():
             encoded.append(encoder.encode(clip, geometry))
-            sheet.add(encoded[-1])
-        write_shard(folder, scene.name, encoded, meta)
-    except OSError as error:
-        if error.errno is not None and not isinstance(
-            error, FileNotFoundError
-        ):  # a full disk is no matter of the scene
+        require(len(encoded) > 0, scene.name, "give a clip", "none", "Leave the scene out.")
+    except Exception as error:  # whatever is wrong with one scene of thousands, the others are not to wait for it
+        if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
             raise
-        summary.failed[scene.name] = str(error)
-    except (InputError, ValueError, RuntimeError, ArithmeticError) as error:
         summary.failed[scene.name] = f"{type(error).__name__}: {error}"
-    else:
-        summary.written += 1
-        summary.clips += len(encoded)
+        return
+    write_shard(folder, scene.name, encoded, meta)
+    for one in encoded:
+        sheet.add(one)
+    summary.written += 1
+    summary.clips += len(encoded)
 
 
 class _Sheet:

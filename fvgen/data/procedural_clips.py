@@ -96,7 +96,9 @@ class ProceduralScene:
     count: int
     layout: ClipLayout = ClipLayout()
     plane_sweep: float = 0.0
-    """share of the clips whose cloud comes from plane sweep instead of exact depth with defects"""
+    """share of the clips whose cloud comes from plane sweep"""
+    geometry: ProceduralGeometry = "defects"
+    """where the other clips' clouds come from"""
 
     @property
     def name(self) -> str:
@@ -108,7 +110,7 @@ class ProceduralScene:
         for seed in range(self.first, self.first + self.count):
             clip, depths = procedural_clip(seed, self.layout)
             swept = np.random.default_rng([seed, 3]).random() < self.plane_sweep
-            yield clip, procedural_geometry(clip, depths, seed, "plane-sweep" if swept else "defects")
+            yield clip, procedural_geometry(clip, depths, seed, "plane-sweep" if swept else self.geometry)
 
 
 def _speckle(capture: Capture) -> int:

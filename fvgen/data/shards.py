@@ -44,6 +44,18 @@ class Sample:
     width: int
 
 
+@dataclass(frozen=True)
+class _Shard:
+    """A tar and what is in it, as the index says."""
+
+    name: str
+    sha256: str
+    bytes: int
+    samples: Sequence[dict[str, Any]]
+    """`Sample` each"""
+    config_hash: str
+
+
 def config_hash(meta: Mapping[str, Any]) -> str:
     """Twelve hex digits of how clips were made."""
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:12]
@@ -58,7 +70,7 @@ def write_shard(folder: Path, scene: str, clips: Sequence[EncodedClip], meta: Ma
     """
     require(len(clips) > 0, scene, "give a clip", "none", "Leave the scene out.")
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for clip in clips:
             member = tarfile.TarInfo(f"{clip.key}.{clip.extension}")
             member.size = len(clip.content)
@@ -76,12 +88,19 @@ def write_shard(folder: Path, scene: str, clips: Sequence[EncodedClip], meta: Ma
     store(folder / f"{scene}{_PART}", json.dumps(part).encode())
 
 
-def scene_is_done(folder: Path, scene: str, meta: Mapping[str, Any]) -> bool:
-    """Whether the scene's shard is there, made in the same way."""
-    part = read_json(folder / f"{scene}{_PART}")
+def scene_is_done(folder: Path, scene: str, meta: Mapping[str, Any], clips: int | None = None) -> bool:
+    """Whether the scene's shard is there, made in the same way, with so many clips at least."""
+    part = _part(folder / f"{scene}{_PART}", meta)
     tar = folder / f"{scene}.tar"
-    whole = part is not None and tar.is_file() and tar.stat().st_size == part.get("bytes")
-    return whole and part is not None and part.get("config_hash") == config_hash(meta)
+    whole = part is not None and tar.is_file() and tar.stat().st_size == part["bytes"]
+    return whole and part is not None and len(part["samples"]) >= (clips or 1)
+
+
+def _part(path: Path, meta: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A part of the index; None when it is damaged or was made in another way."""
+    part = read_json(path)
+    known = {"name", "sha256", "bytes", "samples", "config_hash"} <= set(part or ())
+    return part if part is not None and known and part["config_hash"] == config_hash(meta) else None
 
 
 def write_index(folder: Path, meta: Mapping[str, Any]) -> int:
@@ -91,8 +110,7 @@ def write_index(folder: Path, meta: Mapping[str, Any]) -> int:
     # again when another process has finished a scene meanwhile, so that the last one to write knows all scenes
     while paths != (now := sorted(folder.glob(f"*{_PART}"))):
         paths = now
-        parts = [read_json(path) for path in paths]
-        shards = [part for part in parts if part is not None and part["config_hash"] == config_hash(meta)]
+        shards = [part for path in paths if (part := _part(path, meta)) is not None]
         index = {"format": _FORMAT, "meta": dict(meta), "config_hash": config_hash(meta), "shards": shards}
         store_shared(folder / INDEX, json.dumps(index).encode())
     return sum(len(shard["samples"]) for shard in shards)
@@ -143,14 +161,18 @@ class ShardDataset:
         require(index is not None, str(self.folder), f"hold a readable {INDEX}", "none", _AGAIN)
         assert index is not None
         require(index.get("format") == _FORMAT, INDEX, f"have format {_FORMAT}", index.get("format"), _AGAIN)
-        self.meta: dict[str, Any] = index["meta"]
-        self.config_hash: str = index["config_hash"]
-        self._places = [
-            (shard["name"], Sample(**sample)) for shard in index["shards"] for sample in shard["samples"]
-        ]  # fmt: skip
+        try:
+            self.meta: dict[str, Any] = index["meta"]
+            self.config_hash: str = index["config_hash"]
+            shards = [_Shard(**shard) for shard in index["shards"]]
+            self._places = [(shard.name, Sample(**sample)) for shard in shards for sample in shard.samples]
+        except (KeyError, TypeError) as error:
+            raise InputError(complaint(str(self.folder / INDEX), "be as written", f"'{error}'", _AGAIN)) from error
+        known = config_hash(self.meta)
+        require(self.config_hash == known, INDEX, f"be as written, with the hash {known}", self.config_hash, _AGAIN)
         require(len(self._places) > 0, str(self.folder), "hold clips", "none", _AGAIN)
-        for shard in index["shards"]:
-            _check_shard(self.folder / shard["name"], shard, check)
+        for shard in shards:
+            _check_shard(self.folder / shard.name, shard, check)
         self.views, self._crop = views, crop
         self._check_views()
 
@@ -232,14 +254,19 @@ class ShardDataset:
         )
 
 
-def _check_shard(path: Path, shard: Mapping[str, Any], compare: bool) -> None:
+def _check_shard(path: Path, shard: _Shard, compare: bool) -> None:
     """Refuse a shard that is not what was written."""
     require(path.is_file(), str(path), "be there", "no such file", _AGAIN)
     size = path.stat().st_size
-    require(size == shard["bytes"], str(path), f"have {shard['bytes']} bytes", size, f"Delete it. {_AGAIN}")
-    if compare:
-        found = checksum(path)
-        require(
-            found == shard["sha256"], str(path), f"have the checksum {shard['sha256'][:12]}...", f"{found[:12]}...",
-            f"Delete it. {_AGAIN}",
-        )  # fmt: skip
+    require(size == shard.bytes, str(path), f"have {shard.bytes} bytes", size, f"Delete it. {_AGAIN}")
+    if not compare:
+        return
+    found = checksum(path)
+    require(
+        found == shard.sha256, str(path), f"have the checksum {shard.sha256[:12]}...", f"{found[:12]}...",
+        f"Delete it. {_AGAIN}",
+    )  # fmt: skip
+    with tarfile.open(path) as tar:
+        members = [(member.name.partition(".")[0], member.offset_data, member.size) for member in tar]
+    listed = [(sample["key"], sample["offset"], sample["size"]) for sample in shard.samples]
+    require(members == listed, INDEX, f"say where the clips of {path} lie", "other places", f"Delete it. {_AGAIN}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from fvgen.checks import InputError, complaint, require
 from fvgen.data.capture import CaptureFiles, CaptureFrame, check_frame
-from fvgen.data.photos import photo_size
+from fvgen.data.photos import copies, copy_size, photo_size
 from fvgen.geometry.points import read_ply
 
 PINHOLE_MODELS = {"PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE"}
@@ -99,20 +99,17 @@ def _frame(folder: Path, meta: dict[str, Any], entry: Any, index: int) -> Captur
         f"frame {index} in transforms.json", "have a file_path", entry, _RESTORE,
     )  # fmt: skip
     name = entry["file_path"]
-    photo = _inside(folder, name, "file_path")
-    if not photo.suffix and not photo.exists():  # Blender leaves the suffix out
-        photo = _inside(folder, f"{name}.png", "file_path")
-    shrunken = None if photo.is_file() else _shrunken(folder, name)
-    photo = shrunken or photo
+    # Blender leaves the suffix out
+    place = Path(name) if _inside(folder, name, "file_path").exists() or Path(name).suffix else Path(f"{name}.png")
+    place = next((copy for copy in copies(place) if _inside(folder, str(copy), "file_path").is_file()), place)
+    photo = folder / place
     require(photo.is_file(), f"photo of frame {index}", "exist", photo, "Put it there or remove the frame.")
     both = {**meta, **entry}
     _check_model(both, name)
-    size = _size(both, photo, name)
-    K = _intrinsics(both, size, name)
-    if shrunken is not None:
-        actual = photo_size(shrunken)
-        K[:2] *= np.array(actual)[:, None] / np.array(size)[:, None]
-        size = actual
+    described = _size(both, photo, name)
+    K = _intrinsics(both, described, name)
+    size = copy_size(photo, place, described)  # DL3DV-10K: intrinsics of images/, of which only a copy is there
+    K[:2] *= np.array(size)[:, None] / np.array(described)[:, None]
     return CaptureFrame(
         name=name,
         photo=photo,
@@ -123,16 +120,6 @@ def _frame(folder: Path, meta: dict[str, Any], entry: Any, index: int) -> Captur
         depth=_optional(folder, entry, "depth_file_path"),
         mask=_optional(folder, entry, "mask_path"),
     )
-
-
-def _shrunken(folder: Path, name: str) -> Path | None:
-    """``images_4/a.png`` for a missing ``images/a.png``: DL3DV-10K comes in sizes without the full one."""
-    parts = Path(name).parts
-    for factor in (2, 4, 8, 16) if len(parts) > 1 else ():
-        candidate = _inside(folder, str(Path(*parts[:-2], f"{parts[-2]}_{factor}", parts[-1])), "file_path")
-        if candidate.is_file():
-            return candidate
-    return None
 
 
 def _optional(folder: Path, entry: dict[str, Any], key: str) -> Path | None:

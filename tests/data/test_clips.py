@@ -87,6 +87,73 @@ def test_captures_that_cannot_be_used(tiny_room, tmp_path):
         next(scene(tmp_path).clips())
 
 
+def test_no_clip_twice_and_every_stride(tiny_room):
+    clips = [clip for clip, _ in scene(tiny_room, frames=3, clips_per_scene=50).clips()]
+    positions = {tuple(clip.path.cameras.positions.flatten().tolist()) for clip in clips}
+    assert len(positions) == len(clips) == 4 + 2  # 6 photos: four starts at stride 1, two at stride 2
+
+
+def test_photos_follow_each_other_as_they_were_counted(capture):
+    path = capture / "transforms.json"
+    meta = json.loads(path.read_text())
+    names = {}
+    for number, frame in zip((8, 9, 10, 11, 100, 101), meta["frames"], strict=True):
+        old, frame["file_path"] = frame["file_path"], f"images/IMG_{number}.png"
+        names[old] = frame["file_path"]
+        (capture / old).rename(capture / frame["file_path"])
+    for split in ("train", "val", "test"):
+        meta[f"{split}_filenames"] = [names[name] for name in meta[f"{split}_filenames"]]
+    path.write_text(json.dumps(meta))
+    clip, _ = next(scene(capture, frames=6, clips_per_scene=1).clips())
+    expected = np.array([frame["transform_matrix"] for frame in meta["frames"]])[:, :3, 3]
+    np.testing.assert_allclose(clip.path.cameras.positions.numpy(), expected, atol=1e-6)
+
+
+def test_names_fit_every_file_system(tmp_path):
+    long = tmp_path / ("é" * 100) / ("b" * 100)
+    names = {scene(path, root=tmp_path).name for path in (long, long.with_name("b" * 101))}
+    assert len(names) == 2 and all(len(name.encode()) < 170 for name in names)
+    assert scene(tmp_path / "my room.v2", root=tmp_path / "my room.v2").name == "my_room_v2"  # a key has no dots
+
+
+def shrunken(capture, folder, **description):
+    """The capture with half-size photos in ``folder`` alone; transforms.json still speaks of the full size."""
+    from PIL import Image
+
+    (capture / "images").rename(capture / "full")
+    (capture / folder).mkdir()
+    for path in (capture / "full").iterdir():
+        with Image.open(path) as image:
+            image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX).save(capture / folder / path.name)
+    path = capture / "transforms.json"
+    meta = json.loads(path.read_text()) | description
+    for frame in meta["frames"]:
+        del frame["depth_file_path"]
+    return path, meta
+
+
+def test_file_paths_that_name_the_copies_or_other_copies(capture):
+    before = read_transforms(capture).frames
+    path, meta = shrunken(capture, "images_4")
+    for named in ("images_4/", "images_8/", "images_2/"):
+        text = json.dumps(meta).replace("images/", named)
+        path.write_text(text)
+        for large, small in zip(before, read_transforms(capture).frames, strict=True):
+            assert small.photo.parent.name == "images_4" and small.size == (48, 32)
+            np.testing.assert_allclose(small.K[:2], large.K[:2] / 2)
+
+
+def test_copies_of_another_shape_or_in_no_folder_of_copies_are_refused(capture):
+    path, meta = shrunken(capture, "images_4", w=120)
+    path.write_text(json.dumps(meta))
+    with pytest.raises(InputError, match="be 120x64 pixels as its intrinsics say, got 48x32"):
+        read_transforms(capture)
+    (capture / "images_4").rename(capture / "images")
+    path.write_text(json.dumps(meta | {"w": 96}))
+    with pytest.raises(InputError, match="be 96x64 pixels as its intrinsics say, got 48x32"):
+        read_transforms(capture)
+
+
 def test_captures_that_come_in_a_smaller_size_only(capture):
     """As DL3DV-10K: transforms.json speaks of images/ at full size, the folder holds images_2/ alone."""
     from PIL import Image

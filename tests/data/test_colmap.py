@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import struct
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fvgen.checks import InputError
 from fvgen.data.clips import CaptureScene
@@ -17,7 +18,6 @@ from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 @pytest.fixture
 def colmap_capture(capture):
     """The tiny room with COLMAP's text files instead of transforms.json; the camera is OPENCV with some distortion."""
-    pytest.importorskip("pycolmap")
     frames = read_transforms(capture).frames
     model = capture / "sparse" / "0"
     model.mkdir(parents=True)
@@ -64,7 +64,7 @@ def test_clips_of_a_colmap_capture(colmap_capture):
     assert clip.frames.shape == (4, 3, 48, 64)
 
 
-def test_models_that_cannot_be_used(colmap_capture, tmp_path, monkeypatch):
+def test_models_that_cannot_be_used(colmap_capture, tmp_path):
     with pytest.raises(InputError, match="capture must hold a COLMAP model in sparse/0"):
         read_colmap(tmp_path / "nothing")
     model = colmap_capture / "sparse" / "0"
@@ -76,6 +76,59 @@ def test_models_that_cannot_be_used(colmap_capture, tmp_path, monkeypatch):
     (model / "images.txt").write_text("")
     with pytest.raises(InputError, match="give a photo a pose, got none"):
         read_colmap(colmap_capture)
-    monkeypatch.setitem(sys.modules, "pycolmap", None)
-    with pytest.raises(InputError, match="pip install pycolmap"):
+    (model / "images.txt").write_text("1 1 0 0 0 0 0 0 7 train_00.png\n\n")
+    with pytest.raises(InputError, match=r"name cameras of the model, got \[7\]"):
         read_colmap(colmap_capture)
+    for text in ("1 1 0 0 0 0 0 0 1\n\n", "1 0 0 0 0 0 0 0 1 a.png\n\n", "1 nan 0 0 0 0 0 0 1 a.png\n\n", "words\n\n"):
+        (model / "images.txt").write_text(text)
+        with pytest.raises(InputError, match=r"images\.txt must be a whole COLMAP file"):
+            read_colmap(colmap_capture)
+    (model / "images.txt").unlink()
+    with pytest.raises(InputError, match=r"images\.txt must be there"):
+        read_colmap(colmap_capture)
+
+
+def as_binary(model):
+    """The text files of a model as binary ones, in place."""
+    cameras = [line.split() for line in (model / "cameras.txt").read_text().splitlines()]
+    data = struct.pack("<Q", len(cameras))
+    for number, name, width, height, *params in cameras:
+        data += struct.pack("<iiQQ", int(number), {"PINHOLE": 1, "OPENCV": 4}[name], int(width), int(height))
+        data += struct.pack(f"<{len(params)}d", *map(float, params))
+    (model / "cameras.bin").write_bytes(data)
+    images = [line.split() for line in (model / "images.txt").read_text().splitlines()[::2]]
+    data = struct.pack("<Q", len(images))
+    for points, (number, *pose, camera, name) in enumerate(images):
+        data += struct.pack("<I7dI", int(number), *map(float, pose), int(camera)) + name.encode() + b"\0"
+        data += struct.pack("<Q", points) + points * struct.pack("<ddq", 1.0, 2.0, -1)
+    (model / "images.bin").write_bytes(data)
+    for name in ("cameras", "images", "points3D"):
+        (model / f"{name}.txt").unlink()
+
+
+def test_binary_models(colmap_capture):
+    expected = read_colmap(colmap_capture).frames
+    model = colmap_capture / "sparse" / "0"
+    as_binary(model)
+    for a, b in zip(read_colmap(colmap_capture).frames, expected, strict=True):
+        assert (a.name, a.photo, a.size, a.distortion) == (b.name, b.photo, b.size, b.distortion)
+        np.testing.assert_allclose(a.c2w, b.c2w)
+        np.testing.assert_allclose(a.K, b.K)
+    whole = (model / "images.bin").read_bytes()
+    for damaged in (whole[:-5], whole[:60], b"", b"\xff" * 8 + whole[8:], whole[:-128] + b"\xff" * 8):
+        (model / "images.bin").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"images\.bin must be a whole COLMAP file"):
+            read_colmap(colmap_capture)
+
+
+def test_copies_of_the_photos(colmap_capture):
+    """images_2 beside sparse, as the data sets of Gaussian splatting come, without images."""
+    before = read_colmap(colmap_capture).frames
+    (colmap_capture / "images").rename(colmap_capture / "images_2")
+    for path in (colmap_capture / "images_2").iterdir():
+        with Image.open(path) as image:
+            small = image.resize((48, 32), Image.Resampling.BOX)
+        small.save(path)
+    for a, b in zip(read_colmap(colmap_capture).frames, before, strict=True):
+        assert a.size == (48, 32) and a.photo.is_file() and a.name == b.name
+        np.testing.assert_allclose(a.K[:2], b.K[:2] / 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -35,6 +35,10 @@ class FakeScene:
     seeds: tuple[int, ...]
     layout: ClipLayout = LAYOUT
     error: Exception | None = None
+
+    @property
+    def count(self):
+        return len(self.seeds)
 
     def clips(self):
         for seed in self.seeds:
@@ -139,6 +143,50 @@ def test_damaged_shards_are_named(copy):
         ShardDataset(copy, check=False)
 
 
+def test_swapped_shards_are_named(copy):
+    (copy / "a.tar").rename(copy / "x")
+    (copy / "c.tar").rename(copy / "a.tar")
+    (copy / "x").rename(copy / "c.tar")
+    with pytest.raises(InputError, match=r"a\.tar must have"):
+        ShardDataset(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda index: index["shards"][1]["samples"][0].update(offset=0), "say where the clips of .*b.tar lie"),
+        (lambda index: index["shards"][1]["samples"][0].update(key="z"), "say where the clips of .*b.tar lie"),
+        (lambda index: index["shards"][1].update(sha256="0" * 64), "b.tar must have the checksum 000000000000"),
+        (lambda index: index["shards"][1].update(name="q.tar"), "q.tar must be there"),
+        (lambda index: index["shards"][1].pop("bytes"), "index.json must be as written, got .*bytes"),
+        (lambda index: index.update(shards=3), "index.json must be as written"),
+        (lambda index: index.pop("config_hash"), "index.json must be as written"),
+        (lambda index: index["meta"].update(frames=9), "index.json must be as written, with the hash"),
+    ],
+)
+def test_an_index_that_was_edited(copy, change, message):
+    index = json.loads((copy / INDEX).read_text())
+    change(index)
+    (copy / INDEX).write_text(json.dumps(index))
+    with pytest.raises(InputError, match=message):
+        ShardDataset(copy)
+    summary = prepare(SCENES, PixelEncoding(), copy, {"frames": 3, "height": 32, "width": 48})
+    assert summary.kept == 3 and len(ShardDataset(copy)) == 5  # the index is written anew
+
+
+def test_long_names(tmp_path):
+    """DL3DV-10K's scenes are called by 64 letters; ustar headers end at 100."""
+    name = "1K_" + 64 * "a" + "_nerfstudio_" + 60 * "b"
+    clip, geometry = clip_and_geometry(1)
+    one = replace(PixelEncoding().encode(clip, geometry), key=f"{name}_000")
+    meta = PixelEncoding().meta
+    write_shard(tmp_path, name, [one], meta)
+    write_index(tmp_path, meta)
+    assert len(ShardDataset(tmp_path)) == 1
+    with tarfile.open(tmp_path / f"{name}.tar") as tar:
+        assert tar.getnames() == [f"{name}_000.npz"]
+
+
 def test_views_are_the_same_at_every_reading_and_different_from_each_other(folder):
     dataset = ShardDataset(folder, views=4, crop=(16, 16))
     assert len(dataset) == 20
@@ -199,11 +247,34 @@ def test_bad_scenes_are_left_out_with_their_reason(tmp_path):
         FakeScene("worse", (1,), error=FileNotFoundError("gone")),
     ]
     summary = prepare([*bad, SCENES[1]], PixelEncoding(), tmp_path, {"frames": 3})
-    assert summary.failed == {"bad": "InputError: photo must be readable", "worse": "gone"}
+    assert summary.failed == {"bad": "InputError: photo must be readable", "worse": "FileNotFoundError: gone"}
     assert json.loads(next(tmp_path.glob("failed_*")).read_text()) == summary.failed
     assert len(ShardDataset(tmp_path)) == 1
     with pytest.raises(InputError, match=r"scenes must give a clip, got none .*bad: InputError"):
         prepare(bad, PixelEncoding(), tmp_path / "none", {"frames": 3})
+
+
+def test_no_error_of_a_scene_stops_the_others(tmp_path):
+    bad = [FakeScene("a", (1,), error=PermissionError(13, "denied")), FakeScene("b", (1,), error=KeyError("x"))]
+    summary = prepare([*bad, SCENES[2]], PixelEncoding(), tmp_path, {"frames": 3})
+    assert set(summary.failed) == {"a", "b"} and summary.clips == 2
+
+
+def test_a_part_without_clips_waits_for_the_others(tmp_path):
+    bad = FakeScene("bad", (1,), error=InputError("broken"))
+    prepare([bad, SCENES[1]], PixelEncoding(), tmp_path, {}, (0, 2))  # part 1 may still give some
+    prepare([bad, SCENES[1]], PixelEncoding(), tmp_path, {}, (1, 2))
+    assert len(ShardDataset(tmp_path)) == 1
+    other = tmp_path / "other"
+    prepare([bad, replace(bad, name="b")], PixelEncoding(), other, {}, (0, 2))
+    with pytest.raises(InputError, match="scenes must give a clip, got none"):
+        prepare([bad, replace(bad, name="b")], PixelEncoding(), other, {}, (1, 2))
+
+
+def test_scenes_of_one_name_are_refused(tmp_path):
+    with pytest.raises(InputError, match="have names of their own, got a 2 times"):
+        prepare([SCENES[0], SCENES[0]], PixelEncoding(), tmp_path / "x", {})
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_full_disk_is_no_matter_of_the_scene(tmp_path):
@@ -242,7 +313,7 @@ def test_latents_of_a_model(tmp_path):
 
 def test_parts():
     assert parse_part("1/4") == (1, 4)
-    for text in ("4/4", "1", "a/b", "-1/4", "1/4/2", ""):
+    for text in ("4/4", "1", "a/b", "-1/4", "1/4/2", "", "²/4"):
         with pytest.raises(InputError, match="shard must be i/n with 0 <= i < n"):
             parse_part(text)
 

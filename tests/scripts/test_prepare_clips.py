@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import resource
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import tyro
 
 from fvgen.checks import InputError
@@ -58,6 +61,67 @@ def test_captures(prepare_clips, tiny_room, tmp_path):
     assert len(ShardDataset(tmp_path / "clips")) == 2
 
 
+def test_captures_are_found_once(script, tiny_room, tmp_path):
+    """ns-process-data leaves COLMAP's model within the capture; links may lead to a capture twice, or in a circle."""
+    for name in ("a", "b/c"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "transforms.json").write_text("{}")
+    (tmp_path / "a" / "colmap" / "sparse" / "0").mkdir(parents=True)
+    (tmp_path / "a" / "colmap" / "sparse" / "0" / "cameras.bin").touch()
+    (tmp_path / "again").symlink_to(tmp_path / "a", target_is_directory=True)
+    (tmp_path / "b" / "circle").symlink_to(tmp_path, target_is_directory=True)
+    assert script._capture_folders(tmp_path) == [tmp_path / "a", tmp_path / "b" / "c"]
+
+
+def test_a_provider_that_is_not_installed_is_refused_at_once(prepare_clips, tiny_room, tmp_path):
+    folders = ("--captures", tiny_room, "--output", tmp_path / "clips")
+    with pytest.raises(InputError, match="must have the package dust3r installed"):
+        prepare_clips("captures", *folders, "--geometry", "dust3r", *SMALL)
+    assert not (tmp_path / "clips").exists()
+
+
+def test_exact_depth_is_a_set_of_its_own(prepare_clips, tmp_path):
+    command = ("procedural", "--clips", 1, *SMALL, "--orientation", "landscape", "--plane-sweep", 0)
+    for name, options in {"spoilt": (), "exact": ("--geometry", "exact"), "blocks": ("--block", 1)}.items():
+        prepare_clips(*command, "--output", tmp_path / name, *options)
+    spoilt, exact, blocks = (ShardDataset(tmp_path / name) for name in ("spoilt", "exact", "blocks"))
+    assert len({data.config_hash for data in (spoilt, exact, blocks)}) == 3
+    assert torch.equal(spoilt.batch([0]).conditions.render_latents, blocks.batch([0]).conditions.render_latents)
+    renders = [data.batch([0]).conditions.render_latents for data in (spoilt, exact)]
+    assert not torch.equal(*renders) and torch.equal(spoilt.batch([0]).latents[:, 0], exact.batch([0]).latents[:, 0])
+
+
+def test_a_set_grows_without_losing_or_repeating_a_clip(prepare_clips, tmp_path):
+    command = ("procedural", "--output", tmp_path, "--block", 2, "--orientation", "landscape", *SMALL)
+    assert "2 scenes written, 0 kept" in prepare_clips(*command, "--clips", 3)
+    assert "1 scenes written, 1 kept" in prepare_clips(*command, "--clips", 4)
+    index = json.loads((tmp_path / "index.json").read_text())
+    keys = [sample["key"] for shard in index["shards"] for sample in shard["samples"]]
+    assert keys == [f"{seed:09d}" for seed in range(4)]
+    with pytest.raises(InputError, match="hold clips of these settings"):
+        prepare_clips("procedural", "--output", tmp_path, "--block", 3, "--orientation", "landscape", *SMALL)
+
+
+def test_an_output_that_cannot_be_written_is_said_in_a_sentence(prepare_clips, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file must be a folder to write in, got .*what is whole is kept"):
+        prepare_clips("procedural", "--output", tmp_path / "file", "--clips", 1, *SMALL)
+
+
+def test_a_disk_that_fills_up(prepare_clips, tmp_path):
+    """The largest file that may be written is smaller than a shard; the run goes on when there is room."""
+    command = ("procedural", "--clips", 2, "--block", 1, "--output", tmp_path, *SMALL)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"be a folder to write in, got '.*what is whole is kept"):
+            prepare_clips(*command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.glob("*.tar")) and not list(tmp_path.glob(".*"))
+    assert "2 scenes written" in prepare_clips(*command)
+
+
 def test_latents_of_a_pipeline(prepare_clips, tiny_room, tiny_model, tmp_path):
     prepare_clips(
         "captures", "--captures", tiny_room, "--output", tmp_path, "--clips-per-scene", 1, "--encoding", "latents",
@@ -71,7 +135,15 @@ def test_latents_of_a_pipeline(prepare_clips, tiny_room, tiny_model, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("procedural", "--clips", "0"), "clips must be at least 1, got 0"),
+        (("procedural", "--clips", "0"), "clips must be 1 to 1000000, got 0"),
+        (("procedural", "--clips", "1000001"), "clips must be 1 to 1000000"),
+        (("procedural", "--seed", "-1"), "seed must not be negative, got -1"),
+        (("procedural", "--frames", "2"), "frames must be at least 3, got 2"),
+        (("captures", "--captures", "tests", "--frames", "1"), "frames must be at least 3, got 1"),
+        (("captures", "--captures", "tests", "--height", "0"), "height must be at least 16 pixels, got 0"),
+        (("procedural", "--height", "50"), "height and width must be multiples of 4"),
+        (("procedural", "--plane-sweep", "nan"), "plane_sweep must lie in [0, 1], got nan"),
+        (("procedural", "--shard", "²/3"), "shard must be i/n"),
         (("procedural", "--shard", "3/3"), "shard must be i/n with 0 <= i < n"),
         (("procedural", "--encoding", "latents"), "model must be a pipeline folder for latents, got None"),
         (("procedural", "--encoding", "latents", "--model", "nowhere"), "model must be a pipeline folder"),
