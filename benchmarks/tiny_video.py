@@ -1,9 +1,10 @@
-"""Few-step students beside their teacher, on clips that no network was trained on: one row per training run.
+"""The paper's ablation (its Table 3) on tiny video: students of the bundled teacher, at one budget, on held-out clips.
 
-    python benchmarks/tiny_video.py --teacher runs/tiny/teacher --runs stage1=runs/tiny/stage1 stage2=runs/tiny/stage2 \
-        --clips runs/tiny/clips_held_out --output benchmarks/results/tiny_ablation_cpu.json
+    python benchmarks/tiny_video.py --work runs/ablation --output benchmarks/results/tiny_ablation_cpu.json
 
-The runs are folders that ``scripts/train_distill.py`` wrote. The loss curves of their logs are drawn beside the JSON.
+One command from nothing: it makes procedural clips, trains every row of `tiny_video_runs.ROWS` by
+``scripts/train_distill.py``, and measures the students, their teacher at 25 steps, the warp and the render on clips of
+other seeds. What is done is kept: start it again and it goes on. Curves are drawn beside the JSON.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: seconds are those of one core
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,94 +24,119 @@ import tyro
 from held_out_clips import measure_clips
 from reporting import settings_of, write_json
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
+from tiny_video_runs import Budget, Run, prepare_clips, train_rows, untrained_student
 
 from fvgen.pipelines.diffusion_views import DiffusionViews
+from fvgen.pipelines.model_folder import BUNDLED
 
-SMOOTHED = 5
-"""Log lines that a point of a curve is the mean of."""
+SMOOTHED = 10
+"""Updates that a point of a curve is the mean of."""
+CHANCE = 2 * math.log(2)
+"""A discriminator's loss when it says 0 to all clips."""
+UNTRAINED = "untrained student"
+SHIPPED = "bundled student"
+METERS = {
+    "discriminator_loss": "critic/discriminator",
+    "accuracy_real": "critic/accuracy_real",
+    "accuracy_fake": "critic/accuracy_fake",
+    "logit_real": "critic/logit_real_mean",
+    "logit_fake": "critic/logit_fake_mean",
+    "r": "student/r_mean",
+    "h_spread": "student/h_spread",
+    "variance_ratio": "student/variance_ratio",
+}
+"""What is kept of each run: means over the last half of its updates, where the recipe has it."""
 
 
 @dataclass
 class Options:
-    """Compare distilled students with their teacher."""
+    """Train and compare distilled students."""
 
-    teacher: Path
-    """Folder of the teacher's run."""
-    runs: dict[str, Path]
-    """NAME FOLDER pairs of the students' runs."""
-    clips: Path
-    """Folder of prepared clips that no network was trained on."""
+    work: Path
+    """Folder for clips and runs."""
     output: Path
-    """JSON file to write; the loss curves go beside it."""
+    """JSON file to write; the plot goes beside it."""
+    budget: Budget = field(default_factory=Budget)
     teacher_steps: int = 25
     """Sampling steps of the teacher."""
     count: int = 40
-    """Clips to measure on."""
-    side: int = 160
+    """Held-out clips to measure on."""
+    side: int = 96
     """Height and width of the window that is cut from each."""
     seed: int = 0
-    """Of the noise."""
+    """Of the noise that the samplers start from."""
 
 
 def main(options: Options) -> None:
-    """Measure, print the table, write the JSON and the curves."""
-    console = Console(width=120)
-    logs = {name: _log(folder) for name, folder in {"teacher": options.teacher, **options.runs}.items()}
-    teacher = DiffusionViews("teacher", options.teacher / "teacher", steps=options.teacher_steps, size="working")
-    rows = measure_clips(
-        options.clips, options.count, ["render", "warp", "teacher"], {"teacher": teacher}, options.side, options.seed
-    )
-    for name, folder in track(options.runs.items(), description="students", console=console):
-        student = DiffusionViews("student", folder / "student", size="working")
-        drawn = measure_clips(
-            options.clips, options.count, ["student"], {"student": student}, options.side, options.seed
-        )
-        rows[name] = drawn["student"]
-    console.print(_table(rows))
-    ends = {name: _end(log) for name, log in logs.items()}
-    write_json(options.output, {"rows": rows, "runs": ends, "settings": settings_of(options)})
-    _curves(logs, options.output.with_suffix(".png"))
+    """Make what is missing, measure, print the table, write the JSON and the plot."""
+    teacher = BUNDLED / "teacher"
+    clips, held_out = options.work / "clips", options.work / "clips_held_out"
+    prepare_clips(clips, options.budget.clips, seed=0)
+    prepare_clips(held_out, options.count, seed=1_000_000)
+    trained = train_rows(options.work, clips, teacher, options.budget)
+
+    def measure(names: Sequence[str], networks: Mapping[str, DiffusionViews]) -> dict[str, dict[str, float]]:
+        return measure_clips(held_out, options.count, names, networks, options.side, options.seed)
+
+    slow = DiffusionViews("teacher", teacher, steps=options.teacher_steps, size="working")
+    rows = measure(["render", "warp", "teacher"], {"teacher": slow})
+    students = {UNTRAINED: untrained_student(teacher, options.work / "untrained"), SHIPPED: BUNDLED / "student"}
+    for name, folder in (students | {name: student for name, (student, _) in trained.items()}).items():
+        rows |= measure([name], {name: DiffusionViews("student", folder, size="working")})
+    runs = {name: row_runs for name, (_, row_runs) in trained.items()}
+    Console(width=120).print(_table(rows, runs))
+    budgets = {name: [_record(run) for run in row_runs] for name, row_runs in runs.items()}
+    settings = {**settings_of(options), "budget": asdict(options.budget)}
+    write_json(options.output, {"rows": rows, "runs": budgets, "settings": settings})
+    _plot(rows, runs, options.output.with_suffix(".png"))
 
 
-def _log(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+def _record(run: Run) -> dict[str, Any]:
+    """A run's budget and meters."""
+    means = {name: value for name, key in METERS.items() if (value := run.mean(key)) is not None}
+    return {**asdict(run.stage), "updates": run.updates, "seconds": run.log[-1]["seconds"], **means}
 
 
-def _end(log: list[dict[str, Any]]) -> dict[str, float]:
-    """The last value of every plain figure of a run."""
-    last: dict[str, float] = {}
-    for line in log:
-        last |= {key: value for key, value in line.items() if isinstance(value, int | float)}
-    return last
-
-
-def _table(rows: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table("run", "PSNR", "covered", "holes", "sharpness", "seconds / frame")
+def _table(rows: Mapping[str, Mapping[str, float]], runs: Mapping[str, Sequence[Run]]) -> Table:
+    table = Table("row", "updates", "PSNR", "covered", "holes", "sharpness", "s / frame", "D real / fake right")
     for name, row in rows.items():
-        figures = (row[key] for key in ("psnr", "covered", "holes", "sharpness", "seconds"))
-        table.add_row(name, *(f"{figure:.2f}" for figure in figures))
+        own = runs.get(name, ())
+        figures = (f"{row[key]:.2f}" for key in ("psnr", "covered", "holes", "sharpness", "seconds"))
+        budget = " + ".join(str(run.updates) for run in own)
+        right = [[run.mean(METERS[f"accuracy_{kind}"]) for kind in ("real", "fake")] for run in own]
+        said = [f"{real:.2f} / {fake:.2f}" for real, fake in right if real is not None and fake is not None]
+        table.add_row(name, budget, *figures, ", ".join(said))
     return table
 
 
-def _curves(logs: Mapping[str, list[dict[str, Any]]], path: Path) -> None:
-    """A panel per loss: what the student descends, what the critics descend, and the error on held-out latents."""
+def _plot(rows: Mapping[str, Mapping[str, float]], runs: Mapping[str, Sequence[Run]], path: Path) -> None:
+    """Error against sharpness of every row, and how the discriminators and the fake scores fared."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
-    panels = {"student/loss": "student's loss", "critic/loss": "critics' loss", "held_out/error": "held-out error"}
-    for axis, (key, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        for number, (name, log) in enumerate(logs.items()):
-            points = np.array([(line["step"], line[key]) for line in log if key in line])
-            width = 1 if key.startswith("held_out") else SMOOTHED
-            if len(points) >= width:
-                smooth = np.convolve(points[:, 1], np.full(width, 1 / width), mode="valid")
-                axis.plot(
-                    points[width - 1 :, 0], smooth, label=name, marker="." if width == 1 else None, color=f"C{number}"
-                )
-        axis.set(title=title, xlabel="step", xscale="log")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(logs))
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    scores, telling, scoring = figure.subplots(1, 3)
+    for name, row in rows.items():
+        if name != "render":  # far away
+            scores.scatter(row["sharpness"], row["psnr"], marker="o" if name in runs else "x")
+            scores.annotate(
+                name, (row["sharpness"], row["psnr"]), fontsize=7, xytext=(3, 3), textcoords="offset points"
+            )
+    scores.set(title="held-out clips", xlabel="sharpness (1: the real frames')", ylabel="PSNR, dB")
+    for number, (name, row_runs) in enumerate(runs.items()):
+        first = 0
+        for run in row_runs:
+            for axis, key in ((telling, "critic/discriminator"), (scoring, "critic/fake_score")):
+                points = np.array([(first + line["step"], line[key]) for line in run.log if key in line])
+                if len(points) >= SMOOTHED:
+                    smooth = np.convolve(points[:, 1], np.full(SMOOTHED, 1 / SMOOTHED), mode="valid")
+                    axis.plot(points[SMOOTHED - 1 :, 0], smooth, label=name, color=f"C{number}")
+            first += run.updates
+    telling.axhline(CHANCE, color="black", linestyle=":", label="chance")
+    telling.set(title="discriminator's loss", xlabel="update of the student")
+    scoring.set(title="fake score's loss", xlabel="update of the student")
+    for axis in (telling, scoring):
+        axis.legend(fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 

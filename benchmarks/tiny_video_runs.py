@@ -1,0 +1,137 @@
+"""The training runs behind the rows of `tiny_video`: clips, stages and budgets, by the programs that users run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fvgen.checks import require
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of ``scripts/train_distill.py``."""
+
+    preset: str
+    share: float
+    """of a row's updates of the student"""
+    regression: float = 0.0
+    """weight of the pull to the real clips"""
+
+
+ROWS: Mapping[str, Sequence[Stage]] = {
+    "no GAN": (Stage("tiny-no-gan", 1.0),),
+    "GAN only": (Stage("tiny-stage1", 1.0),),
+    "GAN, reverse KL": (Stage("tiny-stage1", 0.5), Stage("tiny-gan-dmd", 0.5)),
+    "GAN, softened": (Stage("tiny-stage1", 0.5), Stage("tiny-stage2", 0.5)),
+    "GAN, softened, regression": (Stage("tiny-stage1", 0.5, 1.0), Stage("tiny-stage2", 0.5, 3.0)),
+}
+"""The paper's Table 3, and the recipe of the bundled student: every row with as many updates of the student."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all rows have alike."""
+
+    updates: int = 80
+    """of the student, over all stages of a row"""
+    batch: int = 2
+    """clips of an update"""
+    crop: int = 64
+    """height and width in pixels of the window that clips are cut to"""
+    views: int = 16
+    """ways in which each clip is seen"""
+    clips: int = 160
+    """procedural training clips"""
+    lr: float = 2e-4
+    """largest learning rate of the student, in every stage"""
+    seed: int = 0
+    """of training"""
+
+    def __post_init__(self) -> None:
+        require(
+            self.updates >= 2 and self.updates % 2 == 0,
+            "updates", "be even and at least 2, for two stages", self.updates, "80 were published.",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stage that has been trained."""
+
+    stage: Stage
+    updates: int
+    log: list[dict[str, Any]]
+    """its log.jsonl"""
+
+    def mean(self, key: str) -> float | None:
+        """Mean of a figure over the last half of the updates in which it was logged; None where it never was."""
+        values = [line[key] for line in self.log if key in line and line["step"] > self.updates / 2]
+        return sum(values) / len(values) if values else None
+
+
+def prepare_clips(folder: Path, count: int, seed: int) -> None:
+    """Procedural clips; what is there is kept."""
+    if not (folder / "index.json").is_file():
+        _call("prepare_clips.py", "procedural", "--output", folder, "--clips", count, "--seed", seed)
+
+
+def train_rows(work: Path, clips: Path, teacher: Path, budget: Budget) -> dict[str, tuple[Path, list[Run]]]:
+    """The student's folder and the runs of every row. Runs that rows share, and finished ones, are trained once."""
+    rows = {}
+    for name, stages in ROWS.items():
+        student: Path | None = None
+        runs = []
+        for stage in stages:
+            updates = round(stage.share * budget.updates)
+            begun = "" if student is None else f"{student.parent.name}+"
+            output = work / f"{begun}{stage.preset}-{updates}-{stage.regression:g}"
+            if not (output / "student" / "model_index.json").is_file():
+                _train(stage, updates, output, clips, teacher, student, budget)
+            student = output / "student"
+            lines = (output / "log.jsonl").read_text(encoding="utf-8").splitlines()
+            runs.append(Run(stage, updates, [json.loads(line) for line in lines]))
+        assert student is not None
+        rows[name] = student, runs
+    return rows
+
+
+def untrained_student(teacher: Path, folder: Path) -> Path:
+    """Where every row starts: the teacher's weights under the student's sampler."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(teacher, folder)
+    index = folder / "model_index.json"
+    settings = json.loads(index.read_text(encoding="utf-8"))
+    index.write_text(json.dumps({**settings, "sampler": "few_step"}), encoding="utf-8")
+    return folder
+
+
+def _train(
+    stage: Stage, updates: int, output: Path, clips: Path, teacher: Path, student: Path | None, budget: Budget
+) -> None:
+    _call(
+        "train_distill.py", "--preset", stage.preset, "--data", clips, "--output", output, "--teacher", teacher,
+        *(() if student is None else ("--init-student", student)),
+        "--steps", updates, "--student.decay-steps", updates, "--student.lr", budget.lr,
+        "--global-batch", budget.batch, "--micro-batch", budget.batch, "--seed", budget.seed, "--held-out", 0,
+        "--views", budget.views, "--crop", budget.crop, budget.crop, "--other-size",
+        "--objective.regression.weight", stage.regression,
+        "--meters.log-every", 1, "--meters.samples-every", 0, "--meters.no-tensorboard",
+    )  # fmt: skip
+
+
+def _call(script: str, *arguments: Any) -> None:
+    """Run a script of this repository; its output is the user's progress.
+
+    Raises:
+        subprocess.CalledProcessError: it failed, and has said why.
+    """
+    subprocess.run([sys.executable, str(SCRIPTS / script), *map(str, arguments)], check=True)
