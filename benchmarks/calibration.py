@@ -18,10 +18,11 @@ class Calibration:
 
     pixels: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
-    def add(self, method: str, confidence: Tensor, drawn: Tensor, truth: Tensor) -> None:
-        """Frames [F, 3, H, W] as drawn and as they are, and confidence [F, 1, H, W]; every seventh pixel is kept."""
+    def add(self, method: str, confidence: Tensor, drawn: Tensor, truth: Tensor, real: Tensor) -> None:
+        """Frames [F, 3, H, W] as drawn and as they are, confidence and which pixels are real [F, 1, H, W] each; every
+        seventh pixel is kept."""
         error = (drawn - truth).square().mean(dim=1, keepdim=True)
-        pair = np.stack([part.flatten()[::7].cpu().numpy() for part in (confidence, error)])
+        pair = np.stack([part[real][::7].cpu().numpy() for part in (confidence, error)])
         self.pixels.setdefault(method, []).append(pair)
 
     def summary(self) -> dict[str, dict[str, Any]]:
@@ -32,11 +33,14 @@ class Calibration:
         found = {}
         for method, parts in self.pixels.items():
             confidence, error = np.concatenate(parts, axis=1)
+            if not confidence.size:
+                continue
             order = np.array_split(np.argsort(confidence, kind="stable"), BINS)
+            alike = not (np.ptp(confidence) > 0 and np.ptp(error) > 0)
             found[method] = {
-                "confidence": [float(confidence[part].mean()) for part in order],
-                "rms_error": [float(np.sqrt(error[part].mean())) for part in order],
-                "rank_correlation": float(spearmanr(confidence, error).statistic),
+                "confidence": [float(confidence[part].mean()) for part in order if len(part)],
+                "rms_error": [float(np.sqrt(error[part].mean())) for part in order if len(part)],
+                "rank_correlation": None if alike else float(spearmanr(confidence, error).statistic),
             }
         return found
 
@@ -47,8 +51,10 @@ class Calibration:
         figure = Figure(figsize=(6, 4), layout="tight")
         axis = figure.subplots()
         for method, row in self.summary().items():
-            label = f"{method} (rank correlation {row['rank_correlation']:.2f})"
+            correlation = row["rank_correlation"]
+            label = method if correlation is None else f"{method} (rank correlation {correlation:.2f})"
             axis.plot(row["confidence"], row["rms_error"], "o-", label=label)
         axis.set(xlabel="confidence", ylabel="root-mean-square error (pixels in [0, 1])", ylim=(0, None))
-        axis.legend()
+        if self.pixels:
+            axis.legend()
         figure.savefig(path, dpi=100)

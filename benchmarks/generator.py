@@ -12,16 +12,19 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: seconds are those of one core
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 import tyro
 from calibration import Calibration
-from held_out_clips import measure_clips
+from held_out_clips import measure_clips, open_clips
+from held_out_photos import chosen_captures, held_out_clips, train_and_test
 from inpainting import inpaint
 from PIL import Image
 from reporting import settings_of, write_json
@@ -30,19 +33,19 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from fvgen.data.working_size import load_capture
+from fvgen.checks import InputError, require
 from fvgen.devices import default_device, synchronize
 from fvgen.evaluation.metrics import psnr
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
-from fvgen.geometry.trajectory import path_at
 from fvgen.pipelines.diffusion_views import DiffusionViews
 from fvgen.pipelines.model_folder import TINY
 from fvgen.pipelines.view_generator import ViewGenerator
 from fvgen.pipelines.warp import WarpViews
 from fvgen.rendering.point_renderer import radius_of_pixels, resolve
-from fvgen.types import CameraPath, Cameras, Capture, SceneGeometry
+from fvgen.types import CameraPath, Capture, SceneGeometry
 
-METHODS = ("render", "inpaint", "warp", "teacher", "student")
+Method = Literal["render", "inpaint", "warp", "teacher", "student"]
+METHODS: tuple[Method, ...] = get_args(Method)
 SCORES = ("psnr", "covered", "holes", "sharpness", "seconds")
 """dB of the whole frame, of pixels where points are seen and of the others; gradient energy over the truth's."""
 SHEET_FRAMES = 4
@@ -64,7 +67,7 @@ class Options:
     """Pipeline folder; the bundled teacher by default."""
     teacher_steps: int = 25
     """Sampling steps of the teacher."""
-    methods: list[str] = field(default_factory=lambda: list(METHODS))
+    methods: list[Method] = field(default_factory=lambda: list(METHODS))
     """Methods to run."""
     only: list[str] = field(default_factory=list)
     """Names of the captures to run; all by default."""
@@ -81,12 +84,16 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Run, print the table, write the JSON and the contact sheets."""
+    """Run, print the table, write the JSON and the contact sheets.
+
+    Raises:
+        InputError: an option or a capture cannot be used; said before anything is drawn.
+    """
     console = Console(width=120)
-    names = sorted(path.parent.name for path in options.captures.glob("*/transforms.json"))
-    names = [name for name in names if not options.only or name in options.only]
-    if not names:
-        raise SystemExit(f"--captures must hold captures, got none in {options.captures}. Check the path and --only.")
+    _check_numbers(options)
+    names = chosen_captures(options.captures, options.only)
+    if options.clips is not None:
+        open_clips(options.clips, options.clips_side)  # refuses them before work
     networks = {
         "student": DiffusionViews("student", options.student, size="working"),
         "teacher": DiffusionViews("teacher", options.teacher, size="working", steps=options.teacher_steps),
@@ -96,11 +103,11 @@ def main(options: Options) -> None:
         name: measure(options, name, networks, calibration)
         for name in track(names, description="captures", console=console)
     }
-    mean = {
-        method: {score: float(np.mean([result[method][score] for result in results.values()])) for score in SCORES}
+    mean: dict[str, dict[str, float | None]] = {
+        method: {score: _mean([result[method][score] for result in results.values()]) for score in SCORES}
         for method in options.methods
     }
-    tables = {**results, "mean": mean}
+    tables: dict[str, dict[str, dict[str, float | None]]] = {**results, "mean": mean}
     if options.clips is not None:
         apart = measure_clips(
             options.clips, options.clips_count, options.methods, networks, options.clips_side, options.seed
@@ -116,27 +123,34 @@ def main(options: Options) -> None:
     calibration.plot(options.output.with_name(f"{options.output.stem}_calibration.png"))
 
 
-def _table(title: str, scores: dict[str, dict[str, float]]) -> Table:
+def _table(title: str, scores: dict[str, dict[str, float | None]]) -> Table:
     table = Table("method", "PSNR", "covered", "holes", "sharpness", "seconds / frame", title=title)
     for method, score in scores.items():
-        table.add_row(method, *(f"{score[key]:.2f}" for key in SCORES))
+        table.add_row(method, *("-" if score[key] is None else f"{score[key]:.2f}" for key in SCORES))
     return table
+
+
+def _check_numbers(options: Options) -> None:
+    require(options.long_side >= 16, "--long-side", "be at least 16 pixels", options.long_side, "256 is usual.")
+    require(options.teacher_steps >= 1, "--teacher-steps", "be at least 1", options.teacher_steps, "25 is usual.")
+    require(options.clips_count >= 1, "--clips-count", "be at least 1", options.clips_count, "40 is usual.")
+    require(len(options.methods) > 0, "--methods", "name a method", "none", f"Choose out of {', '.join(METHODS)}.")
+    require(not options.output.is_dir(), "--output", "be a JSON file", options.output, "Name a file in that folder.")
 
 
 def measure(
     options: Options, name: str, networks: dict[str, DiffusionViews], calibration: Calibration
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """All methods on one capture: means over the held-out photos."""
     device = default_device()
-    train, _ = load_capture(options.captures / name, long_side=options.long_side)
-    test, _ = load_capture(options.captures / name, long_side=options.long_side, split="test")
-    train, test = train.to(device), test.to(device)
+    train, test = (part.to(device) for part in train_and_test(options.captures / name, options.long_side))
     geometry = GEOMETRY_PROVIDERS["auto"]().reconstruct(train)
     clips = held_out_clips(train, test)
     front, radius = resolve("front"), radius_of_pixels(1.0, test.cameras.height, test.cameras.width)
     seen = front.render(geometry.points, test.cameras, radius).depth > 0
     draws = _draws(train, geometry, networks, options.seed)
-    scores: dict[str, dict[str, float]] = {}
+    real = test.valid[:, None]  # photos have no pixels beyond masks and straightened borders
+    scores: dict[str, dict[str, float | None]] = {}
     pictures = [test.photos]
     for method in options.methods:
         if method in networks:
@@ -150,38 +164,18 @@ def measure(
             sure.append(confidence if confidence is None else confidence[1:-1])
         synchronize(device)
         scores[method] = {
-            "psnr": _mean_psnr(frames, test.photos, torch.ones_like(seen)),
-            "covered": _mean_psnr(frames, test.photos, seen),
-            "holes": _mean_psnr(frames, test.photos, ~seen),
-            "sharpness": _gradient_energy(frames) / _gradient_energy(test.photos),
+            "psnr": _mean_psnr(frames, test.photos, real),
+            "covered": _mean_psnr(frames, test.photos, seen & real),
+            "holes": _mean_psnr(frames, test.photos, ~seen & real),
+            "sharpness": _gradient_energy(frames) / max(_gradient_energy(test.photos), 1e-12),
             "seconds": (time.perf_counter() - start) / len(frames),
         }
         pictures.append(frames)
         for confidence, (_, members) in zip(sure, clips, strict=True):
             if confidence is not None:
-                calibration.add(method, confidence, frames[members], test.photos[members])
+                calibration.add(method, confidence, frames[members], test.photos[members], real[members])
     _sheet(pictures, options.output.with_name(f"{options.output.stem}_{name}.png"))
     return scores
-
-
-def held_out_clips(train: Capture, test: Capture) -> list[tuple[CameraPath, list[int]]]:
-    """Clips that start and end with a train photo, and the held-out photos that stand between, in their order."""
-    at = path_at(train.cameras, test.cameras)
-    clips = []
-    for first, last in sorted({(int(a), int(b)) for a, b in at.ends}):
-        members = [i for i, ends in enumerate(at.ends.tolist()) if ends == [first, last]]
-        members.sort(key=lambda i: float(at.position[i]))
-        cameras = [train.cameras[first], test.cameras[members], train.cameras[last]]
-        joined = Cameras(
-            torch.cat([c.c2w for c in cameras]), torch.cat([c.K for c in cameras]), test.cameras.height,
-            test.cameras.width,
-        )  # fmt: skip
-        photo = torch.full((len(joined),), -1, dtype=torch.int64)
-        photo[0], photo[-1] = first, last
-        position = torch.cat([torch.zeros(1), at.position[members], torch.ones(1)])
-        ends = torch.tensor([[first, last]]).expand(len(joined), 2)
-        clips.append((CameraPath(joined, ends, position, photo), members))
-    return clips
 
 
 def _draws(
@@ -209,11 +203,16 @@ def _draws(
     }
 
 
-def _mean_psnr(pictures: Tensor, photos: Tensor, where: Tensor) -> float:
+def _mean_psnr(pictures: Tensor, photos: Tensor, where: Tensor) -> float | None:
     """Mean over the frames that have such pixels; [F, 3, H, W] twice and bool [F, 1, H, W]."""
     pairs = zip(pictures, photos, where, strict=True)
-    parts = [float(psnr(picture, photo, mask)) for picture, photo, mask in pairs if mask.any()]
-    return float(np.mean(parts)) if parts else float("nan")
+    return _mean([float(psnr(picture, photo, mask)) for picture, photo, mask in pairs if mask.any()])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are known; None, JSON's null, where none is: a capture may have no holes."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _gradient_energy(images: Tensor) -> float:
@@ -230,4 +229,8 @@ def _sheet(rows: list[Tensor], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    try:
+        main(tyro.cli(Options))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

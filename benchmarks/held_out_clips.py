@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 
 import torch
@@ -19,11 +20,21 @@ from fvgen.pipelines.diffusion_views import DiffusionViews
 from fvgen.types import Cameras, PointRender
 
 
+def open_clips(folder: Path, side: int) -> ShardDataset:
+    """Prepared clips, in windows of ``side`` x ``side`` pixels.
+
+    Raises:
+        InputError: the folder holds none, or they hold no such window or no pixels.
+    """
+    return ShardDataset(folder, crop=(side, side))
+
+
 def measure_clips(
     folder: Path, count: int, methods: Sequence[str], networks: Mapping[str, DiffusionViews], side: int, seed: int
-) -> dict[str, dict[str, float]]:
-    """Mean scores of ``count`` clips, evenly over the set, in windows of ``side`` x ``side`` pixels."""
-    data = ShardDataset(folder, crop=(side, side))
+) -> dict[str, dict[str, float | None]]:
+    """Mean scores of ``count`` clips, evenly over the set, in windows of ``side`` x ``side`` pixels; None where no clip
+    has such pixels."""
+    data = open_clips(folder, side)
     codec = SpaceToDepthCodec(SpaceToDepth(data.meta["codec"]["patch_size"]))
     space = ResidualSpace(**data.meta["residual"])
     rows: dict[str, list[list[float]]] = {method: [] for method in methods}
@@ -40,7 +51,10 @@ def measure_clips(
             rows[method].append([*_scores(frames[drawn], truth[drawn], clips.covered[0, drawn]), seconds])
     names = ("psnr", "covered", "holes", "sharpness", "seconds")
     means = {method: torch.tensor(values).nanmean(0).tolist() for method, values in rows.items()}
-    return {method: dict(zip(names, values, strict=True)) for method, values in means.items()}
+    return {
+        method: {name: None if isnan(value) else value for name, value in zip(names, values, strict=True)}
+        for method, values in means.items()
+    }
 
 
 def _draw(

@@ -4,7 +4,7 @@ python scripts/prepare_clips.py procedural --output clips/landscape --clips 1500
 python scripts/prepare_clips.py captures --captures DL3DV-10K --output clips/dl3dv --encoding latents \\
     --model models/viewcrafter-512 --frames 16 --height 320 --width 512
 
-A run that is broken off goes on where it was; several processes or machines share the work with --shard 0/4, 1/4, ...
+About 1.3 procedural clips a second on two cores (256x160, 8 frames). A run that is broken off goes on where it was; several processes or machines share the work with --shard 0/4, 1/4, ...
 or when started through `accelerate launch`.
 """
 
@@ -98,7 +98,7 @@ def main(options: Procedural | Captures) -> None:
     ClipLayout(options.frames, options.height, options.width)  # refuses what is too small
     require(options.seed >= 0, "seed", "not be negative", options.seed, "0 is usual.")
     scenes, settings = _procedural(options) if isinstance(options, Procedural) else _captures(options)
-    part = None if options.shard is None else parse_part(options.shard)
+    part = _launched() if options.shard is None else parse_part(options.shard)
     encoder = _encoder(options)
     unit = encoder.meta["codec"]["downscale"]
     require(
@@ -117,7 +117,7 @@ def main(options: Procedural | Captures) -> None:
         print(f"[{done}/{total}] {name} {state} | {rate:.2f} clips/s, {left / 60:.0f} min left", flush=True)
 
     try:
-        summary = prepare(scenes, encoder, options.output, settings, part or _launched(), report)
+        summary = prepare(scenes, encoder, options.output, settings, part, report)
     except OSError as error:
         next_step = "Free disk space or choose another folder, and start again: what is whole is kept."
         raise InputError(complaint(str(options.output), "be a folder to write in", f"'{error}'", next_step)) from error
@@ -131,7 +131,9 @@ def main(options: Procedural | Captures) -> None:
 def _launched() -> tuple[int, int]:
     from accelerate import PartialState
 
-    state = PartialState()
+    from fvgen.devices import default_device, is_gpu
+
+    state = PartialState(cpu=not is_gpu(default_device()))  # gives each process its GPU, too
     return state.process_index, state.num_processes
 
 

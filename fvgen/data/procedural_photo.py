@@ -52,7 +52,8 @@ def random_camera(light: Tensor, rng: np.random.Generator) -> Camera:
     white = rng.uniform(0.7, 1.3) if low > _DARK[0] else rng.uniform(0.25, 1.2)
     gain, gamma = white / max(highlight, 1e-3), 1.0
     for _ in range(6):
-        mean = float(((light * gain).clamp(1e-6, 1) ** gamma).mean())
+        # summed by NumPy: torch's sums depend on the number of threads
+        mean = float(((light * gain).clamp(1e-6, 1) ** gamma).numpy().mean(dtype=np.float64))
         gamma = float(np.clip(gamma * np.log(wanted) / np.log(min(max(mean, 1e-3), 0.98)), *_GAMMAS))
     return Camera(
         gain=gain,

@@ -79,6 +79,16 @@ def test_the_same_seed_gives_the_same_clip(clips):
     assert not torch.equal(clips[2][0].frames, clips[3][0].frames)
 
 
+def test_the_same_clip_on_any_number_of_cores():
+    threads = torch.get_num_threads()
+    found = []
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        found.append(procedural_clip(1, ClipLayout(3, 96, 128))[0].frames)  # large enough for torch to share out
+    torch.set_num_threads(threads)
+    assert torch.equal(*found)
+
+
 def test_photos_stand_where_the_path_says(clips):
     for clip, _ in clips:
         photo = clip.path.photo

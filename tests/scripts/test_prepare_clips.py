@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -120,6 +122,20 @@ def test_a_disk_that_fills_up(prepare_clips, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.glob("*.tar")) and not list(tmp_path.glob(".*"))
     assert "2 scenes written" in prepare_clips(*command)
+
+
+def test_processes_of_accelerate_share_the_scenes(tmp_path):
+    config = ROOT / "scripts" / "accelerate" / "ddp_cpu.yaml"
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    launcher += ["--main_process_port", "0", str(ROOT / "scripts" / "prepare_clips.py")]
+    command = ["procedural", "--output", str(tmp_path), "--clips", "3", "--block", "1", *SMALL]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*launcher, *command], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 scenes written, 0 kept" in done.stdout and "1 scenes written, 0 kept" in done.stdout
+    assert len(ShardDataset(tmp_path, crop=(48, 48))) == 3
 
 
 def test_latents_of_a_pipeline(prepare_clips, tiny_room, tiny_model, tmp_path):

@@ -1,0 +1,77 @@
+"""Captures of a benchmark: which of them, their photos, and the clips between these that pass held-out ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from fvgen.checks import require
+from fvgen.data.capture import check_frames
+from fvgen.data.transforms_json import read_transforms
+from fvgen.data.working_size import make_capture
+from fvgen.geometry.points import read_ply
+from fvgen.geometry.trajectory import path_at
+from fvgen.types import CameraPath, Cameras, Capture
+
+
+def chosen_captures(folder: Path, only: Sequence[str]) -> list[str]:
+    """Names of the captures to run.
+
+    Raises:
+        InputError: there are none, or one has no photos to train on or none held out.
+    """
+    there = sorted(path.parent.name for path in folder.glob("*/transforms.json"))
+    require(
+        len(there) > 0, "--captures", "be a folder of captures, each with a transforms.json", folder, "Check the path."
+    )  # fmt: skip
+    unknown = sorted(set(only) - set(there))
+    require(not unknown, "--only", f"name captures out of {', '.join(there)}", ", ".join(unknown), "Check the names.")
+    names = [name for name in there if not only or name in only]
+    for name in names:
+        files = read_transforms(folder / name)
+        check_frames([files.frames[i] for i in files.split("train")], decode=False)
+        require(
+            len(files.split("test")) > 0, f"capture {name}", "hold photos back in test_filenames", "none",
+            "Name some there, or leave the capture out with --only.",
+        )  # fmt: skip
+    return names
+
+
+def train_and_test(folder: Path, long_side: int) -> tuple[Capture, Capture]:
+    """A capture's photos to start from and those held out, all at one working size."""
+    files = read_transforms(folder)
+    train, test = list(files.split("train")), list(files.split("test"))
+    sparse = None if files.sparse_ply is None else read_ply(files.sparse_ply)
+    frames = [files.frames[i] for i in (*train, *test)]
+    whole = make_capture(frames, long_side, sparse=sparse, depth_unit=files.depth_unit)
+    known, held_out = (
+        replace(
+            whole, photos=whole.photos[part], cameras=whole.cameras[part], valid=whole.valid[part],
+            depths=None if whole.depths is None else whole.depths[part],
+        )
+        for part in (slice(None, len(train)), slice(len(train), None))
+    )  # fmt: skip
+    return known, held_out
+
+
+def held_out_clips(train: Capture, test: Capture) -> list[tuple[CameraPath, list[int]]]:
+    """Clips that start and end with a train photo, and the held-out photos that stand between, in their order."""
+    at = path_at(train.cameras, test.cameras)
+    clips = []
+    for first, last in sorted({(int(a), int(b)) for a, b in at.ends}):
+        members = [i for i, ends in enumerate(at.ends.tolist()) if ends == [first, last]]
+        members.sort(key=lambda i: float(at.position[i]))
+        cameras = [train.cameras[first], test.cameras[members], train.cameras[last]]
+        joined = Cameras(
+            torch.cat([c.c2w for c in cameras]), torch.cat([c.K for c in cameras]), test.cameras.height,
+            test.cameras.width,
+        )  # fmt: skip
+        photo = torch.full((len(joined),), -1, dtype=torch.int64)
+        photo[0], photo[-1] = first, last
+        position = torch.cat([torch.zeros(1), at.position[members], torch.ones(1)])
+        ends = torch.tensor([[first, last]]).expand(len(joined), 2)
+        clips.append((CameraPath(joined, ends, position, photo), members))
+    return clips
