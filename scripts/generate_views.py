@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from fvgen.checks import InputError, require
+from fvgen.pipelines.whole_files import read_json
 from fvgen_ns.capture_frames import capture_frames, check_outputs, read_split
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_densify import DensifyConfig
@@ -54,6 +55,7 @@ def main(config: GenerateViews) -> None:
     if is_complete(config.output, key):
         console.print(f"{config.output} holds these views already.")
     else:
+        _check_output(config.output, key)
         produce(outputs, settings, config.output, key)
     views = load_views(config.output)
     rows = _clips(json.loads((config.output / "transforms.json").read_text()))
@@ -65,6 +67,17 @@ def main(config: GenerateViews) -> None:
     console.print(f"Contact sheet: {sheet}", soft_wrap=True)
     console.print(f"Video: {video}", soft_wrap=True)
     console.print(f"Go on with: ns-train splatfacto --data {config.output}", soft_wrap=True)
+
+
+def _check_output(folder: Path, key: str) -> None:
+    """Finished views of another capture, or of other settings, are not thrown away unasked."""
+    require(not folder.exists() or folder.is_dir(), "--output", "be a folder", folder, "Choose another name.")
+    found = (read_json(folder / "transforms.json") or {}).get("fvgen", {})
+    require(
+        found.get("key", key) == key,
+        "--output", "be a new folder or hold views of this capture and these settings", f"{folder} with others",
+        "Choose another folder, or delete this one.",
+    )  # fmt: skip
 
 
 def _clips(meta: dict[str, Any]) -> list[torch.Tensor]:

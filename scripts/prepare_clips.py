@@ -4,8 +4,9 @@ python scripts/prepare_clips.py procedural --output clips/landscape --clips 1500
 python scripts/prepare_clips.py captures --captures DL3DV-10K --output clips/dl3dv --encoding latents \\
     --model models/viewcrafter-512 --frames 16 --height 320 --width 512
 
-About 1.3 procedural clips a second on two cores (256x160, 8 frames). A run that is broken off goes on where it was; several processes or machines share the work with --shard 0/4, 1/4, ...
-or when started through `accelerate launch`.
+A run that is broken off goes on where it was; several processes or machines share the work with --shard 0/4, 1/4, ...
+or when started through `accelerate launch` (on CPUs with --config_file scripts/accelerate/ddp_cpu.yaml). Two cores make
+about 1.3 procedural clips of 8 frames at 256x160 a second.
 """
 
 from __future__ import annotations
