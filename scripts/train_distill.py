@@ -106,9 +106,10 @@ def main(options: FromTeacher | FromNothing) -> None:
     if state.step < options.train.steps:
         if processes.main:
             print(f"Stopped at step {state.step}; the same command goes on from there.")
-        return
-    del roles, preview, state  # the export has its own
-    processes.on_main(lambda: _export(options, data, settings, start))
+    else:
+        del roles, preview, state  # the export has its own
+        processes.on_main(lambda: _export(options, data, settings, start))
+    processes.leave()
 
 
 def _frame_matching(options: FromTeacher | FromNothing) -> FrameMatching | None:

@@ -188,6 +188,7 @@ def main() -> None:
         asked.steps, asked.every, global_batch=asked.global_batch, micro_batch=asked.micro_batch, seed=asked.seed
     )
     run(config, asked.output, StandInObjective(pause=asked.pause), processes=processes)
+    processes.leave()
 
 
 if __name__ == "__main__":
