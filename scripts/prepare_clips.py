@@ -130,11 +130,14 @@ def main(options: Procedural | Captures) -> None:
 
 
 def _launched() -> tuple[int, int]:
+    import torch
     from accelerate import PartialState
 
     from fvgen.devices import default_device, is_gpu
 
     state = PartialState(cpu=not is_gpu(default_device()))  # gives each process its GPU, too
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # nothing is to be said; one left open may abort at exit
     return state.process_index, state.num_processes
 
 
