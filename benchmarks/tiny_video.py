@@ -25,7 +25,7 @@ from held_out_clips import measure_clips
 from reporting import settings_of, write_json
 from rich.console import Console
 from rich.table import Table
-from tiny_video_runs import Budget, Run, prepare_clips, train_rows, untrained_student
+from tiny_video_runs import Budget, Run, discriminator_on_clips, prepare_clips, train_rows, untrained_student
 
 from fvgen.pipelines.diffusion_views import DiffusionViews
 from fvgen.pipelines.model_folder import BUNDLED
@@ -38,11 +38,9 @@ UNTRAINED = "untrained student"
 SHIPPED = "bundled student"
 METERS = {
     "discriminator_loss": "critic/discriminator",
-    "accuracy_real": "critic/accuracy_real",
-    "accuracy_fake": "critic/accuracy_fake",
-    "logit_real": "critic/logit_real_mean",
-    "logit_fake": "critic/logit_fake_mean",
+    "fake_score_loss": "critic/fake_score",
     "r": "student/r_mean",
+    "r_spread": "student/r_spread",
     "h_spread": "student/h_spread",
     "variance_ratio": "student/variance_ratio",
 }
@@ -85,8 +83,12 @@ def main(options: Options) -> None:
     for name, folder in (students | {name: student for name, (student, _) in trained.items()}).items():
         rows |= measure([name], {name: DiffusionViews("student", folder, size="working")})
     runs = {name: row_runs for name, (_, row_runs) in trained.items()}
-    Console(width=120).print(_table(rows, runs))
-    budgets = {name: [_record(run) for run in row_runs] for name, row_runs in runs.items()}
+    told = {
+        run.output: discriminator_on_clips(run, teacher, held_out, options.budget.crop)
+        for run in {run.output: run for row_runs in runs.values() for run in row_runs}.values()
+    }
+    budgets = {name: [{**_record(run), **told[run.output]} for run in row_runs] for name, row_runs in runs.items()}
+    Console(width=120).print(_table(rows, budgets))
     settings = {**settings_of(options), "budget": asdict(options.budget)}
     write_json(options.output, {"rows": rows, "runs": budgets, "settings": settings})
     _plot(rows, runs, options.output.with_suffix(".png"))
@@ -98,15 +100,14 @@ def _record(run: Run) -> dict[str, Any]:
     return {**asdict(run.stage), "updates": run.updates, "seconds": run.log[-1]["seconds"], **means}
 
 
-def _table(rows: Mapping[str, Mapping[str, float]], runs: Mapping[str, Sequence[Run]]) -> Table:
-    table = Table("row", "updates", "PSNR", "covered", "holes", "sharpness", "s / frame", "D real / fake right")
+def _table(rows: Mapping[str, Mapping[str, float]], budgets: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    table = Table("row", "updates", "PSNR", "covered", "holes", "sharpness", "s / frame", "D right: real / fake")
     for name, row in rows.items():
-        own = runs.get(name, ())
+        own = budgets.get(name, ())
         figures = (f"{row[key]:.2f}" for key in ("psnr", "covered", "holes", "sharpness", "seconds"))
-        budget = " + ".join(str(run.updates) for run in own)
-        right = [[run.mean(METERS[f"accuracy_{kind}"]) for kind in ("real", "fake")] for run in own]
-        said = [f"{real:.2f} / {fake:.2f}" for real, fake in right if real is not None and fake is not None]
-        table.add_row(name, budget, *figures, ", ".join(said))
+        right = [[run.get(f"all noise, {kind} right") for kind in ("real", "fake")] for run in own]
+        told = ", ".join(f"{real:.2f} / {fake:.2f}" for real, fake in right if real is not None and fake is not None)
+        table.add_row(name, " + ".join(str(run["updates"]) for run in own), *figures, told)
     return table
 
 

@@ -7,20 +7,30 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from fvgen.checks import require
+from fvgen.data.shards import ShardDataset
+from fvgen.distillation.configs import PRESETS, PresetName
+from fvgen.distillation.objectives.draws import draw_clips
+from fvgen.distillation.randomness import BatchRandom
+from fvgen.distillation.start import Start, start_roles
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+CLIPS = 4
+"""That a discriminator is shown at once."""
 
 
 @dataclass(frozen=True)
 class Stage:
     """One run of ``scripts/train_distill.py``."""
 
-    preset: str
+    preset: PresetName
     share: float
     """of a row's updates of the student"""
     regression: float = 0.0
@@ -69,6 +79,8 @@ class Run:
 
     stage: Stage
     updates: int
+    output: Path
+    """its folder"""
     log: list[dict[str, Any]]
     """its log.jsonl"""
 
@@ -98,7 +110,7 @@ def train_rows(work: Path, clips: Path, teacher: Path, budget: Budget) -> dict[s
                 _train(stage, updates, output, clips, teacher, student, budget)
             student = output / "student"
             lines = (output / "log.jsonl").read_text(encoding="utf-8").splitlines()
-            runs.append(Run(stage, updates, [json.loads(line) for line in lines]))
+            runs.append(Run(stage, updates, output, [json.loads(line) for line in lines]))
         assert student is not None
         rows[name] = student, runs
     return rows
@@ -112,6 +124,36 @@ def untrained_student(teacher: Path, folder: Path) -> Path:
     settings = json.loads(index.read_text(encoding="utf-8"))
     index.write_text(json.dumps({**settings, "sampler": "few_step"}), encoding="utf-8")
     return folder
+
+
+@torch.no_grad()
+def discriminator_on_clips(run: Run, teacher: Path, clips: Path, crop: int) -> dict[str, float]:
+    """How a stage 1's discriminator fares against its student in the end, on clips that neither was trained on.
+
+    Each clip is seen twice; low noise are timesteps below a quarter of all. Nothing where there is no discriminator.
+    """
+    folder = run.output / "discriminator"
+    if not folder.is_dir():
+        return {}
+    objective: Any = PRESETS[run.stage.preset].objective
+    roles = start_roles(objective, Start(teacher, run.output / "student", folder), seed=0)
+    data = ShardDataset(clips, views=2, crop=(crop, crop))
+    figures = {}
+    for name, t_range in (("all noise", (0.0, 1.0)), ("low noise", (0.0, 0.25))):
+        adversarial = replace(objective.adversarial, t_range=t_range)
+        said: dict[str, list[Tensor]] = {"logit_real": [], "logit_fake": [], "discriminator": []}
+        for first in range(0, len(data), CLIPS):
+            keys = range(first, min(first + CLIPS, len(data)))
+            batch, random = data.batch(keys), BatchRandom((0,), keys)
+            z = draw_clips(roles, batch, random, objective.timesteps, objective.student_input)
+            _, meters = adversarial.critic_term(roles, z, batch, random)
+            for key, values in said.items():
+                values.append(meters[key].expand(len(batch)))
+        real, fake, loss = (torch.cat(values) for values in said.values())
+        figures[f"{name}, real right"] = float((real > 0).float().mean())
+        figures[f"{name}, fake right"] = float((fake < 0).float().mean())
+        figures[f"{name}, loss"] = float(loss.mean())
+    return figures
 
 
 def _train(
