@@ -37,7 +37,15 @@ from held_out_clips import measure_clips
 from reporting import settings_of, write_json
 from rich.console import Console
 from rich.table import Table
-from tiny_video_runs import Budget, Run, discriminator_on_clips, prepare_clips, train_rows, untrained_student
+from tiny_video_runs import (
+    Budget,
+    Run,
+    discriminator_on_clips,
+    keep_budget,
+    prepare_clips,
+    train_rows,
+    untrained_student,
+)
 
 from fvgen.pipelines.diffusion_views import DiffusionViews
 from fvgen.pipelines.model_folder import BUNDLED
@@ -82,6 +90,7 @@ def main(options: Options) -> None:
     """Make what is missing, measure, print the table, write the JSON and the plot."""
     teacher = BUNDLED / "teacher"
     clips, held_out = options.work / "clips", options.work / "clips_held_out"
+    keep_budget(options.work, options.budget)
     prepare_clips(clips, options.budget.clips, seed=0)
     prepare_clips(held_out, options.count, seed=1_000_000)
     trained = train_rows(options.work, clips, teacher, options.budget)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,19 @@ class Run:
         """Mean of a figure over the last half of the updates in which it was logged; None where it never was."""
         values = [line[key] for line in self.log if key in line and line["step"] > self.updates / 2]
         return sum(values) / len(values) if values else None
+
+
+def keep_budget(work: Path, budget: Budget) -> None:
+    """Note the budget of a folder of runs.
+
+    Raises:
+        InputError: its runs have another one.
+    """
+    file, given = work / "budget.json", asdict(budget)
+    there = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else given
+    require(there == given, "budget", f"be that of the runs in {work}, {there}", given, "Name another --work.")
+    work.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(given), encoding="utf-8")
 
 
 def prepare_clips(folder: Path, count: int, seed: int) -> None:
