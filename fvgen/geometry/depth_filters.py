@@ -28,7 +28,9 @@ def _meet(world: Tensor, depth: Tensor, cameras: Cameras, j: int) -> tuple[Tenso
     return reach, depth[pixel[:, 1], pixel[:, 0]] * inside
 
 
-def agreeing_views(depths: Tensor, cameras: Cameras, pixels: float, relative: float) -> tuple[Tensor, Tensor]:
+def agreeing_views(
+    depths: Tensor, cameras: Cameras, pixels: float, relative: float, neighbours: list[list[int]] | None = None
+) -> tuple[Tensor, Tensor]:
     """How many other views confirm each depth, and the mean over all that agree.
 
     A pixel is carried into the other view, onto the surface found there along the same ray, and back; it is confirmed
@@ -38,6 +40,7 @@ def agreeing_views(depths: Tensor, cameras: Cameras, pixels: float, relative: fl
     Args:
         depths: [V, H, W], 0 where unknown.
         cameras: V cameras.
+        neighbours: for each view the others with which it was compared; only these can confirm. All without it.
 
     Returns:
         count [V, H, W] int64, and the mean [V, H, W] of each depth and those that confirm it.
@@ -49,7 +52,7 @@ def agreeing_views(depths: Tensor, cameras: Cameras, pixels: float, relative: fl
         depth = depths[i].flatten()
         own = project(world[i], cameras[i])[0][0]
         for j in range(len(depths)):
-            if j == i:
+            if j == i or not (neighbours is None or j in neighbours[i] or i in neighbours[j]):
                 continue
             reach, found = _meet(world[i], depths[j], cameras, j)
             centre = cameras.positions[j]

@@ -1,12 +1,13 @@
 """Multi-view stereo from known poses: no weights, no licence, on CPU and GPU.
 
-For each photo: correlation with its neighbours over planes of depth, slanted ones where photos are few, semi-global
-smoothing, refinement below the plane distance; then only what other photos confirm survives.
+For each photo: correlation with its neighbours over planes of constant depth, semi-global smoothing, refinement below
+the plane distance; then only what other photos confirm survives. Where photos are few and thus far apart, they see
+surfaces askew, and planes of any slant are tried, too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,10 +21,10 @@ from fvgen.geometry.depth_filters import (
     without_flying_pixels,
     without_speckles,
 )
-from fvgen.geometry.matching_cost import grey_images
+from fvgen.geometry.matching_cost import grey_images, matching_cost
+from fvgen.geometry.patch_match import PatchMatch
 from fvgen.geometry.points import depth_to_points
 from fvgen.geometry.sgm import semi_global_cost
-from fvgen.geometry.slanted_planes import SLANTS, matching_cost
 from fvgen.geometry.view_pairs import ViewPairs, pairs_from_cameras, pairs_from_points
 from fvgen.types import Cameras, Capture, Progress, SceneGeometry, no_progress
 
@@ -33,6 +34,10 @@ _SMOOTH = 0.03
 """Depths that differ by less than this fraction may be one surface."""
 _PATCH_STEP = 0.01
 """Neighbouring pixels whose depths differ by less than this fraction are one patch."""
+_WIDEST = 80.0
+"""Degrees between the viewing rays of two photos from which on matches of few photos are mostly accidents."""
+_SLANTED_RULES = {"least_correlation": 0.6, "agreement_pixels": 1.0, "agreement_depth": 0.01, "speckle": 300}
+"""Planes of any slant have more chances to match by accident, and agree with what they were made to agree with."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,9 @@ class PlaneSweep:
     """planes per photo, evenly spaced in inverse depth"""
     neighbours: int = 4
     """most photos that one photo is compared with"""
-    slanted_neighbours: int = 2
-    """with so many neighbours or fewer, planes are tried slanted, too: where no other photo is near, surfaces are
-    seen askew. With more neighbours that only gives more chances to match by accident."""
+    slanted_photos: int = 3
+    """with so many photos or fewer, slanted planes fill in where planes of constant depth found nothing. With more
+    photos that is not needed, and takes long."""
     window_radius: int = 4
     """the correlation window reaches this many pixels from its centre"""
     penalty_small: float = 0.08
@@ -75,27 +80,45 @@ class PlaneSweep:
         """
         check_cameras(capture.cameras)
         pairs = self._pairs(capture, progress)
-        depths, scores = self._sweep(capture, pairs, self.hypotheses, progress)
-        depths, confidences = self._filter(depths, scores, capture.cameras)
+        depths, confidences = self._depths(capture, pairs, self.hypotheses, progress)
         points = depth_to_points(capture.photos, capture.cameras, depths, confidences)
         return SceneGeometry(capture.cameras, points, depths, confidences)
 
     def _pairs(self, capture: Capture, progress: Progress) -> ViewPairs:
         """Ranges and neighbours from the sparse points; without enough of them, from a coarse sweep of all depths."""
+        widest = _WIDEST if self._few(capture) else 180.0
         if capture.sparse is not None:
-            pairs = pairs_from_points(capture.cameras, capture.sparse.xyz, self.neighbours)
+            pairs = pairs_from_points(capture.cameras, capture.sparse.xyz, self.neighbours, widest)
             if pairs.complete:
                 return pairs
         scale = _COARSE_SIDE / max(capture.cameras.height, capture.cameras.width)
         coarse = capture if scale >= 1 else _shrink(capture, scale)
-        pairs = pairs_from_cameras(coarse.cameras, self.neighbours)
-        depths, scores = self._sweep(coarse, pairs, 2 * self.hypotheses, progress, "finding the range of depth")
-        depths, confidences = self._filter(depths, scores, coarse.cameras)
+        pairs = pairs_from_cameras(coarse.cameras, self.neighbours, widest)
+        depths, confidences = self._depths(coarse, pairs, 2 * self.hypotheses, progress, "finding the range of depth")
         found = depth_to_points(coarse.photos, coarse.cameras, depths, confidences)
-        return pairs_from_points(capture.cameras, found.xyz, self.neighbours)
+        return pairs_from_points(capture.cameras, found.xyz, self.neighbours, widest)
+
+    def _few(self, capture: Capture) -> bool:
+        return len(capture.photos) <= self.slanted_photos
+
+    def _depths(
+        self, capture: Capture, pairs: ViewPairs, hypotheses: int, progress: Progress, what: str = "estimating depth"
+    ) -> tuple[Tensor, Tensor]:
+        """Filtered depth and confidence, [V, H, W] each."""
+        depths, scores = self._sweep(capture, pairs, hypotheses, progress, what)
+        if not self._few(capture):
+            return self._filter(depths, scores, capture.cameras)
+        kept, confidence = self._filter(depths, scores, capture.cameras, pairs)
+        greys = grey_images(capture.photos, capture.valid)
+        depths, scores = PatchMatch(absent=self.absent).refine(greys, capture.cameras, pairs, depths, progress)
+        slanted = replace(self, **_SLANTED_RULES)  # type: ignore[arg-type]  # a dict of floats
+        more, less_sure = slanted._filter(depths, scores, capture.cameras, pairs)
+        confidence = torch.where(kept > 0, confidence, less_sure)
+        kept = self._without_strays(torch.where(kept > 0, kept, more), capture.cameras)
+        return kept, confidence * (kept > 0)
 
     def _sweep(
-        self, capture: Capture, pairs: ViewPairs, hypotheses: int, progress: Progress, what: str = "estimating depth"
+        self, capture: Capture, pairs: ViewPairs, hypotheses: int, progress: Progress, what: str
     ) -> tuple[Tensor, Tensor]:
         """Unfiltered depth and correlation, [V, H, W] each."""
         greys = grey_images(capture.photos, capture.valid)
@@ -116,10 +139,7 @@ class PlaneSweep:
         near, far = span
         inverse = torch.linspace(1 / far, 1 / near, hypotheses, device=greys.device)
         best = 2 if len(neighbours) > 2 else 1
-        slants = SLANTS if len(neighbours) <= self.slanted_neighbours else SLANTS[:1]
-        cost = matching_cost(
-            greys, capture.cameras, i, neighbours, inverse, slants, self.window_radius, best, self.absent
-        )
+        cost = matching_cost(greys, capture.cameras, i, neighbours, inverse, self.window_radius, best, self.absent)
         total = semi_global_cost(
             cost, greys[i].nan_to_num(0), self.penalty_small, self.penalty_jump, self.edge_contrast
         )
@@ -133,15 +153,22 @@ class PlaneSweep:
         inner = (index > 1) & (index < hypotheses - 2)
         return depth * inner, score
 
-    def _filter(self, depths: Tensor, scores: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
-        count, mean = agreeing_views(depths, cameras, self.agreement_pixels, self.agreement_depth)
+    def _filter(
+        self, depths: Tensor, scores: Tensor, cameras: Cameras, pairs: ViewPairs | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Depth that other photos confirm (those it was compared with, when ``pairs`` are given), and confidence."""
+        count, mean = agreeing_views(
+            depths, cameras, self.agreement_pixels, self.agreement_depth, pairs.neighbours if pairs else None
+        )
         kept = mean * ((scores > self.least_correlation) & (count >= self.least_views))
         # gaps first: a surface with pinholes is one patch, not many speckles
-        kept = with_gaps_closed(kept, _SMOOTH, passes=3)
-        kept = without_speckles(kept, self.speckle, _PATCH_STEP)
-        kept = without_flying_pixels(kept * (seen_through(kept, cameras, _SMOOTH) == 0), _SMOOTH)
+        kept = self._without_strays(with_gaps_closed(kept, _SMOOTH, passes=3), cameras)
         confidence = (0.5 + 0.5 * scores.clamp(0, 1)) * (1 - 0.5 ** (1 + count))
         return kept, confidence * (kept > 0)
+
+    def _without_strays(self, depths: Tensor, cameras: Cameras) -> Tensor:
+        depths = without_speckles(depths, self.speckle, _PATCH_STEP)
+        return without_flying_pixels(depths * (seen_through(depths, cameras, _SMOOTH) == 0), _SMOOTH)
 
 
 def _shrink(capture: Capture, scale: float) -> Capture:

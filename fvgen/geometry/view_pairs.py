@@ -31,8 +31,11 @@ def points_in_view(xyz: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
     return (z > 0) & (uv >= 0).all(dim=-1) & (uv < size).all(dim=-1), z
 
 
-def choose_neighbours(cameras: Cameras, xyz: Tensor, most: int) -> list[list[int]]:
-    """For each camera the others that see the same points [P, 3] from a useful angle, best first, at most ``most``."""
+def choose_neighbours(cameras: Cameras, xyz: Tensor, most: int, widest: float) -> list[list[int]]:
+    """For each camera the others that see the same points [P, 3] from a useful angle, best first.
+
+    At most ``most``, and none from more than ``widest`` degrees aside where there is another.
+    """
     seen, _ = points_in_view(xyz, cameras)
     chosen: list[list[int]] = []
     for i in range(len(cameras)):
@@ -47,8 +50,9 @@ def choose_neighbours(cameras: Cameras, xyz: Tensor, most: int) -> list[list[int
             cosine = torch.nn.functional.cosine_similarity(ray_i, ray_j, dim=1).clamp(-1, 1)
             angle = float(torch.rad2deg(torch.acos(cosine)).median())
             if angle > 0:
-                scores.append((overlap * min(angle / _NARROW, 1.0, _WIDE / angle), j))
-        chosen.append([j for _, j in sorted(scores, reverse=True)[:most]])
+                scores.append((overlap * min(angle / _NARROW, 1.0, _WIDE / angle), j, angle))
+        scores = sorted(scores, reverse=True)[:most]
+        chosen.append([j for _, j, angle in scores if angle <= widest] or [j for _, j, _ in scores[:1]])
     return chosen
 
 
@@ -114,12 +118,12 @@ class ViewPairs:
         return all(self.neighbours) and None not in self.ranges
 
 
-def pairs_from_points(cameras: Cameras, xyz: Tensor, most: int) -> ViewPairs:
-    """From scene points [P, 3]; at most ``most`` neighbours each."""
-    return ViewPairs(choose_neighbours(cameras, xyz, most), ranges_from_points(cameras, xyz))
+def pairs_from_points(cameras: Cameras, xyz: Tensor, most: int, widest: float = 180.0) -> ViewPairs:
+    """From scene points [P, 3]; ``most`` and ``widest`` as `choose_neighbours` has them."""
+    return ViewPairs(choose_neighbours(cameras, xyz, most, widest), ranges_from_points(cameras, xyz))
 
 
-def pairs_from_cameras(cameras: Cameras, most: int) -> ViewPairs:
-    """From the cameras alone; at most ``most`` neighbours each."""
+def pairs_from_cameras(cameras: Cameras, most: int, widest: float = 180.0) -> ViewPairs:
+    """From the cameras alone; ``most`` and ``widest`` as `choose_neighbours` has them."""
     ranges, samples = common_volume(cameras)
-    return ViewPairs(choose_neighbours(cameras, samples, most), ranges)
+    return ViewPairs(choose_neighbours(cameras, samples, most, widest), ranges)

@@ -1,4 +1,4 @@
-"""`fvgen.geometry.slanted_planes.TorchMatcher` in compiled loops: on a CPU the same costs in a quarter of the time."""
+"""`fvgen.geometry.matching_cost.matching_cost` in compiled loops: on a CPU the same costs in a quarter of the time."""
 
 from __future__ import annotations
 
@@ -6,61 +6,45 @@ import numpy as np
 from torch import Tensor
 
 from fvgen.geometry.matching_cost import VARIANCE_FLOOR, Correlation, source_pixels
-from fvgen.geometry.slanted_planes import PlaneFamily
 from fvgen.numba_compile import kernel, kernel_part, run_parallel
 from fvgen.types import Cameras
 
 
-class CompiledMatcher:
-    """A `fvgen.geometry.slanted_planes.Matcher`."""
+def correlations(
+    greys: Tensor, cameras: Cameras, reference: int, neighbours: list[int], inverse_depths: Tensor,
+    radius: int, best: int, absent: float,
+) -> np.ndarray:  # fmt: skip
+    """Mean of the best correlations of each inverse depth at each pixel, [D, H, W] float32.
 
-    def __init__(
-        self, greys: Tensor, cameras: Cameras, reference: int, neighbours: list[int],
-        radius: int, best: int, absent: float,
-    ) -> None:  # fmt: skip
-        """See `fvgen.geometry.slanted_planes.matching_cost`; everything on the CPU."""
-        infinity, parallax = source_pixels(cameras, reference, neighbours)
-        own = Correlation(greys[reference], radius)
-        self._scene = (
-            greys[neighbours].contiguous().numpy(), infinity.double().numpy(), parallax.double().numpy(),
-            greys[reference].nan_to_num(0).contiguous().numpy(), own.mean[0].numpy(), own.variance[0].numpy(),
-        )  # fmt: skip
-        self._rules = (radius, best, np.float32(absent), np.float32(VARIANCE_FLOOR))
-
-    def lower(self, cost: Tensor, family: PlaneFamily, inverse_depths: Tensor, extra: float) -> None:
-        """See `fvgen.geometry.slanted_planes.Matcher`."""
-        slope, offsets = family.slope.float().contiguous().numpy(), family.offsets.float().numpy()
-        # nobody asks for planes beyond the hypotheses; the tenth is for windows whose middle is one at their end
-        limits = np.float32(1.1 * inverse_depths[-1]), np.float32(0.9 * inverse_depths[0])
-        scores = np.empty((len(offsets), *slope.shape), np.float32)
-        run_parallel(correlate, len(offsets), *self._scene, *self._rules, slope, offsets, *limits, scores)
-        run_parallel(
-            keep_lower, len(slope), scores, slope, offsets, inverse_depths.double().numpy(), np.float32(extra),
-            cost.numpy(),
-        )  # fmt: skip
+    Args: see `fvgen.geometry.matching_cost.matching_cost`; everything on the CPU.
+    """
+    infinity, parallax = source_pixels(cameras, reference, neighbours)
+    own = Correlation(greys[reference], radius)
+    scores = np.empty((len(inverse_depths), *greys.shape[1:]), np.float32)
+    run_parallel(
+        correlate, len(scores),
+        greys[neighbours].contiguous().numpy(), infinity.double().numpy(), parallax.double().numpy(),
+        greys[reference].nan_to_num(0).contiguous().numpy(), own.mean[0].numpy(), own.variance[0].numpy(),
+        radius, best, np.float32(absent), np.float32(VARIANCE_FLOOR), inverse_depths.float().numpy(), scores,
+    )  # fmt: skip
+    return scores
 
 
 @kernel_part
-def _warp(image, infinity, parallax, offset, slope, nearest, farthest, warped, absent):
-    """A neighbour's image [H, W] on a plane as the reference sees it; ``absent`` is 1 where it has no such pixel.
-
-    Not computed, and absent, where the plane is beyond the inverse depths ``farthest`` to ``nearest``.
-    """
+def _warp(image, infinity, parallax, near, warped, absent):
+    """A neighbour's image [H, W] at an inverse depth as the reference sees it; ``absent`` is 1 where it has none."""
     height, width = warped.shape
     right, down = np.float32(width - 1), np.float32(height - 1)
     half = np.float32(0.5)
     for y in range(height):
         v = y + 0.5
-        # along a row all three coordinates are linear in x and in the inverse depth
+        # along a row all three coordinates are linear in x
         x0, y0, z0 = infinity[:, 1] * v + infinity[:, 2] + 0.5 * infinity[:, 0]
         ax, ay, az = np.float32(x0), np.float32(y0), np.float32(z0)
         bx, by, bz = np.float32(infinity[0, 0]), np.float32(infinity[1, 0]), np.float32(infinity[2, 0])
         cx, cy, cz = np.float32(parallax[0]), np.float32(parallax[1]), np.float32(parallax[2])
         for x in range(width):
             warped[y, x], absent[y, x] = 0.0, 1.0
-            near = offset * slope[y, x]
-            if near < farthest or near > nearest:
-                continue
             u = np.float32(x)
             z = az + bz * u + cz * near
             if not z > np.float32(1e-6):
@@ -144,9 +128,9 @@ def _score_row(means, grey_mean, grey_variance, absent, floor, highest, second):
 @kernel
 def correlate(
     first, last, images, infinity, parallax, grey, mean, variance, radius, best, absent, floor,
-    slope, offsets, nearest, farthest, scores,
+    inverse_depths, scores,
 ):  # fmt: skip
-    """Mean of the ``best`` correlations over the neighbours, for the planes ``first`` to ``last`` of a family.
+    """Mean of the ``best`` correlations over the neighbours, for the inverse depths ``first`` to ``last``.
 
     Args:
         images: [S, H, W], NaN for missing pixels.
@@ -157,9 +141,8 @@ def correlate(
         best: 1 or 2.
         absent: correlation that stands for none.
         floor: added to the variance.
-        slope, offsets: [H, W] and [N], the family.
-        nearest, farthest: inverse depths beyond which a plane is of no interest.
-        scores: [N, H, W], written.
+        inverse_depths: [D].
+        scores: [D, H, W], written.
     """
     height, width = grey.shape
     warped, missing = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
@@ -173,9 +156,7 @@ def correlate(
         highest[:] = -np.inf
         second[:] = -np.inf
         for s in range(len(images)):
-            _warp(
-                images[s], infinity[s], parallax[s], offsets[first + plane], slope, nearest, farthest, warped, missing
-            )
+            _warp(images[s], infinity[s], parallax[s], inverse_depths[first + plane], warped, missing)
             own[:] = 0.0
             for row in range(-radius, radius):
                 i = _mirrored(row, height)
@@ -193,24 +174,3 @@ def correlate(
             for y in range(height):
                 for x in range(width):
                     highest[y, x] = (highest[y, x] + second[y, x]) * np.float32(0.5)
-
-
-@kernel
-def keep_lower(first, last, scores, slope, offsets, inverse_depths, extra, cost):
-    """Lower ``cost`` to 1 - score + ``extra`` where that is less, for the rows ``first`` to ``last``.
-
-    Args:
-        scores: [N, H, W] of the family's planes; between two planes they are interpolated.
-        slope, offsets: [H, W] and [N], the family.
-        inverse_depths: [D].
-        cost: [H, W, D], changed.
-    """
-    step = offsets[1] - offsets[0]
-    for y in range(first, last):
-        for x in range(slope.shape[1]):
-            for k in range(len(inverse_depths)):
-                place = (inverse_depths[k] / slope[y, x] - offsets[0]) / step
-                below = min(max(int(place), 0), len(offsets) - 2)
-                part = np.float32(min(max(place - below, 0.0), 1.0))
-                score = scores[below, y, x] + part * (scores[below + 1, y, x] - scores[below, y, x])
-                cost[y, x, k] = min(cost[y, x, k], np.float32(1.0) - score + extra)
