@@ -54,7 +54,7 @@ class PatchMatch:
     def refine(
         self, greys: Tensor, cameras: Cameras, pairs: ViewPairs, depths: Tensor, progress: Progress = no_progress
     ) -> tuple[Tensor, Tensor]:
-        """Depth and its correlation, [V, H, W] each; on the CPU, whatever the device of the arguments.
+        """Depth and its correlation, [V, H, W] each; computed on the CPU, returned on the device of ``depths``.
 
         Args:
             greys: [V, H, W], NaN for missing pixels.
@@ -71,6 +71,7 @@ class PatchMatch:
                 self._round(view, found, self.consistency if number else 0.0, steps)
                 progress(number * len(chosen) + i + 1, len(self.steps) * len(chosen), "refining depth")
         for view in chosen:  # what the planes are worth by the photos alone
+            view.see([other.planes[0] for other in views])
             self._improve(view, 0.0, _OFFSETS[:0], np.empty((0, 3, *view.worth.shape), np.float32))
         refined = torch.stack([view.depth() for view in views])
         return refined.to(depths), torch.stack([torch.from_numpy(view.worth) for view in views]).to(depths)

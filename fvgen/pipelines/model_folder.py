@@ -59,7 +59,8 @@ def _how_to_get(model: str | Path | None) -> str:
     file = f"checkpoints/{name}/{VARIANTS[name].file}"  # type: ignore[index]  # checked above
     return (
         f"Get it with: python scripts/download.py {name}, then python scripts/convert_viewcrafter.py {file} "
-        f"models/{name} --variant {name}. The small bundled one is named tiny. A pipeline folder elsewhere is named with {_NAME_FOLDER}"
+        f"models/{name} --variant {name}. The small bundled one is named tiny. A pipeline folder elsewhere is named "
+        f"with {_NAME_FOLDER}"
     )
 
 
