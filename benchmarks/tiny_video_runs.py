@@ -61,7 +61,7 @@ class Budget:
     """ways in which each clip is seen"""
     clips: int = 160
     """procedural training clips"""
-    lr: float = 2e-4
+    lr: float = 5e-5
     """largest learning rate of the student, in every stage"""
     seed: int = 0
     """of training"""

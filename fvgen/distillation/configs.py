@@ -14,6 +14,7 @@ from fvgen.distillation.objectives.distribution_matching import DistributionMatc
 from fvgen.distillation.objectives.dmd2 import DMD2
 from fvgen.distillation.objectives.fvgen_stage1 import FVGenStage1
 from fvgen.distillation.objectives.fvgen_stage2 import FVGenStage2
+from fvgen.distillation.objectives.regression import Regression
 from fvgen.distillation.settings import MeterConfig, NetworkConfig, OptimizerConfig, TrainConfig
 
 PresetName = Literal[
@@ -59,12 +60,13 @@ _TINY = TrainConfig(
     critic=_TINY_OPTIMIZER,
     meters=MeterConfig(samples_every=200),
 )
-_TINY_FIRST = replace(_TINY, critic=replace(_TINY_OPTIMIZER, lr=1e-3))
+_TINY_CRITIC = replace(_TINY_OPTIMIZER, lr=1e-3)  # it has to keep up with the student from the first update on
+_TINY_FIRST = replace(_TINY, critic=_TINY_CRITIC)
 _TINY_SECOND = replace(
     _TINY,
     steps=240,
     student=replace(_TINY_OPTIMIZER, lr=4e-4, decay_steps=240),
-    critic=replace(_TINY_OPTIMIZER, decay_steps=240),
+    critic=replace(_TINY_CRITIC, decay_steps=240),
     meters=MeterConfig(samples_every=120),
 )
 # Narrow, on patches of 4 x 4 pixels: what it is shown goes straight to its output through gates.
@@ -85,9 +87,10 @@ _TINY_SOFTENED = DistributionMatching(guidance_scale=1.0, guidance_rescale=0.0)
 # What goes through the gates need not go through the middle block, so that knows little of contrast and texture, which
 # is what a tiny student gets wrong: a discriminator over it alone stays at chance.
 _TINY_ADVERSARIAL = Adversarial(features="multiscale")
-_TINY_STAGE1 = FVGenStage1(adversarial=_TINY_ADVERSARIAL)
-_TINY_STAGE2 = FVGenStage2(matching=_TINY_SOFTENED, critic_steps=2, adversarial=_TINY_ADVERSARIAL)
-_TINY_PLAIN_STAGE2 = FVGenStage2(matching=replace(_TINY_SOFTENED, divergence="reverse_kl"), critic_steps=2)
+# The pull to the real clips: without it a network of this size leaves grain where it is not sure.
+_TINY_STAGE1 = FVGenStage1(adversarial=_TINY_ADVERSARIAL, regression=Regression(weight=1.0))
+_TINY_STAGE2 = FVGenStage2(matching=_TINY_SOFTENED, adversarial=_TINY_ADVERSARIAL, regression=Regression(weight=3.0))
+_TINY_PLAIN_STAGE2 = FVGenStage2(matching=replace(_TINY_SOFTENED, divergence="reverse_kl"))
 _REVERSE_KL = DistributionMatching(divergence="reverse_kl")
 
 PRESETS: Mapping[PresetName, Preset] = {
