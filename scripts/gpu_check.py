@@ -3,8 +3,8 @@
     python scripts/gpu_check.py --output gpu.json
 
 Weights are random: neither speed nor memory depends on them. Without a GPU it says so and exits with 0.
-Needs torch, diffusers, transformers, einops, gsplat, numba and safetensors; accelerate for the low-memory mode, and
-peft for training with a shared backbone.
+Needs torch, diffusers, transformers, gsplat, numba and safetensors; accelerate for the low-memory mode, and peft for
+training with a shared backbone.
 """
 
 from __future__ import annotations
