@@ -191,7 +191,7 @@ def _tensorboard(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        next_step = "Install it with: pip install 'fvgen-nerfstudio[train]'; or give --no-tensorboard."
+        next_step = "Install it with: pip install 'fvgen-nerfstudio[train]'; or give --meters.no-tensorboard."
         raise InputError(complaint("tensorboard", "be installed", error, next_step)) from error
     return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 

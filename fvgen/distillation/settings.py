@@ -20,8 +20,11 @@ class OptimizerConfig:
     kind: OptimizerKind = "adamw"
     """adamw8bit keeps its moments in 8 bits (needs bitsandbytes)"""
     lr: float = 5e-5
+    """highest learning rate"""
     betas: tuple[float, float] = (0.9, 0.999)
+    """decay of the moments' running means, first and second"""
     weight_decay: float = 0.01
+    """decoupled, per step and unit of learning rate"""
     warmup_steps: int = 0
     """the learning rate rises linearly over this many steps"""
     decay_steps: int = 0
@@ -48,6 +51,7 @@ class MeterConfig:
     samples_every: int = 500
     """steps between pictures and held-out errors; 0 for none"""
     tensorboard: bool = True
+    """log to TensorBoard"""
     wandb: bool = False
     """log to Weights & Biases, too"""
     video: bool = True
@@ -83,6 +87,7 @@ class TrainConfig:
     micro_batch: int = 1
     """clips per forward pass; the rest of a process's share is accumulated"""
     seed: int = 0
+    """of the clips' order, all noise and all weights that start at random"""
     precision: Precision = "bf16"
     """bf16: trained weights in float32 under autocast, frozen ones in bfloat16"""
     gradient_checkpointing: bool = True
@@ -112,13 +117,19 @@ class NetworkConfig:
     """A video network that is made anew; its channels and its context follow from the data."""
 
     model_channels: int = 64
+    """width at the finest resolution"""
     channel_mult: tuple[int, ...] = (1, 2, 2)
+    """width at each resolution over model_channels"""
     num_res_blocks: int = 1
+    """stages per resolution in the encoder; the decoder has one more"""
     attention_resolutions: tuple[int, ...] = (2, 4)
     """downsampling factors at which frames attend"""
     num_head_channels: int = 32
+    """width of an attention head"""
     norm_num_groups: int = 16
+    """groups of every normalisation"""
     initial_attention_heads: int = 2
+    """heads of the attention over time right after the first convolution"""
     gated_inputs: int = 0
     """groups of channels that go straight into the prediction: the noisy latents, then those of the condition"""
     base_scale: float = 1.0

@@ -22,6 +22,7 @@ class AVDM2:
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
     """of the student, largest first"""
     student_input: StudentInput = "backward_simulation"
+    """noised_real starts the student from noised real clips, backward_simulation from noise as in use"""
     critic_steps: int = 2
     """updates of discriminator and image fake score for one of the student"""
     adversarial_weight: float = 1.0

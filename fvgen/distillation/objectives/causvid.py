@@ -37,7 +37,9 @@ class CausVidRegression:
     guidance_scale: float = 4.5
     """of the teacher; CausVid writes 3.5 for it, since it counts from 0"""
     guidance_rescale: float = 0.0
+    """of the teacher's guidance"""
     critic_steps: int = 0
+    """there is no critic"""
 
     def __post_init__(self) -> None:
         require(self.teacher_steps >= 1, "teacher_steps", "be at least 1", self.teacher_steps, "50 is the teacher's.")
@@ -102,6 +104,7 @@ class CausVid:
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
     """of the student, largest first"""
     student_input: StudentInput = "backward_simulation"
+    """noised_real starts the student from noised real clips, backward_simulation from noise as in use"""
     critic_steps: int = 5
     """updates of the fake score for one of the student"""
     matching: DistributionMatching = field(

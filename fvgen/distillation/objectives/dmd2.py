@@ -22,6 +22,7 @@ class DMD2:
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
     """of the student, largest first"""
     student_input: StudentInput = "backward_simulation"
+    """noised_real starts the student from noised real clips, backward_simulation from noise as in use"""
     critic_steps: int = 5
     """updates of fake score and classifier for one of the student"""
     gan_weight: float = 5e-3
