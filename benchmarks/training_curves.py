@@ -53,13 +53,10 @@ def _draw(curves: Curves, path: Path) -> None:
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     for axis, (key, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         for number, (name, run) in enumerate(curves.items()):
-            width = 1 if key.startswith("held_out") else SMOOTHED
-            if len(run[key]) >= width:
+            if len(run[key]) >= SMOOTHED:
                 steps, values = np.array(run[key]).T
-                smooth = np.convolve(values, np.full(width, 1 / width), mode="valid")
-                axis.plot(
-                    steps[width - 1 :], smooth, label=name, marker="." if width == 1 else None, color=f"C{number}"
-                )
+                smooth = np.convolve(values, np.full(SMOOTHED, 1 / SMOOTHED), mode="valid")
+                axis.plot(steps[SMOOTHED - 1 :], smooth, label=name, color=f"C{number}")
         axis.set(title=title, xlabel="step", xscale="log")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(curves))
     figure.savefig(path, dpi=100)

@@ -183,7 +183,7 @@ def _photograph(
     if float(taken.std(dim=(2, 3)).mean()) < rng.uniform(*_LEAST_CONTRAST):  # flat scenes are many and teach little
         return None
     start, end = path.ends[(path.photo < 0).nonzero()[0, 0]].tolist()
-    along = exposures(len(path), (steps[start], steps[end]), path.position)
+    along = exposures((steps[start], steps[end]), path.position)
     frames = camera.develop(draw(scene, path.cameras), along, generator)
     here = path.photo >= 0
     frames[here] = taken[path.photo[here]]

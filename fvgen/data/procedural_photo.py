@@ -65,9 +65,8 @@ def random_camera(light: Tensor, rng: np.random.Generator) -> Camera:
     )
 
 
-def exposures(count: int, ends: tuple[Tensor, Tensor], position: Tensor) -> Tensor:
-    """[count, 3] exposures of frames at ``position`` [count] in [0, 1] between two photos' exposures [3] each."""
-    assert len(position) == count
+def exposures(ends: tuple[Tensor, Tensor], position: Tensor) -> Tensor:
+    """[F, 3] exposures of frames at ``position`` [F] in [0, 1] between two photos' exposures [3] each."""
     first, last = (end.log() for end in ends)
     return (first + position[:, None] * (last - first)).exp()
 

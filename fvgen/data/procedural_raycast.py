@@ -15,8 +15,6 @@ _CORNER_SHADE = 0.3
 _CORNER_REACH = 0.25
 """Metres over which that fades."""
 _CONTACT_SHADE = 0.5
-_CONTACT_HEIGHT = 0.2
-"""Metres above the floor that the dark spots under furniture reach."""
 
 
 def render_scene(scene: Scene, cameras: Cameras, supersampling: int = 2) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from fvgen.evaluation.metrics import psnr
 from fvgen.geometry.cameras import resize_intrinsics, unproject
-from fvgen.geometry.points import merge, voxel_thin
+from fvgen.geometry.points import depth_to_points, merge, voxel_thin
 from fvgen.pipelines.quick_fit import fit_splat
 from fvgen.types import Capture, GeneratedViews, PointCloud, Progress, SceneGeometry, no_progress
 
@@ -128,8 +128,6 @@ def _spread(count: int, most: int) -> list[int]:
 
 def _subset(capture: Capture, geometry: SceneGeometry, kept: Sequence[int]) -> tuple[Capture, SceneGeometry]:
     """The capture and geometry without the other photos, whose points leave the cloud too."""
-    from fvgen.geometry.points import depth_to_points
-
     index = torch.tensor(kept)
     part = Capture(
         capture.photos[index],
@@ -153,18 +151,17 @@ def _gain(
     scene_scale: float,
     seed: int,
 ) -> float:
-    """PSNR on the left-out photo with seeds, minus without."""
-    photos, cameras = capture.photos, capture.cameras
-    kept = [i for i in range(len(photos)) if i != fold]
-    footprint = scene_scale / float(cameras.K[:, 0, 0].mean())
+    """PSNR on the left-out photo ``fold`` of fits to the others, ``part``: with seeds, minus without."""
+    footprint = scene_scale / float(capture.cameras.K[:, 0, 0].mean())
     thinned = voxel_thin(cloud, footprint)
     start = [thinned] if capture.sparse is None else [capture.sparse, thinned]
-    background = photos[kept].mean(dim=(0, 2, 3))  # the best guess where nothing is: seeds must beat it
+    background = part.photos.mean(dim=(0, 2, 3))  # the best guess where nothing is: seeds must beat it
     scores = []
     for points in (merge(start), merge([*start, seeds])):
         fit = fit_splat(
-            points, sizes(points.xyz), photos[kept], cameras[kept],
+            points, sizes(points.xyz), part.photos, part.cameras,
             iterations=TRIAL_ITERATIONS, scene_scale=scene_scale, seed=seed,
         )  # fmt: skip
-        scores.append(float(psnr(fit.render(cameras[fold], background).clamp(0, 1), photos[fold])))
+        picture = fit.render(capture.cameras[fold], background).clamp(0, 1)
+        scores.append(float(psnr(picture, capture.photos[fold])))
     return scores[1] - scores[0]

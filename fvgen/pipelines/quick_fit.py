@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fvgen.evaluation.metrics import ssim
 from fvgen.rendering.splat_rasterizer import resolve
-from fvgen.types import Cameras, PointCloud, Progress, no_progress
+from fvgen.types import Cameras, PointCloud
 
 SH_DC = 0.28209479177387814
 """The constant spherical harmonic basis function."""
@@ -40,7 +40,6 @@ def fit_splat(
     iterations: int,
     scene_scale: float,
     seed: int,
-    progress: Progress = no_progress,
 ) -> QuickFit:
     """Fit Gaussians that start at ``points`` to the photos, one photo a step.
 
@@ -68,7 +67,7 @@ def fit_splat(
         [{"params": [fit.parameters[n]], "lr": rates[n]} for n in rates], eps=1e-15, fused=True
     )
     order: list[int] = []
-    for step in range(iterations):
+    for _ in range(iterations):
         order = order or torch.randperm(len(photos), generator=generator).tolist()
         view = order.pop()
         # A fixed background would pass for a colour of the scene, and whatever covers it for a gain.
@@ -78,5 +77,4 @@ def fit_splat(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        progress(step + 1, iterations, "fitting a trial splat")
     return QuickFit({name: value.detach() for name, value in fit.parameters.items()})

@@ -139,7 +139,7 @@ class FrontMean:
         return _render(points, cameras, radius, self.per_pixel, self.thickness)
 
 
-def _over_weights(z: Tensor, share: Tensor, real: Tensor) -> Tensor:
+def _over_weights(share: Tensor, real: Tensor) -> Tensor:
     """[M, K] front-to-back over-compositing of alphas 1 - share, for M covered pixels."""
     alpha = torch.where(real, 1 - share, 0.0)
     behind = torch.cumprod(1 - alpha, dim=1)
@@ -181,7 +181,7 @@ def _draw(
     pixel = (fragments.index[..., 0] >= 0).flatten().nonzero()[:, 0]
     index, z, share = (part.flatten(0, 1)[pixel] for part in (fragments.index, fragments.z, fragments.share))
     real = index >= 0
-    weight = _over_weights(z, share, real) if thickness is None else _front_weights(z, share, real, thickness)
+    weight = _over_weights(share, real) if thickness is None else _front_weights(z, share, real, thickness)
     values = torch.cat([points.rgb, points.confidence[:, None]], dim=1).float()
     blended = (weight[..., None] * values[index.clamp_min(0)]).sum(1)
     out.rgb.view(3, -1)[:, pixel] = blended[:, :3].T

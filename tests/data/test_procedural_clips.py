@@ -118,7 +118,7 @@ def test_frames_agree_with_depth_and_cameras(clips):
 
 def test_exposure_steps_evenly_between_the_photos():
     first, last = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([1.21, 0.81, 1.0])
-    along = exposures(3, (first, last), torch.tensor([0.0, 0.5, 1.0]))
+    along = exposures((first, last), torch.tensor([0.0, 0.5, 1.0]))
     torch.testing.assert_close(along, torch.stack([first, (first * last).sqrt(), last]))
 
 
