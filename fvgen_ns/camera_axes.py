@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras as NerfstudioCameras
 from nerfstudio.cameras.cameras import CameraType
 from torch import Tensor
 
+from fvgen.data.capture import CaptureFrame
 from fvgen.types import Cameras
 
 
@@ -24,20 +28,28 @@ def to_fvgen(cameras: NerfstudioCameras, height: int, width: int) -> Cameras:
     return Cameras(c2w, cameras.get_intrinsics_matrices().cpu().float(), height, width)
 
 
-def to_nerfstudio(cameras: Cameras) -> NerfstudioCameras:
-    """fvgen's cameras as Nerfstudio's perspective cameras."""
-    count = len(cameras)
+def to_nerfstudio(
+    frames: Sequence[CaptureFrame], poses: Tensor, distortion_params: Tensor | None = None
+) -> NerfstudioCameras:
+    """The cameras of a capture's frames as Nerfstudio's perspective cameras, each of its own size.
+
+    Args:
+        frames: F frames, whose intrinsics and sizes count.
+        poses: [F, 3, 4] camera-to-world, OpenGL axes.
+        distortion_params: [F, 6] Nerfstudio's k1 k2 k3 k4 p1 p2; None for none.
+    """
+    K = torch.from_numpy(np.stack([frame.K for frame in frames])).float()
+    size = torch.tensor([frame.size for frame in frames])
     return NerfstudioCameras(
-        camera_to_worlds=flip_axes(cameras.c2w)[:, :3].float(),
-        fx=cameras.K[:, 0, 0, None].float(),
-        fy=cameras.K[:, 1, 1, None].float(),
-        cx=cameras.K[:, 0, 2, None].float(),
-        cy=cameras.K[:, 1, 2, None].float(),
-        width=torch.full((count, 1), cameras.width),
-        height=torch.full((count, 1), cameras.height),
-        distortion_params=torch.zeros(count, 6),
+        camera_to_worlds=poses.float(),
+        fx=K[:, 0, 0, None],
+        fy=K[:, 1, 1, None],
+        cx=K[:, 0, 2, None],
+        cy=K[:, 1, 2, None],
+        width=size[:, :1],
+        height=size[:, 1:],
+        distortion_params=distortion_params,
         camera_type=CameraType.PERSPECTIVE,
-        metadata={},
     )
 
 

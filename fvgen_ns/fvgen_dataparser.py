@@ -4,6 +4,7 @@ imported."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -11,7 +12,6 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from nerfstudio.cameras.camera_utils import auto_orient_and_center_poses
-from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
@@ -20,11 +20,12 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from fvgen.checks import InputError, complaint, require
-from fvgen.data.capture import CaptureFiles, Split, require_training_photos
+from fvgen.data.capture import CaptureFiles, CaptureFrame, Split, require_training_photos
+from fvgen.data.colmap import find_model
 from fvgen.data.transforms_json import read_transforms
+from fvgen_ns.camera_axes import flip_axes, to_nerfstudio
 from fvgen_ns.capture_frames import read_split
 
-COLMAP_FOLDERS = ("colmap/sparse/0", "sparse/0", "sparse")
 SPLITS = ("train", "val", "test")
 NOTHING_HELD_OUT = "[yellow]The capture holds no photos back for {split}: showing the training photos instead."
 
@@ -63,7 +64,7 @@ class FVGenDataParser(DataParser):
         require(folder.exists(), "--data", "be an existing folder", folder, "Check the path.")
         if folder.suffix == ".json" or (folder / "transforms.json").is_file():
             return self._from_transforms(cast(Split, split))
-        colmap = next((folder / name for name in COLMAP_FOLDERS if _is_colmap(folder / name)), None)
+        colmap = find_model(folder)
         if colmap is not None:
             return self._from_colmap(folder, colmap.relative_to(folder), split)
         if (folder / "transforms_train.json").is_file():
@@ -119,7 +120,7 @@ class FVGenDataParser(DataParser):
         masks = [f.mask for f in frames]
         return DataparserOutputs(
             image_filenames=[f.photo for f in frames],
-            cameras=_cameras(frames, poses[list(chosen)]),
+            cameras=to_nerfstudio(frames, poses[list(chosen)], _distortion(frames)),
             scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1, -1], [1, 1, 1]])),
             mask_filenames=masks if any(masks) else None,  # type: ignore[arg-type]  # None: the whole photo counts
             dataparser_transform=transform,
@@ -138,8 +139,7 @@ class FVGenDataParser(DataParser):
         """
         train = list(files.split("train"))
         require_training_photos(len(train))
-        axes = np.diag([1.0, -1.0, -1.0, 1.0])
-        poses = torch.from_numpy(np.stack([f.c2w @ axes for f in files.frames]))
+        poses = flip_axes(torch.from_numpy(np.stack([f.c2w for f in files.frames])))
         origin = poses[train, :3, 3].mean(dim=0) * (self.config.center_method != "none")
         centred = poses[train].clone()
         centred[:, :3, 3] -= origin
@@ -165,10 +165,6 @@ def _stand_in(split: str, named: set[str]) -> str:
     return "train" if split == "train" else found
 
 
-def _is_colmap(folder: Path) -> bool:
-    return any((folder / f"cameras.{suffix}").is_file() for suffix in ("bin", "txt"))
-
-
 def _has_points(model: Path) -> bool:
     binary, text = model / "points3D.bin", model / "points3D.txt"
     if binary.is_file():
@@ -180,21 +176,10 @@ def _has_points(model: Path) -> bool:
         return any(line.strip() and not line.startswith("#") for line in file)
 
 
-def _cameras(frames: list, poses: torch.Tensor) -> Cameras:
-    K = torch.from_numpy(np.stack([f.K for f in frames])).float()
-    k1, k2, p1, p2, k3 = torch.tensor([f.distortion for f in frames]).T
-    size = torch.tensor([f.size for f in frames])
-    return Cameras(
-        camera_to_worlds=poses,
-        fx=K[:, 0, 0, None],
-        fy=K[:, 1, 1, None],
-        cx=K[:, 0, 2, None],
-        cy=K[:, 1, 2, None],
-        width=size[:, :1],
-        height=size[:, 1:],
-        distortion_params=torch.stack([k1, k2, k3, torch.zeros_like(k1), p1, p2], dim=1),
-        camera_type=CameraType.PERSPECTIVE,
-    )
+def _distortion(frames: Sequence[CaptureFrame]) -> torch.Tensor:
+    """[F, 6] Nerfstudio's k1 k2 k3 k4 p1 p2 from OpenCV's k1 k2 p1 p2 k3."""
+    k1, k2, p1, p2, k3 = torch.tensor([frame.distortion for frame in frames]).T
+    return torch.stack([k1, k2, k3, torch.zeros_like(k1), p1, p2], dim=1)
 
 
 def _sparse_points(path: Path, transform: torch.Tensor, scale: float) -> dict[str, torch.Tensor]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.cameras import Cameras
 
 from fvgen.data.transforms_json import read_transforms
 from fvgen.geometry.similarity import Similarity
-from fvgen_ns.camera_axes import flip_axes
+from fvgen_ns.camera_axes import flip_axes, to_nerfstudio
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,10 @@ def read_generated(folder: Path, similarity: Similarity) -> GeneratedFrames:
     notes = meta["fvgen"]["notes"] if is_ours else []
     if not frames:
         return GeneratedFrames(clouds=clouds if is_ours else [], notes=notes)
-    K = torch.from_numpy(np.stack([f.K for f in frames])).float()
     c2w = torch.from_numpy(np.stack([similarity.pose_to_working(f.c2w) for f in frames]))
-    size = torch.tensor([f.size for f in frames])
-    cameras = Cameras(
-        camera_to_worlds=flip_axes(c2w)[:, :3].float(),
-        fx=K[:, 0, 0, None],
-        fy=K[:, 1, 1, None],
-        cx=K[:, 0, 2, None],
-        cy=K[:, 1, 2, None],
-        width=size[:, :1],
-        height=size[:, 1:],
-        camera_type=CameraType.PERSPECTIVE,
-    )
     return GeneratedFrames(
         images=[f.photo for f in frames],
-        cameras=cameras,
+        cameras=to_nerfstudio(frames, flip_axes(c2w)[:, :3]),
         trust=[_trust(files.folder, entries[f.name]) for f in frames],
         clouds=clouds if is_ours else [],
         notes=notes,

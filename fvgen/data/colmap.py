@@ -12,14 +12,15 @@ from fvgen.data.colmap_files import ColmapCamera, ColmapImage, read_model
 from fvgen.data.photos import copies, copy_size
 from fvgen.data.transforms_json import UNDISTORT
 
-_MODELS = ("sparse/0", "colmap/sparse/0", "sparse")
+_PLACES = ("colmap/sparse/0", "sparse/0", "sparse")
+"""Where a capture keeps its model: as ns-process-data leaves it, then as COLMAP does."""
 _FOCALS = {"SIMPLE_PINHOLE": 1, "PINHOLE": 2, "SIMPLE_RADIAL": 1, "RADIAL": 1, "OPENCV": 2}
 """How many focal lengths a camera model's parameters begin with; the principal point and k1 k2 p1 p2 follow."""
 
 
 def find_model(folder: Path) -> Path | None:
     """The COLMAP model of a capture's folder, if it has one."""
-    models = [folder / name for name in _MODELS]
+    models = [folder / name for name in _PLACES]
     return next((m for m in models if (m / "cameras.bin").is_file() or (m / "cameras.txt").is_file()), None)
 
 

@@ -31,7 +31,7 @@ class ClipNoise:
             "seed and clips", "be 0 or more", (seed, list(clips)[:4]), "Count clips from 0.",
         )  # fmt: skip
         self._generators = [
-            [_generator(seed, clip, frame, stream) for frame in range(first_frame, first_frame + frames)]
+            [seeded_generator(seed, clip, frame, stream) for frame in range(first_frame, first_frame + frames)]
             for clip in clips
         ]
 
@@ -43,6 +43,9 @@ class ClipNoise:
         return torch.stack(drawn).to(like)
 
 
-def _generator(*key: int) -> torch.Generator:
-    # SeedSequence mixes the key so that neighbouring seeds, clips and frames have unrelated streams.
+def seeded_generator(*key: int) -> torch.Generator:
+    """A generator on the CPU for a key of whole numbers, 0 or more.
+
+    The key is mixed, so that neighbouring seeds, steps, clips and frames have unrelated streams.
+    """
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.diffusion.noise import seeded_generator
 
 _SHARED = 2**32 - 1
 """Takes a clip's place in the key of the shared stream."""
@@ -29,8 +29,8 @@ class BatchRandom:
 
     def __init__(self, key: Sequence[int], clips: Sequence[int]) -> None:
         require(len(clips) > 0, "clips", "hold at least one", list(clips), "Give each clip's place in the batch.")
-        self._clips = [_generator(*key, clip) for clip in clips]
-        self._shared = _generator(*key, _SHARED)
+        self._clips = [seeded_generator(*key, clip) for clip in clips]
+        self._shared = seeded_generator(*key, _SHARED)
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -61,8 +61,3 @@ class BatchRandom:
 
     def _check(self, x: Tensor) -> None:
         require(len(x) == len(self), "x", f"hold {len(self)} clips", len(x), "Draw for the whole micro-batch.")
-
-
-def _generator(*key: int) -> torch.Generator:
-    # SeedSequence mixes the key so that neighbouring seeds, steps and clips have unrelated streams.
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))

@@ -34,7 +34,7 @@ from fvgen.types import Cameras, GeneratedViews, PointCloud
 FORMAT = 2
 """Version of the folder's layout; folders of another are made anew."""
 DEPTH_STEPS = 65535
-_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
+OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 """OpenCV camera axes to Nerfstudio's OpenGL ones, and back."""
 _PARTS = ("frames", "images", "depth", "confidence", "covered")
 _ORIENTATION = 0x0112
@@ -156,7 +156,7 @@ class ViewsWriter:
         self._put(index, files, entry, camera.c2w[0].cpu().double().numpy())
 
     def _put(self, index: int, files: dict[str, Path | bytes], entry: dict[str, Any], c2w: np.ndarray) -> None:
-        entry["transform_matrix"] = (self._similarity.pose_to_capture(c2w) @ _AXES).tolist()
+        entry["transform_matrix"] = (self._similarity.pose_to_capture(c2w) @ OPENGL_AXES).tolist()
         entry["depth_file_path"] = f"depth/{index:05d}.png"
 
         def work() -> None:

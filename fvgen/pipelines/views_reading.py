@@ -14,11 +14,9 @@ from torch import Tensor
 from fvgen.checks import require
 from fvgen.geometry.cameras import crop_intrinsics, resize_intrinsics
 from fvgen.geometry.similarity import Similarity
-from fvgen.pipelines.views_folder import FORMAT
+from fvgen.pipelines.views_folder import FORMAT, OPENGL_AXES
 from fvgen.pipelines.whole_files import intact, read_json
 from fvgen.types import Cameras, GeneratedViews
-
-_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def load_views(folder: Path) -> GeneratedViews:
@@ -84,7 +82,7 @@ def _read_frame(
         rgb = cv2.resize(rgb, cover[::-1], interpolation=cv2.INTER_AREA)
     rgb = rgb[top : top + height, left : left + width]
     K = torch.tensor([[entry["fl_x"], 0, entry["cx"]], [0, entry["fl_y"], entry["cy"]], [0, 0, 1]], dtype=torch.float64)
-    c2w = torch.from_numpy(similarity.pose_to_working(np.array(entry["transform_matrix"]) @ _AXES))
+    c2w = torch.from_numpy(similarity.pose_to_working(np.array(entry["transform_matrix"]) @ OPENGL_AXES))
     whole = resize_intrinsics(Cameras(c2w[None], K[None], entry["h"], entry["w"]), *cover)
     cameras = crop_intrinsics(whole, top, left, height, width).to(torch.float32)
     known = torch.ones(1, height, width)
