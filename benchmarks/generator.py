@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: seconds are those
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -24,7 +24,7 @@ import torch
 import tyro
 from calibration import Calibration
 from held_out_clips import measure_clips, open_clips
-from held_out_photos import chosen_captures, held_out_clips, train_and_test
+from held_out_photos import chosen_captures, held_out_clips, known_mean, mean_psnr, train_and_test
 from inpainting import inpaint
 from PIL import Image
 from reporting import settings_of, write_json
@@ -35,7 +35,6 @@ from torch import Tensor
 
 from fvgen.checks import InputError, require
 from fvgen.devices import default_device, synchronize
-from fvgen.evaluation.metrics import psnr
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.pipelines.diffusion_views import DiffusionViews
 from fvgen.pipelines.model_folder import TINY
@@ -104,7 +103,7 @@ def main(options: Options) -> None:
         for name in track(names, description="captures", console=console)
     }
     mean: dict[str, dict[str, float | None]] = {
-        method: {score: _mean([result[method][score] for result in results.values()]) for score in SCORES}
+        method: {score: known_mean([result[method][score] for result in results.values()]) for score in SCORES}
         for method in options.methods
     }
     tables: dict[str, dict[str, dict[str, float | None]]] = {**results, "mean": mean}
@@ -164,9 +163,9 @@ def measure(
             sure.append(confidence if confidence is None else confidence[1:-1])
         synchronize(device)
         scores[method] = {
-            "psnr": _mean_psnr(frames, test.photos, real),
-            "covered": _mean_psnr(frames, test.photos, seen & real),
-            "holes": _mean_psnr(frames, test.photos, ~seen & real),
+            "psnr": mean_psnr(frames, test.photos, real),
+            "covered": mean_psnr(frames, test.photos, seen & real),
+            "holes": mean_psnr(frames, test.photos, ~seen & real),
             "sharpness": _gradient_energy(frames) / max(_gradient_energy(test.photos), 1e-12),
             "seconds": (time.perf_counter() - start) / len(frames),
         }
@@ -174,7 +173,7 @@ def measure(
         for confidence, (_, members) in zip(sure, clips, strict=True):
             if confidence is not None:
                 calibration.add(method, confidence, frames[members], test.photos[members], real[members])
-    _sheet(pictures, options.output.with_name(f"{options.output.stem}_{name}.png"))
+    _sheet(pictures, options.output.with_name(f"{options.output.stem}_{name}.jpg"))
     return scores
 
 
@@ -203,18 +202,6 @@ def _draws(
     }
 
 
-def _mean_psnr(pictures: Tensor, photos: Tensor, where: Tensor) -> float | None:
-    """Mean over the frames that have such pixels; [F, 3, H, W] twice and bool [F, 1, H, W]."""
-    pairs = zip(pictures, photos, where, strict=True)
-    return _mean([float(psnr(picture, photo, mask)) for picture, photo, mask in pairs if mask.any()])
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Of those that are known; None, JSON's null, where none is: a capture may have no holes."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
 def _gradient_energy(images: Tensor) -> float:
     """Mean squared difference of neighbouring pixels."""
     return float((images.diff(dim=-1) ** 2).mean() + (images.diff(dim=-2) ** 2).mean())
@@ -225,7 +212,7 @@ def _sheet(rows: list[Tensor], path: Path) -> None:
     chosen = np.linspace(0, len(rows[0]) - 1, min(SHEET_FRAMES, len(rows[0]))).round().astype(int).tolist()
     sheet = torch.cat([torch.cat(list(row[chosen]), dim=2) for row in rows], dim=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((255 * sheet.clamp(0, 1)).byte().permute(1, 2, 0).cpu().numpy()).save(path)
+    Image.fromarray((255 * sheet.clamp(0, 1)).byte().permute(1, 2, 0).cpu().numpy()).save(path, quality=90)
 
 
 if __name__ == "__main__":

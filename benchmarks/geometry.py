@@ -11,6 +11,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: seconds are those of one core
 
 import resource
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ import cv2
 import numpy as np
 import torch
 import tyro
+from held_out_photos import chosen_captures, known_mean, mean_psnr
 from inpainting import inpaint
 from PIL import Image
 from reporting import settings_of, write_json
@@ -28,9 +30,10 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from fvgen.checks import InputError
 from fvgen.data.working_size import load_capture
 from fvgen.devices import default_device, is_gpu
-from fvgen.evaluation.metrics import fit_affine_colour, psnr
+from fvgen.evaluation.metrics import fit_affine_colour
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import path_at
 from fvgen.pipelines.warp import WarpViews
@@ -78,23 +81,26 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Run, print the table, write the JSON."""
+    """Run, print the table, write the JSON.
+
+    Raises:
+        InputError: a capture cannot be used; said before work starts.
+    """
     console = Console(width=140)
-    names = sorted(path.parent.name for path in options.captures.glob("*/transforms.json"))
-    names = [name for name in names if not options.only or name in options.only]
-    if not names:
-        raise SystemExit(f"--captures must hold captures, got none in {options.captures}. Check the path and --only.")
+    names = chosen_captures(options.captures, options.only)
     results = {name: measure(options, name) for name in track(names, description="captures", console=console)}
-    mean = {key: float(np.mean([result[key] for result in results.values()])) for key in COLUMNS}
+    mean = {key: known_mean([result[key] for result in results.values()]) for key in COLUMNS}
     table = Table("capture", *COLUMNS.values(), title=f"{options.geometry}, held-out views")
     for name, result in {**results, "mean": mean}.items():
         table.add_row(name, *(_cell(key, result[key]) for key in COLUMNS))
     console.print(table)
     for name, (coverage, quality) in BARS.items():
         if name in results:
-            reached = results[name]["coverage"] >= coverage and results[name]["psnr"] >= quality
+            reached = _at_least(results[name]["coverage"], coverage) and _at_least(results[name]["psnr"], quality)
             console.print(f"{name}: bar {coverage:.0%} at {quality} dB {'reached' if reached else 'NOT reached'}")
-    gain = mean["warp"] - mean["inpainted"]
+    warp, inpainted = mean["warp"], mean["inpainted"]
+    assert warp is not None and inpainted is not None  # whole frames have pixels
+    gain = warp - inpainted
     console.print(
         f"warp over inpainting: {gain:+.2f} dB, bar +{WARP_BAR} {'reached' if gain >= WARP_BAR else 'NOT reached'}"
     )
@@ -103,11 +109,17 @@ def main(options: Options) -> None:
     write_json(options.output, {"captures": results, "mean": mean, "peak_gib": peak, "settings": settings})
 
 
-def _cell(key: str, value: float) -> str:
+def _cell(key: str, value: float | None) -> str:
+    if value is None:
+        return "-"
     return f"{value:.1%}" if "coverage" in key else f"{value:.2f}"
 
 
-def measure(options: Options, name: str) -> dict[str, float]:
+def _at_least(value: float | None, bar: float) -> bool:
+    return value is not None and value >= bar
+
+
+def measure(options: Options, name: str) -> dict[str, float | None]:
     """All figures of one capture; PSNRs are means over the held-out views."""
     device = default_device()
     train, _ = load_capture(options.captures / name, long_side=options.long_side)
@@ -127,36 +139,30 @@ def measure(options: Options, name: str) -> dict[str, float]:
     radius = radius_of_pixels(options.point_pixels, test.cameras.height, test.cameras.width)
     render = renderer.render(geometry.points, test.cameras, radius)
     covered = render.depth > 0
-    result = {"coverage": float(covered.float().mean()), "seconds_per_view": seconds, "points": len(geometry.points)}
+    result: dict[str, float | None] = {
+        "coverage": float(covered.float().mean()),
+        "seconds_per_view": seconds,
+        "points": len(geometry.points),
+    }
     result["sparse_coverage"] = 0.0
     if sparse is not None:
         result["sparse_coverage"] = float((renderer.render(sparse, test.cameras, radius).depth > 0).float().mean())
-    result["psnr"] = _mean_psnr(render.rgb, test.photos, covered)
+    result["psnr"] = mean_psnr(render.rgb, test.photos, covered)
     fitted = [
         fit_affine_colour(rgb, photo, where) if where.any() else rgb
         for rgb, photo, where in zip(render.rgb, test.photos, covered, strict=True)
     ]
-    result["psnr_affine"] = _mean_psnr(torch.stack(fitted), test.photos, covered)
+    result["psnr_affine"] = mean_psnr(torch.stack(fitted), test.photos, covered)
     warp = WarpViews().generate(train, geometry, path_at(train.cameras, test.cameras))
     everywhere = torch.ones_like(covered)
-    result["raw"] = _mean_psnr(render.rgb, test.photos, everywhere)
-    result["inpainted"] = _mean_psnr(inpaint(render), test.photos, everywhere)
-    result["warp"] = _mean_psnr(warp.rgb, test.photos, everywhere)
-    result["warp_covered"] = _mean_psnr(warp.rgb, test.photos, covered)
-    result["warp_holes"] = _mean_psnr(warp.rgb, test.photos, ~covered)
+    result["raw"] = mean_psnr(render.rgb, test.photos, everywhere)
+    result["inpainted"] = mean_psnr(inpaint(render), test.photos, everywhere)
+    result["warp"] = mean_psnr(warp.rgb, test.photos, everywhere)
+    result["warp_covered"] = mean_psnr(warp.rgb, test.photos, covered)
+    result["warp_holes"] = mean_psnr(warp.rgb, test.photos, ~covered)
     if options.pictures:
         _picture(options.pictures / f"{name}.png", train, geometry, test, render, warp.rgb)
     return result
-
-
-def _mean_psnr(pictures: Tensor, photos: Tensor, where: Tensor) -> float:
-    """Mean over the views that have such pixels; [F, 3, H, W] twice and bool [F, 1, H, W]."""
-    parts = [
-        float(psnr(picture, photo, mask))
-        for picture, photo, mask in zip(pictures, photos, where, strict=True)
-        if mask.any()
-    ]
-    return float(np.mean(parts)) if parts else float("nan")
 
 
 def _picture(
@@ -188,4 +194,8 @@ def _depth_colours(depths: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    try:
+        main(tyro.cli(Options))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

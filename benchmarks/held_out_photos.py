@@ -1,4 +1,5 @@
-"""Captures of a benchmark: which of them, their photos, and the clips between these that pass held-out ones."""
+"""Captures of a benchmark: which of them, their photos, the clips between these that pass held-out ones, and how near
+what was drawn comes to those."""
 
 from __future__ import annotations
 
@@ -6,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from fvgen.checks import require
 from fvgen.data.capture import check_frames
 from fvgen.data.transforms_json import read_transforms
 from fvgen.data.working_size import make_capture
+from fvgen.evaluation.metrics import psnr
 from fvgen.geometry.points import read_ply
 from fvgen.geometry.trajectory import path_at
 from fvgen.types import CameraPath, Cameras, Capture
@@ -75,3 +79,15 @@ def held_out_clips(train: Capture, test: Capture) -> list[tuple[CameraPath, list
         ends = torch.tensor([[first, last]]).expand(len(joined), 2)
         clips.append((CameraPath(joined, ends, position, photo), members))
     return clips
+
+
+def mean_psnr(pictures: Tensor, photos: Tensor, where: Tensor) -> float | None:
+    """Mean over the frames that have such pixels; [F, 3, H, W] twice and bool [F, 1, H, W]."""
+    pairs = zip(pictures, photos, where, strict=True)
+    return known_mean([float(psnr(picture, photo, mask)) for picture, photo, mask in pairs if mask.any()])
+
+
+def known_mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are known; None, JSON's null, where none is: a capture may have no holes."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

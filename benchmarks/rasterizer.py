@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 import tyro
+from reporting import write_json
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -149,16 +148,6 @@ def first_call_seconds() -> tuple[float, float]:
     return end[0] - start[0], end[1] - start[1]
 
 
-def machine() -> dict[str, str]:
-    """What the figures were measured on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    packages = {name: version(name) for name in ("torch", "numba", "numpy")}
-    load = f"{os.getloadavg()[0]:.1f}"
-    return {"cpu": model or platform.processor(), "cores": str(os.cpu_count()), "load_average": load, **packages}
-
-
 def print_sizes(sizes: list[dict[str, float]]) -> None:
     """One line per size and direction."""
     print(f"{'Gaussians':>9} {'image':>8} {'':8} {'median':>7} {'min':>6} {'CPU median':>10} {'min':>6} {'bar':>5}  ms")
@@ -193,14 +182,9 @@ def main(options: Options) -> None:
     for name, bar in (("cold", COLD_BAR_S), ("warm", WARM_BAR_S)):
         wall, cpu = startup[f"{name}_s"], startup[f"{name}_cpu_s"]
         print(f"First forward and backward, {name} cache: {wall:.2f} s, CPU {cpu:.2f} s (bar {bar:.0f})")
-    about = machine()
-    print(", ".join(f"{key} {value}" for key, value in about.items()))
     if options.output:
-        result = {"machine": about, "scene": __doc__, "repeats": options.repeats}
-        result |= {"sizes": sizes, "gradient_error": errors, "startup": startup}
-        temporary = options.output.with_name(options.output.name + ".tmp")
-        temporary.write_text(json.dumps(result, indent=1))
-        temporary.replace(options.output)
+        about = {"scene": __doc__, "repeats": options.repeats}
+        write_json(options.output, {**about, "sizes": sizes, "gradient_error": errors, "startup": startup})
 
 
 if __name__ == "__main__":

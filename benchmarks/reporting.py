@@ -4,9 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fvgen.evaluation.machine import machine, write_json
+from fvgen.evaluation.machine import write_json
 
-__all__ = ["machine", "settings_of", "write_json"]
+__all__ = ["settings_of", "write_json"]
 
 
 def settings_of(options: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: a run per core is faster than a run over all cores
 
 import shutil
+import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import tyro
+from held_out_photos import chosen_captures
 from PIL import Image
 from reporting import write_json
 from rich.console import Console
@@ -32,6 +34,7 @@ from rich.progress import track
 from rich.table import Table
 from thinned_capture import ORACLE_FOLDER, prepare
 
+from fvgen.checks import InputError
 from fvgen.devices import cpu_count
 
 DENSIFY = "pipeline.datamanager.densify"
@@ -74,15 +77,13 @@ class Benchmark:
 
 
 def main(benchmark: Benchmark) -> None:
-    """Run, print the table, write the JSON and the picture grids."""
+    """Run, print the table, write the JSON and the picture grids.
+
+    Raises:
+        InputError: a capture cannot be used; said before work starts.
+    """
     console = Console(width=120)
-    names = sorted(p.name for p in benchmark.captures.iterdir() if (p / "transforms.json").is_file())
-    unknown = set(benchmark.only) - set(names)
-    if unknown:
-        raise SystemExit(
-            f"--only must name captures in {benchmark.captures}, got {sorted(unknown)}. There are {names}."
-        )
-    names = [name for name in names if not benchmark.only or name in benchmark.only]
+    names = chosen_captures(benchmark.captures, benchmark.only)
     results: dict[str, dict[str, dict[str, float]]] = {}
     with ProcessPoolExecutor(benchmark.jobs, mp_context=get_context("spawn")) as pool:
         runs = {pool.submit(run_capture, benchmark, name): name for name in names}
@@ -134,7 +135,7 @@ def run_capture(benchmark: Benchmark, name: str) -> dict[str, dict[str, float]]:
             pictures.setdefault("photo", [photo.numpy() for photo in runs[0].photos])
             pictures[method] = [render.numpy() for render in runs[0].renders]
             shutil.rmtree(Path(scratch) / "runs")
-        _picture_grid(pictures, benchmark.output.with_name(f"{benchmark.output.stem}_{name}.png"))
+        _picture_grid(pictures, benchmark.output.with_name(f"{benchmark.output.stem}_{name}.jpg"))
     return scores
 
 
@@ -200,8 +201,12 @@ def _picture_grid(pictures: dict[str, list[np.ndarray]], path: Path) -> None:
     chosen = np.linspace(0, len(pictures["photo"]) - 1, min(PICTURES, len(pictures["photo"]))).round().astype(int)
     rows = [np.concatenate([pictures[column][i] for column in pictures], axis=1) for i in chosen]
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((255 * np.concatenate(rows).clip(0, 1)).astype(np.uint8)).save(path)
+    Image.fromarray((255 * np.concatenate(rows).clip(0, 1)).astype(np.uint8)).save(path, quality=90)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Benchmark))
+    try:
+        main(tyro.cli(Benchmark))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

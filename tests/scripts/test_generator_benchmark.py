@@ -37,7 +37,7 @@ def test_figures_of_a_capture(tiny_room, tmp_path):
         assert {"psnr", "covered", "holes", "seconds", "sharpness"} == set(scores)
     assert figures["mean"]["warp"]["psnr"] > figures["mean"]["render"]["psnr"]
     assert str(tmp_path) not in file.read_text()
-    assert file.with_name("figures_room.png").is_file()
+    assert file.with_name("figures_room.jpg").is_file()
 
 
 def without_test_photos(folder):
