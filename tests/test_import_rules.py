@@ -15,12 +15,13 @@ CODE = sorted(
     path for folder in ("fvgen", "fvgen_ns", "scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py")
 )
 
-EVERYONE_MAY_IMPORT = {"types", "checks", "devices", "numba_compile"}
+EVERYONE_MAY_IMPORT = {"types", "checks", "devices", "numba_compile", "films"}
 MAY_IMPORT = {
     "types": set(),
     "checks": set(),
     "devices": set(),
     "numba_compile": set(),
+    "films": set(),
     "geometry": set(),
     "rendering": {"geometry"},
     "models": set(),

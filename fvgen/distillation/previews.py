@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fvgen.conditioning.residual import ResidualSpace, warped_clips_of
@@ -25,6 +26,7 @@ from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.settings import TrainConfig
 from fvgen.distillation.start import load_codec
 from fvgen.distillation.trainer import autocast
+from fvgen.films import encode_mp4, image_bytes
 from fvgen.types import TrainBatch
 
 Decode = Callable[[Tensor, TrainBatch], Tensor]
@@ -106,10 +108,10 @@ class HeldOutPreview:
         film = torch.cat([torch.cat(list(pair), dim=-1) for pair in pairs])
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_png(folder / f"step-{step:08d}.png", grid)
+            Image.fromarray(image_bytes(grid)).save(folder / f"step-{step:08d}.png")
             log.picture(step, grid)
             if self.config.meters.video:
-                write_film(folder / f"step-{step:08d}.mp4", film)
+                (folder / f"step-{step:08d}.mp4").write_bytes(encode_mp4(film, _FPS))
         except OSError as error:  # a full disk; weights are worth more than pictures
             warnings.warn(f"step {step}: samples not written, {error}", stacklevel=2)
 
@@ -133,28 +135,3 @@ def picture_grid(clips: Tensor, columns: int = 8) -> Tensor:
     frames = torch.linspace(0, clips.shape[1] - 1, min(columns, clips.shape[1])).round().long()
     rows = [torch.cat(list(clip[frames]), dim=-1) for clip in clips]
     return torch.cat(rows, dim=-2).float().clamp(0, 1)
-
-
-def write_png(path: Path, image: Tensor) -> None:
-    """An image [3, H, W] in [0, 1]."""
-    from PIL import Image
-
-    Image.fromarray(_bytes(image)).save(path)
-
-
-def write_film(path: Path, frames: Tensor) -> None:
-    """Frames [F, 3, H, W] in [0, 1] as mp4; sides are cut to even numbers, which the codec wants."""
-    from imageio_ffmpeg import write_frames
-
-    height, width = (side - side % 2 for side in frames.shape[-2:])
-    writer = write_frames(str(path), (width, height), fps=_FPS, macro_block_size=1, ffmpeg_log_level="error")
-    try:
-        writer.send(None)
-        for frame in frames[..., :height, :width]:
-            writer.send(_bytes(frame).tobytes())
-    finally:
-        writer.close()
-
-
-def _bytes(image: Tensor):
-    return (image.permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().contiguous().numpy()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from fvgen.checks import InputError, complaint, require
+from fvgen.films import encode_mp4, image_bytes
 from fvgen.pipelines.whole_files import store
 from fvgen.types import GeneratedViews
 
@@ -52,7 +51,7 @@ def write_contact_sheet(
                 cell[:] = _PHOTO_EDGE[:, None, None]
             cell[:, edge : edge + tile_height, edge : edge + tile_width] = frame
     buffer = io.BytesIO()
-    Image.fromarray(_bytes(sheet)).save(buffer, "PNG")
+    Image.fromarray(image_bytes(sheet)).save(buffer, "PNG")
     _write(path, buffer.getvalue())
 
 
@@ -63,25 +62,7 @@ def write_mp4(path: Path, frames: Tensor, *, frames_per_second: int = 12) -> Non
         InputError: no frames, PyAV is not installed, or the file cannot be written.
     """
     require(len(frames) > 0, "frames", "not be empty", 0, "Generate some first.")
-    try:
-        import av
-    except ImportError as error:
-        text = complaint("film", "be written with the package av", f"'{error}'", "pip install av")
-        raise InputError(text) from error
-    buffer = io.BytesIO()
-    height, width = (2 * (size // 2) for size in frames.shape[2:])
-    with av.open(buffer, "w", format="mp4") as film:
-        stream = film.add_stream("libx264", rate=Fraction(frames_per_second), options={"crf": "18"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for frame in frames[..., :height, :width]:
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(_bytes(frame.cpu()), format="rgb24")))
-        film.mux(stream.encode())
-    _write(path, buffer.getvalue())
-
-
-def _bytes(image: Tensor) -> np.ndarray:
-    """[3, H, W] in [0, 1] as [H, W, 3] uint8."""
-    return np.ascontiguousarray((255 * image.clamp(0, 1)).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    _write(path, encode_mp4(frames, frames_per_second))
 
 
 def _write(path: Path, content: bytes) -> None:
