@@ -51,8 +51,11 @@ class Options:
     start_steps: int = 1500
     """updates of the diffusion model that student and fake score start from"""
     stage1_steps: int = 500
+    """updates of the student against the discriminator alone"""
     stage2_steps: int = 4000
+    """updates of the student by distribution matching"""
     critic_steps: int = 4
+    """updates of the critics for one of the student"""
     batch: int = 128
     """points per run and update"""
     student_lr: float = 1e-4

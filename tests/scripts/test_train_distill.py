@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from help_text import options
 from safetensors.torch import load_file
 
 from fvgen.checks import InputError
 from fvgen.data.clip_encodings import EncodedClip, PixelEncoding
 from fvgen.data.shards import ShardDataset, write_index, write_shard
+from fvgen.distillation.configs import PRESETS
 from fvgen.distillation.options import parse
 from fvgen.pipelines.model_folder import find_model
 from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
@@ -333,6 +335,14 @@ def test_a_student_preset_asks_for_its_student(tmp_path, data, teacher, command,
     with pytest.raises(SystemExit):
         command("--preset", "tiny-stage2", "--data", data, "--output", tmp_path, "--teacher", teacher)
     assert "--init-student" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_help_has_a_line_for_every_option(preset, command, capsys):
+    with pytest.raises(SystemExit):
+        command("--preset", preset, "--help")
+    said = options(capsys.readouterr().out)
+    assert len(said) > 30 and not [name for name, line in said.items() if not line]
 
 
 def test_help_is_readable(command, capsys):
