@@ -25,7 +25,9 @@ def options(text: str) -> dict[str, str]:
 
 def _help(entry: str) -> str:
     """An entry without its names, its kinds of value and its default."""
-    entry = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", entry)
+    inner = re.compile(r"\{[^{}]*\}|\[[^\[\]]*\]")
+    while inner.search(entry):  # [INT [INT ...]]
+        entry = inner.sub(" ", entry)
     entry = re.sub(r"\s+", " ", _OPTION.sub("", entry))
     entry = re.sub(r"^[ ,|]*(?:[A-Z]+\b[ ,|]*)*", "", entry)
     return _NOTE.sub("", entry).strip()
