@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -27,7 +28,7 @@ def _line(report: FileReport) -> str:
     return f"{verdict:4}  {report.name:38} {figures} {len(report.comparisons):4}  {detail}"
 
 
-def main(folder: tyro.conf.Positional[Path]) -> None:
+def main(folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]) -> None:
     """Check every vector file of a folder.
 
     Args:

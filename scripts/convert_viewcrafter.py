@@ -20,9 +20,9 @@ from fvgen.models.viewcrafter_variants import VariantName
 class Options:
     """Convert a ViewCrafter checkpoint to a pipeline folder, or back."""
 
-    source: Annotated[Path, tyro.conf.Positional]
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CKPT")]
     """The .ckpt file; with --reverse the folder."""
-    out: Annotated[Path, tyro.conf.Positional]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The folder to write; with --reverse the .ckpt file. Must not exist yet."""
     variant: VariantName | None = None
     """Which release the file is. viewcrafter-512 is recognised; the other three look alike and must be named."""

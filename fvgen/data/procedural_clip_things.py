@@ -31,6 +31,7 @@ def clutter(
 
 
 def table(b: SceneBuilder, m: Materials, at: Vector, unit: float) -> None:
+    """A table with clutter on it."""
     x, y, _ = at
     half_x, half_y, top = b.uniform(0.3, 0.9) * unit, b.uniform(0.25, 0.5) * unit, b.uniform(0.4, 0.8) * unit
     wood, leg = m.thing(), m.plain()
@@ -43,6 +44,7 @@ def table(b: SceneBuilder, m: Materials, at: Vector, unit: float) -> None:
 
 
 def shelf(b: SceneBuilder, m: Materials, at: Vector, unit: float) -> None:
+    """Boards with books on them, a back and two sides."""
     x, y, _ = at
     half, deep, height, boards = b.uniform(0.3, 0.8) * unit, 0.15 * unit, b.uniform(0.8, 2.0) * unit, 4
     wood = m.thing()
@@ -61,6 +63,7 @@ def shelf(b: SceneBuilder, m: Materials, at: Vector, unit: float) -> None:
 
 
 def carton(b: SceneBuilder, m: Materials, at: Vector, unit: float) -> None:
+    """A few boxes on top of each other."""
     z = 0.0
     for _ in range(int(b.rng.integers(1, 4))):
         half = [b.uniform(0.12, 0.4) * unit for _ in range(3)]
@@ -69,6 +72,7 @@ def carton(b: SceneBuilder, m: Materials, at: Vector, unit: float) -> None:
 
 
 def seat(b: SceneBuilder, m: Materials, at: Vector, unit: float) -> None:
+    """A sofa or armchair with cushions."""
     x, y, _ = at
     half, seat, cloth = b.uniform(0.35, 1.1) * unit, b.uniform(0.35, 0.5) * unit, m.thing()
     b.box((x - half, y - 0.4 * unit, 0.06 * unit), (x + half, y + 0.4 * unit, seat), cloth)
@@ -81,6 +85,7 @@ def seat(b: SceneBuilder, m: Materials, at: Vector, unit: float) -> None:
 
 
 def lamp(b: SceneBuilder, m: Materials, at: Vector, unit: float) -> None:
+    """A lamp that glows, on a table's or a floor's foot."""
     height, foot = b.uniform(0.5, 1.7) * unit, m.plain()
     b.solid(raycast.CYLINDER, (at[0], at[1], height / 2), (0.02 * unit, 0.02 * unit, height / 2), foot)
     shade = m.plain(glow=b.uniform(0.3, 2.5), colour=(1.0, b.uniform(0.8, 1), b.uniform(0.55, 1)))
@@ -89,6 +94,7 @@ def lamp(b: SceneBuilder, m: Materials, at: Vector, unit: float) -> None:
 
 
 def plant(b: SceneBuilder, m: Materials, at: Vector, unit: float) -> None:
+    """Leaves in a pot."""
     pot = 0.18 * unit
     b.solid(raycast.CYLINDER, (at[0], at[1], pot), (pot, pot, pot), m.thing())
     foliage(b, (at[0], at[1], 0.8 * unit), 0.35 * unit, m.picture(0.15 * unit), int(b.rng.integers(15, 50)))
@@ -105,17 +111,20 @@ def foliage(b: SceneBuilder, centre: Vector, radius: float, material: int, count
 
 
 def tree(b: SceneBuilder, m: Materials, at: Vector) -> None:
+    """A trunk with a crown."""
     height = b.uniform(1.5, 4)
     b.solid(raycast.CYLINDER, (at[0], at[1], height / 2), (0.06 * height, 0.06 * height, height / 2), m.rough())
     foliage(b, (at[0], at[1], height), 0.4 * height, m.picture(b.uniform(0.4, 1.5)), int(b.rng.integers(30, 90)))
 
 
 def bush(b: SceneBuilder, m: Materials, at: Vector) -> None:
+    """Foliage down to the ground."""
     size = b.uniform(0.3, 0.9)
     foliage(b, (at[0], at[1], 0.6 * size), size, m.picture(b.uniform(0.3, 1)), int(b.rng.integers(15, 50)))
 
 
 def rock(b: SceneBuilder, m: Materials, at: Vector) -> None:
+    """A few stones in each other."""
     stone = m.rough()
     for _ in range(int(b.rng.integers(1, 6))):
         x, y = at[0] + b.uniform(-0.7, 0.7), at[1] + b.uniform(-0.7, 0.7)
@@ -125,6 +134,7 @@ def rock(b: SceneBuilder, m: Materials, at: Vector) -> None:
 
 
 def post(b: SceneBuilder, m: Materials, at: Vector) -> None:
+    """A post, mostly with a sign on it."""
     height = b.uniform(0.8, 3)
     b.solid(raycast.CYLINDER, (at[0], at[1], height / 2), (0.05, 0.05, height / 2), m.thing())
     if b.chance(0.6):
@@ -133,6 +143,7 @@ def post(b: SceneBuilder, m: Materials, at: Vector) -> None:
 
 
 def hut(b: SceneBuilder, m: Materials, at: Vector) -> None:
+    """A turned box with a flat roof, two metres behind the place."""
     half, height, turn = (b.uniform(0.8, 2.2), b.uniform(0.8, 2.0)), b.uniform(1.5, 3), b.uniform(-0.5, 0.5)
     y = at[1] + 2
     b.solid(raycast.BOX, (at[0], y, height / 2), (*half, height / 2), m.wall(), turn=turn)
@@ -140,6 +151,7 @@ def hut(b: SceneBuilder, m: Materials, at: Vector) -> None:
 
 
 def ground(b: SceneBuilder, m: Materials, near: float, far: float) -> None:
+    """The plane that outdoor things stand on, from ``near`` to ``far``."""
     b.box((-60, near, -1), (60, far, 0), m.ground())
 
 

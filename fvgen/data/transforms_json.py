@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fvgen.checks import InputError, complaint, require
-from fvgen.data.capture import CaptureFiles, CaptureFrame, check_frame
+from fvgen.data.capture import DEPTH_UNIT, CaptureFiles, CaptureFrame, check_frame
 from fvgen.data.photos import copies, copy_size, photo_size
 from fvgen.geometry.points import read_ply
 
@@ -203,7 +203,7 @@ def _distortion(both: dict[str, Any], name: str) -> tuple[float, ...]:
 
 
 def _depth_unit(meta: dict[str, Any]) -> float:
-    unit = float(_numbers(meta.get("depth_unit_scale_factor", 1e-3), (), "depth_unit_scale_factor"))
+    unit = float(_numbers(meta.get("depth_unit_scale_factor", DEPTH_UNIT), (), "depth_unit_scale_factor"))
     require(math.isfinite(unit) and unit > 0, "depth_unit_scale_factor", "be positive", unit, _RESTORE)
     return unit
 

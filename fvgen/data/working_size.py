@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fvgen.checks import require
-from fvgen.data.capture import CaptureFrame, Split, check_frames
+from fvgen.data.capture import DEPTH_UNIT, CaptureFrame, Split, check_frames
 from fvgen.data.depth_files import read_depth
 from fvgen.data.photos import read_photo
 from fvgen.data.transforms_json import read_transforms
@@ -51,7 +51,7 @@ def make_capture(
     long_side: int,
     *,
     sparse: PointCloud | None = None,
-    depth_unit: float = 1e-3,
+    depth_unit: float = DEPTH_UNIT,
     progress: Progress = no_progress,
 ) -> Capture:
     """Photos of any sizes as one batch.
