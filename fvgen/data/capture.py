@@ -67,7 +67,11 @@ class CaptureFiles:
 
     def split(self, name: Split) -> tuple[int, ...]:
         """Frame indices of a split: all frames for "all", and for "train" where none is named; "val" and "test" stand
-        in for each other."""
+        in for each other.
+
+        Raises:
+            InputError: there is no such split.
+        """
         require(
             name in ("train", "val", "test", "all"), "split", "be train, val, test or all", name, "Name one of them."
         )

@@ -234,6 +234,9 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
 
         ``uniform_trailing`` starts at T-1 and has ``num_steps`` entries; ``uniform`` can have more when ``num_steps``
         does not divide T (30 gives 31), ``quad`` is dense near 0. Only ``uniform_trailing`` starts from pure noise.
+
+        Raises:
+            InputError: for another spacing, or more steps than it has timesteps for.
         """
         total = self.num_train_timesteps
         require(1 <= num_steps <= total, "num_steps", f"lie in 1 .. {total}", num_steps, "4 and 50 are usual.")

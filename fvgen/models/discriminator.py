@@ -52,6 +52,9 @@ class ClipDiscriminator(ModelMixin, ConfigMixin):
         """Logits [B] of maps [B, F, C_i, h_i, w_i]: above 0 for "real".
 
         Of more maps than there are heads the last (coarsest) are taken.
+
+        Raises:
+            InputError: there are fewer maps than heads.
         """
         require(
             len(features) >= len(self.heads),

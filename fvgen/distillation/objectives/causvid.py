@@ -67,7 +67,7 @@ class CausVidRegression:
         return {"loss": errors.mean(), "regression": errors.detach(), "generated": z.detach()}
 
     def critic_loss(self, roles: Roles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
-        """There is no critic to train."""
+        """There is no critic to train: raises RuntimeError."""
         raise RuntimeError("CausVidRegression has critic_steps 0: it trains no critic.")
 
     @torch.no_grad()

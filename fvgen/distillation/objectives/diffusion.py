@@ -59,5 +59,5 @@ class Diffusion:
         return {"loss": errors.mean(), "v_error": errors.detach()}
 
     def critic_loss(self, roles: Any, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
-        """There is no critic to train."""
+        """There is no critic to train: raises RuntimeError."""
         raise RuntimeError("Diffusion has critic_steps 0: it trains no critic.")
