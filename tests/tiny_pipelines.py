@@ -33,26 +33,32 @@ def tiny_pipeline(kind: str) -> FVGenPipeline:
         return FVGenPipeline(
             _unet(latent_channels=12, text_length=1), SpaceToDepth(2), NoiseSchedule(base_scale=0.7), sampler="few_step"
         )
-    vae = AutoencoderKL(
+    return FVGenPipeline(
+        _unet(latent_channels=4, text_length=77), tiny_vae(), NoiseSchedule(base_scale=0.7), **tiny_towers(FRAMES)
+    )
+
+
+def tiny_vae() -> AutoencoderKL:
+    """Two pixels to a latent one, 4 channels."""
+    return AutoencoderKL(
         block_out_channels=(8, 16),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         norm_num_groups=4,
         latent_channels=4,
     ).eval()
-    projector = ImageProjector(
-        dim=16, depth=1, dim_head=8, heads=2, num_queries=2, embedding_dim=16, output_dim=16, video_length=FRAMES
-    ).eval()
-    return FVGenPipeline(
-        _unet(latent_channels=4, text_length=77),
-        vae,
-        NoiseSchedule(base_scale=0.7),
-        image_encoder=CLIPVisionModel(
-            vision_config(image_size=28, patch_size=14, width=16, head_width=8, layers=1)
+
+
+def tiny_towers(frames: int) -> dict[str, torch.nn.Module]:
+    """CLIP's text and image tower, and the projector for clips of so many frames; 16 wide."""
+    vision = vision_config(image_size=28, patch_size=14, width=16, head_width=8, layers=1)
+    return {
+        "text_encoder": CLIPTextModel(text_config(vocab_size=49408, width=16, heads=2, layers=2)).eval(),
+        "image_encoder": CLIPVisionModel(vision).eval(),
+        "image_projector": ImageProjector(
+            dim=16, depth=1, dim_head=8, heads=2, num_queries=2, embedding_dim=16, output_dim=16, video_length=frames
         ).eval(),
-        image_projector=projector,
-        text_encoder=CLIPTextModel(text_config(vocab_size=49408, width=16, heads=2, layers=2)).eval(),
-    )
+    }
 
 
 def _unet(latent_channels: int, text_length: int, condition_channels: int | None = None) -> VideoUNet:

@@ -8,14 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers import AutoencoderTiny
+from tiny_pipelines import tiny_towers, tiny_vae
 
 from fvgen.checks import InputError
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.geometry.cameras import project
 from fvgen.models.codec import SpaceToDepth
-from fvgen.models.convert_openclip import text_config, vision_config
-from fvgen.models.image_projector import ImageProjector
 from fvgen.models.unet_3d import VideoUNet
 from fvgen.pipelines.fit_size import SizeFit
 from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
@@ -47,33 +46,18 @@ def tiny_unet(latent_channels=4, context_dim=16, text_length=77, **options):
     return unet
 
 
-def tiny_vae():
+def seeded_vae():
     torch.manual_seed(1)
-    return AutoencoderKL(
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        latent_channels=4,
-    ).eval()
+    return tiny_vae()
 
 
 def clip_towers():
-    from transformers import CLIPTextModel, CLIPVisionModel
-
     torch.manual_seed(2)
-    vision = vision_config(image_size=28, patch_size=14, width=16, head_width=8, layers=1)
-    return {
-        "text_encoder": CLIPTextModel(text_config(vocab_size=49408, width=16, heads=2, layers=2)).eval(),
-        "image_encoder": CLIPVisionModel(vision).eval(),
-        "image_projector": ImageProjector(
-            dim=16, depth=1, dim_head=8, heads=2, num_queries=2, embedding_dim=16, output_dim=16, video_length=FRAMES
-        ).eval(),
-    }
+    return tiny_towers(FRAMES)
 
 
 def teacher():
-    return FVGenPipeline(unet=tiny_unet(), vae=tiny_vae(), schedule=NoiseSchedule(base_scale=0.7), **clip_towers())
+    return FVGenPipeline(unet=tiny_unet(), vae=seeded_vae(), schedule=NoiseSchedule(base_scale=0.7), **clip_towers())
 
 
 def student():
@@ -318,16 +302,16 @@ def test_a_teacher_without_towers_is_not_guided_by_default():
 def test_a_codec_of_another_model_is_refused(few):
     parts = {name: part for name, part in few.components.items() if name != "vae"}
     with pytest.raises(InputError, match="unet must have"):
-        FVGenPipeline(vae=tiny_vae(), **parts)(**inputs())
+        FVGenPipeline(vae=seeded_vae(), **parts)(**inputs())
 
 
 def test_towers_of_another_width_are_refused():
     with pytest.raises(InputError, match="image_projector's output must have width 8"):
         FVGenPipeline(
-            unet=tiny_unet(context_dim=8), vae=tiny_vae(), schedule=NoiseSchedule(), **clip_towers()
+            unet=tiny_unet(context_dim=8), vae=seeded_vae(), schedule=NoiseSchedule(), **clip_towers()
         )(**inputs())  # fmt: skip
 
 
 def test_an_unknown_sampler_is_refused():
     with pytest.raises(InputError, match="sampler must be one of"):
-        FVGenPipeline(unet=tiny_unet(), vae=tiny_vae(), schedule=NoiseSchedule(), sampler="euler")
+        FVGenPipeline(unet=tiny_unet(), vae=seeded_vae(), schedule=NoiseSchedule(), sampler="euler")
