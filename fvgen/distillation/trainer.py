@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from fvgen.distillation import checkpoint
 from fvgen.distillation.averaging import start_average, update_average
 from fvgen.distillation.batches import Batches, ClipSource
 from fvgen.distillation.checkpoint import TrainState, trained_parameters
+from fvgen.distillation.faults import CLIPS, first_fault
 from fvgen.distillation.meters import Log, UpdateMeters
 from fvgen.distillation.optimizers import build_optimizer, set_learning_rate
 from fvgen.distillation.parallel import Processes, whole
@@ -125,10 +127,12 @@ def train(
                 loss_of = objective.student_loss if phase == "student" else objective.critic_loss
                 meters = UpdateMeters(config.global_batch)
                 loss = torch.zeros((), device=processes.device)
-                for micro in batches[step * len(updates) + number]:
+                update = step * len(updates) + number
+                said_of = partial(_said, loss_of, roles, (config.seed, step, number), config, processes)
+                for micro in batches[update]:
                     batch = micro.clips.to(processes.device)
-                    with timer(f"{phase} forward"), autocast(config, processes):
-                        said = loss_of(roles, batch, BatchRandom((config.seed, step, number), micro.places))
+                    with timer(f"{phase} forward"):
+                        said = said_of(batch, micro.places)
                     with timer(f"{phase} backward"):
                         part = said["loss"] * (len(batch) / len(places))
                         part.backward()
@@ -141,7 +145,9 @@ def train(
                         processes.average_gradients(own)
                         norm = whole(nn.utils.clip_grad_norm_(own, settings_of[role].max_grad_norm))
                         if not math.isfinite(float(processes.sum(loss) + norm)):
-                            raise DivergedError(_diverged(role, step, float(loss), float(norm), newest))
+                            fault = first_fault(roles.modules(), batches[update], said_of)
+                            cause = None if fault in trained else fault
+                            raise DivergedError(_diverged(role, step, float(loss), float(norm), newest, cause))
                     with timer(f"{phase} optimizer"):
                         set_learning_rate(optimizers[role], settings_of[role], step)
                         optimizers[role].step()
@@ -197,6 +203,15 @@ def autocast(config: TrainConfig, processes: Processes) -> AbstractContextManage
     return torch.autocast(processes.device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
+def _said(
+    loss_of: Callable, roles: Any, key: tuple[int, ...], config: TrainConfig, processes: Processes,
+    batch: TrainBatch, places: range,
+) -> Mapping[str, Tensor]:  # fmt: skip
+    """Loss and meters of clips at these places of an update, whose noise has this key."""
+    with autocast(config, processes):
+        return loss_of(roles, batch.to(processes.device), BatchRandom(key, places))
+
+
 def _due(step: int, config: MeterConfig) -> bool:
     return config.samples_every > 0 and step % config.samples_every == 0
 
@@ -229,15 +244,27 @@ def _stop_request() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _diverged(role: str, step: int, loss: float, norm: float, newest: Path | None) -> str:
+def _diverged(role: str, step: int, loss: float, norm: float, newest: Path | None, cause: str | None) -> str:
+    """``cause``: what a learning rate does not help, the clips or a frozen network, where it was one of them."""
     found = f"loss {loss:.4g} with gradient norm {norm:.4g} at step {step + 1}"
+    last = f"The last good checkpoint is {newest}" if newest else "There is no checkpoint yet"
     other = "a lower learning rate or --precision fp32"
-    # A run's settings cannot be changed while it goes on, but its weights can be exported and started from.
-    next_step = (
-        f"The last good checkpoint is {newest}: end this run there with --steps {int(newest.name.split('-')[1])}, "
-        f"which exports its weights, and start a new --output from them with --init-student and {other}, "
-        "or from the start where there is no --init-student."
-        if newest
-        else f"There is no checkpoint yet: start a new --output with {other}."
-    )
+    if cause == CLIPS:
+        next_step = f"The clips hold NaN or infinite values: make them again with scripts/prepare_clips.py. {last}."
+    elif cause is not None:
+        name = cause.replace("_", " ")
+        next_step = (
+            f"The {name} made them out of finite values, and it is frozen, so that no learning rate helps: convert or "
+            f"download it again (scripts/check_parity.py judges a converted ViewCrafter), look at what it draws at the "
+            f"clips' size, or start a new --output with --precision fp32. {last}."
+        )
+    elif newest:
+        # A run's settings cannot be changed while it goes on, but its weights can be exported and started from.
+        next_step = (
+            f"{last}: end this run there with --steps {int(newest.name.split('-')[1])}, "
+            f"which exports its weights, and start a new --output from them with --init-student and {other}, "
+            "or from the start where there is no --init-student."
+        )
+    else:
+        next_step = f"{last}: start a new --output with {other}."
     return complaint(f"the {role}'s loss and gradient", "be finite", found, next_step)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import resource
 import threading
 import warnings
+from dataclasses import dataclass
 
 import pytest
 import torch
-from stand_in import Poisoned, StandInObjective, run, stand_in_config
+from stand_in import MemoryClips, Poisoned, StandInObjective, StandInRoles, run, stand_in_config, stand_in_roles
+from torch import nn
 
 from fvgen.checks import InputError
 from fvgen.distillation.health import PATIENCE, Watch, clip_statistics, compared_with_data
@@ -166,6 +170,57 @@ def test_nan_leaves_the_last_good_checkpoint(tmp_path):
     assert (tmp_path / CHECKPOINTS / "step-00000002").is_dir() and not (
         tmp_path / CHECKPOINTS / "step-00000003"
     ).exists()
+
+
+@dataclass
+class WithTeacher(StandInRoles):
+    """Beside them a frozen network."""
+
+    teacher: nn.Module
+
+    def modules(self):
+        return {**self.trainable(), "teacher": self.teacher}
+
+
+@dataclass(frozen=True)
+class Taught(StandInObjective):
+    """The student goes where the teacher shows."""
+
+    def student_loss(self, roles, batch, random):
+        said = super().student_loss(roles, batch, random)
+        shown = roles.teacher(torch.cat([said["generated"].detach(), batch.conditions.render_latents], dim=2))
+        return {**said, "loss": said["loss"] + (said["generated"] - shown).square().mean()}
+
+
+def taught(break_teacher):
+    roles = stand_in_roles()
+    teacher = copy.deepcopy(roles.student).requires_grad_(False)
+    break_teacher(teacher)
+    return WithTeacher(roles.student, roles.critic, teacher)
+
+
+def test_a_frozen_network_that_gives_nan_is_named_without_advice_on_learning_rates(tmp_path):
+    roles = taught(lambda teacher: teacher.last.mix.weight.fill_(3e38))  # finite, but what it gives is not
+    with pytest.raises(DivergedError, match=r"the student's loss .* at step 1\..* The teacher .* is frozen") as error:
+        run(stand_in_config(3), tmp_path, Taught(), roles=roles)
+    assert "There is no checkpoint yet." in str(error.value) and "lower learning rate" not in str(error.value)
+    assert not any(module._forward_hooks for module in roles.modules().values())
+
+
+def test_a_trained_network_that_gives_nan_is_told_to_learn_slower(tmp_path):
+    roles = taught(lambda teacher: None)
+    with torch.no_grad():
+        roles.student.last.mix.weight.fill_(3e38)
+    with pytest.raises(DivergedError, match="a lower learning rate"):
+        run(stand_in_config(3), tmp_path, Taught(), roles=roles)
+
+
+def test_clips_that_hold_nan_are_named(tmp_path):
+    clips_with_nan = MemoryClips()
+    clips_with_nan._latents[3, 0, 0, 0, 0] = math.nan
+    with pytest.raises(DivergedError, match=r"The clips hold NaN or infinite values: make them again") as error:
+        run(stand_in_config(4), tmp_path, source=clips_with_nan)
+    assert "learning rate" not in str(error.value)
 
 
 def test_a_healthy_run_warns_of_nothing(tmp_path):
