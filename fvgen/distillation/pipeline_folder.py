@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+from torch import nn
+
 from fvgen.checks import InputError, complaint, require
 
 INDEX = "model_index.json"
@@ -39,10 +42,15 @@ def load_component(from_pretrained: Callable[..., Component], folder: Path) -> C
     """A component of a pipeline folder, never downloaded.
 
     Raises:
-        InputError: the folder holds none.
+        InputError: the folder holds none, or its weights are not finite.
     """
     require(folder.is_dir(), str(folder), "be a folder of a saved component", "none", "Name a whole pipeline folder.")
     try:
-        return from_pretrained(folder, local_files_only=True)
+        loaded = from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise InputError(complaint(str(folder), "hold a saved component", error, "Save it again.")) from error
+    weights = loaded.state_dict() if isinstance(loaded, nn.Module) else {}
+    spoilt = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+    found = f"NaN or infinite values in {len(spoilt)} of {len(weights)} tensors, {', '.join(spoilt[:1])} the first"
+    require(not spoilt, str(folder), "hold finite weights", found, "Convert, download or train it again.")
+    return loaded

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from help_text import options
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fvgen.checks import InputError
 from fvgen.data.clip_encodings import EncodedClip, PixelEncoding
@@ -261,6 +262,19 @@ def test_bad_input_is_refused_before_the_first_step(what, tmp_path, data, teache
         )
     assert words in str(error.value)
     assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_a_teacher_whose_weights_are_not_finite_is_refused(tmp_path, data, teacher, command):
+    spoilt = tmp_path / "teacher"
+    shutil.copytree(teacher, spoilt)
+    (file,) = (spoilt / "unet").glob("*.safetensors")
+    weights = load_file(file)
+    name = sorted(weights)[0]
+    weights[name].view(-1)[0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"teacher/unet must hold finite weights, .* {name} the first. Convert,"):
+        command("--preset", "tiny-stage1", "--data", data, "--output", tmp_path / "run", "--teacher", spoilt, *RUN)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path, data, teacher, command):
