@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from fvgen.distillation.start import Start, start_roles
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 CLIPS = 4
 """That a discriminator is shown at once."""
+BLOCK = 4
+"""Clips of a shard: small, so that all cores have work to the end."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,20 @@ class Budget:
 
     updates: int = 80
     """of the student, over all stages of a row"""
+    critic_steps: int = 2
+    """updates of the fake score or the discriminator for one of the student"""
     batch: int = 2
     """clips of an update"""
     crop: int = 64
     """height and width in pixels of the window that clips are cut to"""
     views: int = 16
     """ways in which each clip is seen"""
-    clips: int = 160
+    clips: int = 60
     """procedural training clips"""
-    lr: float = 5e-5
+    lr: float = 2e-5
     """largest learning rate of the student, in every stage"""
+    warmup_steps: int = 5
+    """in which the learning rates rise, in every stage"""
     seed: int = 0
     """of training"""
 
@@ -71,6 +79,18 @@ class Budget:
             self.updates >= 2 and self.updates % 2 == 0,
             "updates", "be even and at least 2, for two stages", self.updates, "80 were published.",
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, and what it starts from."""
+
+    stage: Stage
+    updates: int
+    output: Path
+    """its folder"""
+    before: Path | None
+    """folder of the run whose student it starts from; None for the teacher"""
 
 
 @dataclass(frozen=True)
@@ -103,30 +123,60 @@ def keep_budget(work: Path, budget: Budget) -> None:
     file.write_text(json.dumps(given), encoding="utf-8")
 
 
-def prepare_clips(folder: Path, count: int, seed: int) -> None:
-    """Procedural clips; what is there is kept."""
-    if not (folder / "index.json").is_file():
-        _call("prepare_clips.py", "procedural", "--output", folder, "--clips", count, "--seed", seed)
+def prepare_clips(folder: Path, count: int, seed: int, jobs: int) -> None:
+    """Procedural clips, by ``jobs`` processes; what is there is kept."""
+    index = folder / "index.json"
+    if index.is_file():
+        shards = json.loads(index.read_text(encoding="utf-8"))["shards"]
+        if sum(len(shard["samples"]) for shard in shards) >= count:
+            return
+    parts = min(jobs, math.ceil(count / BLOCK))
+    with ThreadPoolExecutor(parts) as pool:
+        calls = [
+            pool.submit(
+                _call, "prepare_clips.py", "procedural", "--output", folder, "--clips", count, "--seed", seed,
+                "--block", BLOCK, "--plane-sweep", 0, "--shard", f"{part}/{parts}",
+            )
+            for part in range(parts)
+        ]  # fmt: skip
+        for call in calls:
+            call.result()
 
 
-def train_rows(work: Path, clips: Path, teacher: Path, budget: Budget) -> dict[str, tuple[Path, list[Run]]]:
-    """The student's folder and the runs of every row. Runs that rows share, and finished ones, are trained once."""
-    rows = {}
+def planned_rows(work: Path, budget: Budget) -> dict[str, list[Plan]]:
+    """The runs of every row, in order. Rows that begin alike share a run, under one folder."""
+    rows: dict[str, list[Plan]] = {}
     for name, stages in ROWS.items():
-        student: Path | None = None
-        runs = []
+        before: Path | None = None
+        rows[name] = []
         for stage in stages:
             updates = round(stage.share * budget.updates)
-            begun = "" if student is None else f"{student.parent.name}+"
+            begun = "" if before is None else f"{before.name}+"
             output = work / f"{begun}{stage.preset}-{updates}-{stage.regression:g}"
-            if not (output / "student" / "model_index.json").is_file():
-                _train(stage, updates, output, clips, teacher, student, budget)
-            student = output / "student"
-            lines = (output / "log.jsonl").read_text(encoding="utf-8").splitlines()
-            runs.append(Run(stage, updates, output, [json.loads(line) for line in lines]))
-        assert student is not None
-        rows[name] = student, runs
+            rows[name].append(Plan(stage, updates, output, before))
+            before = output
     return rows
+
+
+def train_rows(work: Path, clips: Path, teacher: Path, budget: Budget, jobs: int) -> dict[str, list[Run]]:
+    """The runs of every row, trained by ``jobs`` processes at once. Shared and finished ones are trained once."""
+    rows = planned_rows(work, budget)
+    plans = {plan.output: plan for row in rows.values() for plan in row}
+    awaited = {plan.before for plan in plans.values()}
+    # What others start from comes first, and nothing before what it starts from: who waits, waits for a run that is on.
+    order = sorted(plans.values(), key=lambda plan: (plan.before is not None, plan.output not in awaited))
+    trained: dict[Path | None, Future[None]] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        for plan in order:
+            trained[plan.output] = pool.submit(_train, plan, trained.get(plan.before), clips, teacher, budget)
+        for future in trained.values():
+            future.result()
+    return {name: [_finished(plan) for plan in row] for name, row in rows.items()}
+
+
+def _finished(plan: Plan) -> Run:
+    lines = (plan.output / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return Run(plan.stage, plan.updates, plan.output, [json.loads(line) for line in lines])
 
 
 def untrained_student(teacher: Path, folder: Path) -> Path:
@@ -169,13 +219,19 @@ def discriminator_on_clips(run: Run, teacher: Path, clips: Path, crop: int) -> d
     return figures
 
 
-def _train(
-    stage: Stage, updates: int, output: Path, clips: Path, teacher: Path, student: Path | None, budget: Budget
-) -> None:
+def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, budget: Budget) -> None:
+    """Train a run after the one that it starts from, unless that is done."""
+    if before is not None:
+        before.result()
+    if (plan.output / "student" / "model_index.json").is_file():
+        return
+    stage, updates = plan.stage, plan.updates
     _call(
-        "train_distill.py", "--preset", stage.preset, "--data", clips, "--output", output, "--teacher", teacher,
-        *(() if student is None else ("--init-student", student)),
+        "train_distill.py", "--preset", stage.preset, "--data", clips, "--output", plan.output, "--teacher", teacher,
+        *(() if plan.before is None else ("--init-student", plan.before / "student")),
         "--steps", updates, "--student.decay-steps", updates, "--student.lr", budget.lr,
+        "--student.warmup-steps", budget.warmup_steps, "--critic.warmup-steps", budget.warmup_steps,
+        "--objective.critic-steps", budget.critic_steps, "--precision", "fp32",  # which all CPUs are quick at
         "--global-batch", budget.batch, "--micro-batch", budget.batch, "--seed", budget.seed, "--held-out", 0,
         "--views", budget.views, "--crop", budget.crop, budget.crop, "--other-size",
         "--objective.regression.weight", stage.regression,

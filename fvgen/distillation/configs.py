@@ -123,29 +123,29 @@ PRESETS: Mapping[PresetName, Preset] = {
     "ablation-gan-dmd-softened": Preset(
         "Table 3: second stage with softened reverse KL, after fvgen-stage1", FVGenStage2(), _PAPER_STAGE2, "student"
     ),
-    # Measured by benchmarks/tiny_video.py (results/tiny_ablation_cpu.json) on 40 procedural clips of other seeds at 96
-    # pixels, PSNR whole / covered / holes, one run each of 80 updates of 2 clips. To hold them against: the teacher at
-    # 25 steps 25.07 / 26.62 / 25.17, its weights in 4 steps, where all students start, 26.80 / 28.77 / 27.05, the warp
-    # 27.37 / 29.23 / 28.19. At a student learning rate of 5e-5; no row passes its start without the regression, and the
-    # discriminators tell 51 to 63 % of clips right after so few updates.
+    # Measured by benchmarks/tiny_video.py (results/tiny_ablation_cpu.json) on 20 procedural clips of other seeds at 96
+    # pixels, PSNR whole / covered / holes and sharpness (1: real frames'), one run each of 80 updates of 2 clips at a
+    # student's learning rate of 2e-5, 2 critic steps. To hold them against: the teacher at 25 steps 26.61 / 27.68 /
+    # 27.09, 1.95; its weights in 4 steps, where all students start, 28.45 / 29.40 / 29.51, 0.67; the warp 29.04 / 29.85
+    # / 30.83, 0.53. The discriminators are at chance after so few updates.
     "tiny-teacher": Preset(
         "A small teacher from nothing, by v-prediction", Diffusion(shift=3.0), _TINY_TEACHER, "nothing", _TINY_NETWORK
     ),
-    # 80 steps without the regression: 24.00 / 25.28 / 24.09. Discriminator: 73 % of real, 40 % of fake clips right.
+    # 80 steps without the regression: 27.82 / 28.90 / 28.47, 0.88. Discriminator: 68 % of real, 38 % of fake right.
     "tiny-stage1": Preset(
         "fvgen-stage1 for a small teacher (and Table 3's GAN only)", _TINY_STAGE1, _TINY_FIRST
     ),
-    # 40 + 40 steps: 27.05 / 28.91 / 27.44; without the regressions 22.27 / 24.27 / 21.42. As bundled, 400 + 240
-    # steps of 4 clips at up to 4e-4 and a discriminator over the middle block: 27.41 / 29.21 / 27.86.
+    # 40 + 40 steps: 28.65 / 29.55 / 29.83, 0.68; without the regressions 28.01 / 28.97 / 28.77, 0.78. As bundled, 400 +
+    # 240 steps of 4 clips at up to 4e-4 and a discriminator over the middle block: 28.96 / 29.80 / 30.12, 0.56.
     "tiny-stage2": Preset(
         "fvgen-stage2 for a small teacher, after tiny-stage1",
         _TINY_STAGE2, _TINY_SECOND, "student",
     ),
-    # 80 steps: 21.63 / 23.26 / 21.06.
+    # 80 steps: 27.09 / 28.14 / 27.62, 1.02.
     "tiny-no-gan": Preset(
         "ablation-no-gan for a small teacher", _TINY_PLAIN_STAGE2, _TINY_SECOND
     ),
-    # 40 + 40 steps without any regression: 22.08 / 24.07 / 21.15.
+    # 40 + 40 steps without any regression: 28.01 / 28.96 / 28.77, 0.78.
     "tiny-gan-dmd": Preset(
         "ablation-gan-dmd for a small teacher, after tiny-stage1",
         _TINY_PLAIN_STAGE2, _TINY_SECOND, "student",
