@@ -78,6 +78,7 @@ def _method(name: str, description: str, iterations: int, image_size: int, max_p
                 use_absgrad=False,
                 densify_grad_thresh=2e-4,
                 dropout_rise=iterations,
+                size_growth=max(1600 / iterations, 1.0),
                 num_random=20_000,
                 background_color="random",  # what nothing covers must not pass for a colour of the scene
             ),

@@ -20,8 +20,8 @@ from fvgen_ns.gaussian_sizes import neighbour_distance
 from fvgen_ns.opacity_dropout import drop
 from fvgen_ns.splat_losses import photometric_loss
 
-DROPOUT_PHOTOS = 3
-"""Most photos with which dropout helps (`FVGenModelConfig.dropout`)."""
+FEW_PHOTOS = 3
+"""So few photos leave most of the scene to one of them: dropout helps, and Gaussians that grow fast become fog."""
 VIEWER_GREY = (0.1490, 0.1647, 0.2157)
 """The viewer's own background, used where a random background was trained."""
 
@@ -46,6 +46,9 @@ class FVGenModelConfig(SplatfactoModelConfig):
     none can then rely on those in front of it. With more photos it gains nothing and is not done."""
     dropout_rise: int = 600
     """Steps over which the dropout rises from 0."""
+    size_growth: float = 1.0
+    """Factor on the learning rate of sizes where there are more than three photos: in a short run Gaussians of the
+    dense cloud, which start as small as a pixel, must grow faster to close what it left empty."""
     photo_colour: Literal["off", "affine"] = "off"
     """Whether each photo gets its own affine colour map in training; helps where exposure drifts between photos."""
     lpips: bool = False
@@ -126,6 +129,11 @@ class FVGenModel(SplatfactoModel):
         if step > 0:
             super().step_post_backward(step)
 
+    @property
+    def size_growth(self) -> float:
+        """Factor on the learning rate of sizes (`FVGenModelConfig.size_growth`)."""
+        return 1.0 if self.num_photos <= FEW_PHOTOS else self.config.size_growth
+
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         groups = super().get_param_groups()
         if self.config.photo_colour == "affine":
@@ -171,7 +179,7 @@ class FVGenModel(SplatfactoModel):
 
     def _after_dropout(self, opacities: Tensor) -> Tensor:
         config = self.config
-        if not self.training or self.num_photos > DROPOUT_PHOTOS:
+        if not self.training or self.num_photos > FEW_PHOTOS:
             return opacities
         return drop(opacities, config.dropout * min((self.step + 1) / config.dropout_rise, 1))
 

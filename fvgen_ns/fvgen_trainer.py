@@ -1,5 +1,5 @@
 """Nerfstudio's trainer with three promises more: bad captures are refused before anything is written, a checkpoint is
-never half there, and learning rates fit the scene's size."""
+never half there, and learning rates fit the scene."""
 
 from __future__ import annotations
 
@@ -86,6 +86,7 @@ class FVGenTrainer(Trainer):
         scale = self.pipeline.model.scene_scale
         config["means"]["optimizer"].lr *= scale
         config["means"]["scheduler"].lr_final *= scale
+        config["scales"]["optimizer"].lr *= self.pipeline.model.size_growth
         return Optimizers(config, self.pipeline.get_param_groups())
 
     def _load_checkpoint(self) -> None:
