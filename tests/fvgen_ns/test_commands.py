@@ -140,6 +140,12 @@ def test_resume_goes_on_from_the_checkpoint_and_moves_the_gaussians(trained, tin
     assert cache_state(trained) == before
 
 
+def test_sizes_of_a_short_run_learn_faster(trained):
+    saved = torch.load(next(config_of(trained).parent.glob("nerfstudio_models/*.ckpt")), weights_only=True)
+    (group,) = saved["optimizers"]["scales"]["param_groups"]
+    assert group["lr"] == pytest.approx(5e-3 * 1600 / 600)
+
+
 def test_a_damaged_cache_is_made_anew(trained, tiny_room, tmp_path):
     shutil.copytree(trained / "cache", tmp_path / "cache")
     (folder,) = (tmp_path / "cache/fvgen").iterdir()

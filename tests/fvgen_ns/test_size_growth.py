@@ -1,0 +1,17 @@
+import pytest
+import torch
+from nerfstudio.data.scene_box import SceneBox
+
+from fvgen_ns.fvgen_model import FVGenModelConfig
+
+
+@pytest.mark.parametrize(("photos", "factor"), [(2, 1.0), (3, 1.0), (4, 2.5), (20, 2.5)])
+def test_sizes_learn_faster_where_enough_photos_hold_them_in_check(photos, factor):
+    points = torch.rand(50, 3), torch.full((50, 3), 128.0)
+    model = FVGenModelConfig(size_growth=2.5).setup(
+        scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])),
+        num_train_data=30,  # generated views included
+        metadata={"num_photos": photos},
+        seed_points=points,
+    )
+    assert model.size_growth == factor
