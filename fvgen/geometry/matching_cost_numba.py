@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from fvgen.geometry.matching_cost import VARIANCE_FLOOR, Correlation, source_pixels
+from fvgen.geometry.correlation import VARIANCE_FLOOR, Correlation, source_pixels
 from fvgen.numba_compile import kernel, kernel_part, run_parallel
 from fvgen.types import Cameras
 

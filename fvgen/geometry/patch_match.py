@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fvgen.geometry.matching_cost import VARIANCE_FLOOR, source_pixels
+from fvgen.geometry.correlation import VARIANCE_FLOOR, source_pixels
 from fvgen.geometry.view_pairs import ViewPairs
 from fvgen.numba_compile import run_parallel
 from fvgen.types import Cameras, Progress, no_progress
@@ -43,7 +43,7 @@ class PatchMatch:
     radius: int = 6
     """the correlation window reaches this many pixels from its middle"""
     stride: int = 3
-    """every so manieth pixel of the window counts"""
+    """every stride-th pixel of the window counts, in x and y"""
     contrast: float = 0.15
     """grey difference from the middle at which a pixel of the window counts for 1/e"""
     steepest: float = 2.0

@@ -131,7 +131,7 @@ def improve(
         first, last: rows.
         colour: 0 or 1.
         grey: [H, W] of the reference, NaN for missing pixels.
-        scene: of S neighbours their images [S, H, W], `fvgen.geometry.matching_cost.source_pixels` into them
+        scene: of S neighbours their images [S, H, W], `fvgen.geometry.correlation.source_pixels` into them
             [S, 3, 3] and [S, 3], their inverse depth [S, H, W] (0 where unknown), and the way back from them.
         rules: how many neighbours count (1 or 2), the correlation that stands for none, the floor added to variances,
             and the correlation that a pixel of return error costs.

@@ -8,12 +8,14 @@ surfaces askew, and planes of any slant are tried, too.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fvgen.geometry.cameras import check_cameras, resize_intrinsics
+from fvgen.geometry.correlation import grey_images
 from fvgen.geometry.depth_filters import (
     agreeing_views,
     seen_through,
@@ -21,7 +23,7 @@ from fvgen.geometry.depth_filters import (
     without_flying_pixels,
     without_speckles,
 )
-from fvgen.geometry.matching_cost import grey_images, matching_cost
+from fvgen.geometry.matching_cost import matching_cost
 from fvgen.geometry.patch_match import PatchMatch
 from fvgen.geometry.points import depth_to_points
 from fvgen.geometry.sgm import semi_global_cost
@@ -36,7 +38,12 @@ _PATCH_STEP = 0.01
 """Neighbouring pixels whose depths differ by less than this fraction are one patch."""
 _WIDEST = 80.0
 """Degrees between the viewing rays of two photos from which on matches of few photos are mostly accidents."""
-_SLANTED_RULES = {"least_correlation": 0.6, "agreement_pixels": 1.0, "agreement_depth": 0.01, "speckle": 300}
+_SLANTED_RULES: dict[str, Any] = {
+    "least_correlation": 0.6,
+    "agreement_pixels": 1.0,
+    "agreement_depth": 0.01,
+    "speckle": 300,
+}
 """Planes of any slant have more chances to match by accident, and agree with what they were made to agree with."""
 
 
@@ -111,7 +118,7 @@ class PlaneSweep:
         kept, confidence = self._filter(depths, scores, capture.cameras, pairs)
         greys = grey_images(capture.photos, capture.valid)
         depths, scores = PatchMatch(absent=self.absent).refine(greys, capture.cameras, pairs, depths, progress)
-        slanted = replace(self, **_SLANTED_RULES)  # type: ignore[arg-type]  # a dict of floats
+        slanted = replace(self, **_SLANTED_RULES)
         more, less_sure = slanted._filter(depths, scores, capture.cameras, pairs)
         confidence = torch.where(kept > 0, confidence, less_sure)
         kept = self._without_strays(torch.where(kept > 0, kept, more), capture.cameras)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from fvgen.geometry.matching_cost import grey_images, matching_cost, torch_matching_cost
+from fvgen.geometry.correlation import grey_images
+from fvgen.geometry.matching_cost import matching_cost, torch_matching_cost
 
 HYPOTHESES = torch.linspace(0.12, 0.4, 64)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fvgen.geometry.cameras import look_at, pixel_rays, project, unproject
-from fvgen.geometry.matching_cost import VARIANCE_FLOOR
+from fvgen.geometry.correlation import VARIANCE_FLOOR
 from fvgen.geometry.patch_match import PatchMatch, _View
 from fvgen.geometry.plane_sweep import PlaneSweep
 from fvgen.geometry.view_pairs import ViewPairs, choose_neighbours, pairs_from_points

@@ -7,6 +7,7 @@ import torch
 
 from fvgen.checks import InputError
 from fvgen.geometry.cameras import crop_intrinsics, look_at, project
+from fvgen.geometry.correlation import Correlation, PlaneWarp, best_mean, grey_images, window_mean
 from fvgen.geometry.depth_filters import (
     agreeing_views,
     seen_through,
@@ -14,7 +15,6 @@ from fvgen.geometry.depth_filters import (
     without_flying_pixels,
     without_speckles,
 )
-from fvgen.geometry.matching_cost import Correlation, PlaneWarp, best_mean, grey_images, window_mean
 from fvgen.geometry.plane_sweep import PlaneSweep
 from fvgen.geometry.points import depth_to_points, voxel_thin
 from fvgen.geometry.sgm import semi_global_cost
