@@ -162,12 +162,13 @@ def measure(
             frames[members] = rgb[1:-1]
             sure.append(confidence if confidence is None else confidence[1:-1])
         synchronize(device)
+        seconds = (time.perf_counter() - start) / len(frames)
         scores[method] = {
             "psnr": mean_psnr(frames, test.photos, real),
             "covered": mean_psnr(frames, test.photos, seen & real),
             "holes": mean_psnr(frames, test.photos, ~seen & real),
             "sharpness": _gradient_energy(frames) / max(_gradient_energy(test.photos), 1e-12),
-            "seconds": (time.perf_counter() - start) / len(frames),
+            "seconds": seconds,
         }
         pictures.append(frames)
         for confidence, (_, members) in zip(sure, clips, strict=True):
