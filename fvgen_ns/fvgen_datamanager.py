@@ -14,9 +14,10 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 from fvgen.checks import require
 from fvgen_ns.capture_frames import capture_frames, check_held_out, check_outputs, read_split
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights
-from fvgen_ns.fvgen_densify import DensifyConfig, densify
+from fvgen_ns.fvgen_densify import densify
 
 
 @dataclass

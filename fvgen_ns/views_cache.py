@@ -7,16 +7,13 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 import fvgen
 from fvgen.data.capture import DEPTH_UNIT, CaptureFrame
 from fvgen.pipelines.model_folder import NEEDS_MODEL, locate_model, model_fingerprint
-
-if TYPE_CHECKING:
-    from fvgen_ns.fvgen_densify import DensifyConfig
+from fvgen_ns.densify_config import DensifyConfig
 
 _NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model"}
 """Settings that do not change what is made; of the model its content counts, not its path."""

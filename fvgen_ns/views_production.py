@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
@@ -26,11 +26,9 @@ from fvgen.pipelines.view_generator import VIEW_GENERATORS
 from fvgen.pipelines.views_folder import DEPTH_STEPS, ViewsWriter
 from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 from fvgen_ns.capture_frames import capture_frames, depth_unit, scene_scale, similarity, sparse_points
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.gaussian_sizes import neighbour_distance
 from fvgen_ns.progress import ProgressBars
-
-if TYPE_CHECKING:
-    from fvgen_ns.fvgen_densify import DensifyConfig
 
 FEWEST_POINTS = 100
 """A cloud of fewer points shows that the photos do not overlap."""

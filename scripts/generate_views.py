@@ -15,8 +15,8 @@ from rich.console import Console
 from fvgen.checks import InputError, require
 from fvgen.pipelines.whole_files import read_json
 from fvgen_ns.capture_frames import capture_frames, check_outputs, read_split
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
-from fvgen_ns.fvgen_densify import DensifyConfig
 from fvgen_ns.views_cache import views_key
 
 

@@ -240,7 +240,7 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
 def run() -> int:
     """The command."""
     from fvgen.distillation.checkpoint import CheckpointError
-    from fvgen.distillation.trainer import DivergedError
+    from fvgen.distillation.updates import DivergedError
 
     try:
         main(parse(sys.argv[1:], __doc__ or ""))

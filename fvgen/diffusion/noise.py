@@ -44,8 +44,10 @@ class ClipNoise:
 
 
 def seeded_generator(*key: int) -> torch.Generator:
-    """A generator on the CPU for a key of whole numbers, 0 or more.
+    """A generator on the CPU for a key of whole numbers, 0 or more (`mixed_seed`)."""
+    return torch.Generator().manual_seed(mixed_seed(*key))
 
-    The key is mixed, so that neighbouring seeds, steps, clips and frames have unrelated streams.
-    """
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+
+def mixed_seed(*key: int) -> int:
+    """A 64-bit seed for a key of whole numbers, 0 or more: neighbouring keys have unrelated streams."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])

@@ -25,7 +25,7 @@ from fvgen.distillation.pipeline_folder import read_index
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.settings import TrainConfig
 from fvgen.distillation.start import load_codec
-from fvgen.distillation.trainer import autocast
+from fvgen.distillation.updates import autocast
 from fvgen.films import encode_mp4, image_bytes
 from fvgen.types import TrainBatch
 

@@ -20,7 +20,8 @@ from fvgen.distillation.health import PATIENCE, Watch, clip_statistics, compared
 from fvgen.distillation.meters import LOG, Log, UpdateMeters, last_figures
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.settings import MeterConfig
-from fvgen.distillation.trainer import CHECKPOINTS, DivergedError
+from fvgen.distillation.trainer import CHECKPOINTS
+from fvgen.distillation.updates import DivergedError
 
 ALONE = Processes()
 

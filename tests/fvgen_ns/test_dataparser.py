@@ -15,10 +15,10 @@ from fvgen.checks import InputError
 from fvgen.geometry.points import read_ply, write_ply
 from fvgen.types import PointCloud
 from fvgen_ns.capture_frames import capture_frames, check_outputs, similarity
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights
-from fvgen_ns.fvgen_densify import DensifyConfig
 from fvgen_ns.views_cache import views_key
 
 MAP = (450_000.0, 5_200_000.0, 300.0)

@@ -13,10 +13,11 @@ import torch
 from fvgen.checks import InputError
 from fvgen.pipelines import diffusion_views
 from fvgen.pipelines.model_folder import BUNDLED, find_model, locate_model, model_fingerprint
-from fvgen_ns import fvgen_densify
+from fvgen_ns import densify_config
 from fvgen_ns.capture_frames import capture_frames
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
-from fvgen_ns.fvgen_densify import DensifyConfig, densify
+from fvgen_ns.fvgen_densify import densify
 from fvgen_ns.views_cache import views_key
 
 
@@ -62,7 +63,7 @@ def test_student_draws_once_is_freed_and_is_never_loaded_for_inference(outputs, 
 
 
 def test_inference_without_cache_or_weights_shows_the_photos(outputs, tmp_path, monkeypatch):
-    monkeypatch.setattr(fvgen_densify, "find_model", lambda *a: pytest.fail("weights were looked for"))
+    monkeypatch.setattr(densify_config, "find_model", lambda *a: pytest.fail("weights were looked for"))
     config = settings(tmp_path / "cache", generator="student", model=tmp_path / "gone")
     shown = made(outputs, config, generate=False)
     assert len(shown.image_filenames) == len(outputs.image_filenames)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference_files import MANIFESTS
 
 from fvgen.checks import InputError
 from fvgen.diffusion.schedule import NoiseSchedule
@@ -30,7 +31,6 @@ from fvgen.pipelines.viewcrafter_checkpoint import (
     revert_folder,
 )
 
-MANIFESTS = Path(__file__).parents[3] / "shared" / "reference" / "viewcrafter" / "manifests"
 TINY = Architecture(
     unet={
         "model_channels": 32,

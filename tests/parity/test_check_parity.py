@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference_files import VECTORS, needs_vectors
 from safetensors.torch import load_file, save_file
 
 from fvgen.checks import InputError
@@ -19,8 +20,6 @@ from fvgen.models.image_projector import ImageProjector
 from fvgen.models.unet_3d import VideoUNet
 
 REPOSITORY = Path(__file__).parents[2]
-VECTORS = REPOSITORY.parent / "shared" / "reference" / "viewcrafter" / "vectors"
-needs_vectors = pytest.mark.skipif(not VECTORS.is_dir(), reason="the reference vectors are not beside this checkout")
 
 
 def run_script(folder: Path) -> subprocess.CompletedProcess:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from reference_files import VECTORS, needs_vectors
 from safetensors.torch import load_file
 
 from fvgen.geometry.reference_trajectory import from_pytorch3d
@@ -14,8 +14,7 @@ from fvgen.rendering.point_renderer import resolve
 from fvgen.rendering.point_renderer_torch import rasterize_points
 from fvgen.types import Cameras, PointCloud
 
-VECTORS = Path(__file__).resolve().parents[3] / "shared" / "reference" / "viewcrafter" / "vectors"
-pytestmark = pytest.mark.skipif(not VECTORS.is_dir(), reason="the reference vectors are not beside this checkout")
+pytestmark = needs_vectors
 
 
 def case(name: str, size: str) -> tuple[dict, PointCloud, Cameras, float]:

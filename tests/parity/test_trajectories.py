@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from reference_files import VECTORS, needs_vectors
 from safetensors.torch import load_file
 
 from fvgen.geometry import reference_trajectory as reference
 
-VECTORS = Path(__file__).resolve().parents[3] / "shared" / "reference" / "viewcrafter" / "vectors"
-pytestmark = pytest.mark.skipif(not VECTORS.is_dir(), reason="the reference vectors are not beside this checkout")
+pytestmark = needs_vectors
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor) -> None:

@@ -1,18 +1,17 @@
 """The UNet against reference outputs of the original ViewCrafter code."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from reference_files import VECTORS, needs_vectors
 from safetensors.torch import load_file
 
 from fvgen.models.convert_viewcrafter_unet import load_unet_vector, viewcrafter_modules
 
-VECTORS = Path(__file__).parents[3] / "shared" / "reference" / "viewcrafter" / "vectors"
 FILES = sorted(VECTORS.glob("unet_*.safetensors"))
 
-pytestmark = pytest.mark.skipif(not FILES, reason=f"no reference vectors in {VECTORS}")
+pytestmark = needs_vectors
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
