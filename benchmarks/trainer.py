@@ -5,8 +5,8 @@
 Networks and clips are random. On a GPU at full size, on a CPU with a small network; `critic` and `student` are the two
 kinds of updates, `in NETWORK` a network's forward passes, `forward` the rest of the losses.
 
-Largest in results/trainer_cpu.json: the student's clips for the 5 critic updates (31 % of a step of stage 1, 29 % of
-stage 2), and in stage 2 the fake score's backward pass (34 %). Done about the clips: they are sampled without gradients
+Largest in results/trainer_cpu.json: the student's clips for the 5 critic updates (30 % of a step of stage 1, 28 % of
+stage 2), and in stage 2 the fake score's backward pass (32 %). Done about the clips: they are sampled without gradients
 and only up to the step that was drawn, 2.5 of 4 calls on average, or in one call as stage 1 has it (noised_real).
 The fake score learns from one pass and one backward pass an update: nothing of that can be left out, only made cheaper
 (bf16, and one fused AdamW kernel for foreach, 4 times as fast on a CPU); how many updates is the recipe's. Around
