@@ -25,8 +25,7 @@ from fvgen.distillation.updates import StepFigures, Timer, Trained, TrainedRoles
 from fvgen.types import Progress, no_progress
 
 CHECKPOINTS = "checkpoints"
-
-
+"""Folder of a run's checkpoints, inside its own."""
 Preview = Callable[[int, Mapping[str, Tensor]], Mapping[str, float]]
 """``preview(step, ema)``: shows the student on held-out clips; figures, ``error`` among them where it was measured."""
 
