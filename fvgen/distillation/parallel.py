@@ -39,6 +39,9 @@ class Processes:
         Raises:
             InputError: FSDP1, or more processes than devices to put them on.
         """
+        # Optimizers import it, and its functions' default arguments hold the group of processes that is there by then:
+        # its threads would never end (`leave`). Before there is one, they hold None.
+        import torch.distributed.nn.functional  # noqa: F401
         from accelerate import Accelerator, FullyShardedDataParallelPlugin
 
         # Without a GPU accelerate starts several processes, but lets each believe that it is alone unless told so.
@@ -67,9 +70,11 @@ class Processes:
     def leave(self) -> None:
         """End the connection to the other processes, as the last thing a run does.
 
-        A process that ends while connected aborts at times although its work is done: C++ finds gloo's threads running.
+        A gloo thread that still holds a tensor of Python's when Python ends aborts the process, its work done. Ending
+        the group ends the threads, unless torch's caches hold it, as under FSDP2; the barrier has them let go before.
         """
         if self.world > 1:
+            torch.distributed.barrier()
             torch.distributed.destroy_process_group()
 
     @property

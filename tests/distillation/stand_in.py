@@ -189,6 +189,8 @@ def main() -> None:
     )
     run(config, asked.output, StandInObjective(pause=asked.pause), processes=processes)
     processes.leave()
+    threads = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+    print(f"connected: {any('gloo' in name for name in threads)}", flush=True)
 
 
 if __name__ == "__main__":
