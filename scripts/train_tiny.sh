@@ -3,7 +3,7 @@
 # Usage: bash scripts/train_tiny.sh [--smoke] [WORK]
 #   --smoke  every part once, on a dozen clips and for four steps: minutes, and weights that are no good
 #   WORK     folder for clips and runs (3 GB); runs/tiny, or runs/tiny_smoke, without it
-# Two hours on 2 CPU cores; with a GPU it trains longer on more clips. Start it again and it goes on.
+# Two and a quarter hours on 2 CPU cores; with a GPU it trains longer on more clips. Start it again and it goes on.
 # PYTHON=INTERPRETER takes that one, as it is, instead of installing into .venv.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
