@@ -103,17 +103,19 @@ def _part(path: Path, meta: Mapping[str, Any]) -> dict[str, Any] | None:
     return part if part is not None and known and part["config_hash"] == config_hash(meta) else None
 
 
+def _parts(folder: Path, meta: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [part for path in sorted(folder.glob(f"*{_PART}")) if (part := _part(path, meta)) is not None]
+
+
 def write_index(folder: Path, meta: Mapping[str, Any]) -> int:
     """Join the parts of all scenes made in this way; the number of clips. Any process may do it at any time."""
-    paths: list[Path] = []
-    shards: list[dict[str, Any]] = []
+    shards: list[dict[str, Any]] | None = None
     # again when another process has finished a scene meanwhile, so that the last one to write knows all scenes
-    while paths != (now := sorted(folder.glob(f"*{_PART}"))):
-        paths = now
-        shards = [part for path in paths if (part := _part(path, meta)) is not None]
+    while shards != (now := _parts(folder, meta)):
+        shards = now
         index = {"format": _FORMAT, "meta": dict(meta), "config_hash": config_hash(meta), "shards": shards}
         store_shared(folder / INDEX, json.dumps(index).encode())
-    return sum(len(shard["samples"]) for shard in shards)
+    return sum(len(shard["samples"]) for shard in now)
 
 
 def store_shared(path: Path, content: bytes) -> None:

@@ -13,10 +13,11 @@ import torch
 
 from fvgen.checks import InputError
 from fvgen.conditioning.encoders import TokenEncoder
+from fvgen.data import shards
 from fvgen.data.clip_encodings import LatentEncoding, PixelEncoding, View
 from fvgen.data.precompute import parse_part, prepare
 from fvgen.data.procedural_clips import ClipLayout, procedural_clip, procedural_geometry
-from fvgen.data.shards import INDEX, ShardDataset, write_index, write_shard
+from fvgen.data.shards import INDEX, ShardDataset, store_shared, write_index, write_shard
 from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
 from fvgen.types import TrainBatch
 
@@ -342,3 +343,19 @@ def test_processes_write_the_index_at_the_same_time(folder, tmp_path):
     thread.join()
     assert len(json.loads((tmp_path / INDEX).read_text())["shards"]) == len(parts)
     assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_the_index_knows_a_scene_that_is_made_anew_while_it_is_written(folder, tmp_path, monkeypatch):
+    parts = sorted(folder.glob("*.part.json"))
+    for path in parts:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    anew = tmp_path / parts[-1].name
+    anew.write_text("{}")  # as other settings left it
+
+    def store_while_another_works(path, content):
+        store_shared(path, content)
+        anew.write_bytes(parts[-1].read_bytes())
+
+    monkeypatch.setattr(shards, "store_shared", store_while_another_works)
+    write_index(tmp_path, ShardDataset(folder).meta)
+    assert len(json.loads((tmp_path / INDEX).read_text())["shards"]) == len(parts)
