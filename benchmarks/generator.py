@@ -35,11 +35,11 @@ from torch import Tensor
 
 from fvgen.checks import InputError, require
 from fvgen.devices import default_device, synchronize
+from fvgen.generation.diffusion_views import DiffusionViews
+from fvgen.generation.model_folder import TINY
+from fvgen.generation.view_generator import ViewGenerator
+from fvgen.generation.warp import WarpViews
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
-from fvgen.pipelines.diffusion_views import DiffusionViews
-from fvgen.pipelines.model_folder import TINY
-from fvgen.pipelines.view_generator import ViewGenerator
-from fvgen.pipelines.warp import WarpViews
 from fvgen.rendering.point_renderer import radius_of_pixels, resolve
 from fvgen.types import CameraPath, Capture, SceneGeometry
 
@@ -180,7 +180,7 @@ def measure(
 
 def _draws(
     capture: Capture, geometry: SceneGeometry, networks: dict[str, DiffusionViews], seed: int
-) -> dict[str, Draw]:  # fmt: skip
+) -> dict[str, Draw]:
     """Method -> frames [F, 3, H, W] of a clip, and their confidence [F, 1, H, W] where it has one."""
     front = resolve("front")
 

@@ -33,10 +33,10 @@ from torch import Tensor
 from fvgen.checks import InputError
 from fvgen.data.working_size import load_capture
 from fvgen.devices import default_device, is_gpu
-from fvgen.evaluation.metrics import fit_affine_colour
+from fvgen.generation.warp import WarpViews
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import path_at
-from fvgen.pipelines.warp import WarpViews
+from fvgen.metrics import fit_affine_colour
 from fvgen.rendering.point_renderer import radius_of_pixels, resolve
 from fvgen.types import Capture, PointRender, SceneGeometry
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from fvgen.conditioning.residual import ResidualSpace, WarpedClips, warped_clips_of
 from fvgen.data.shards import ShardDataset
 from fvgen.devices import synchronize
-from fvgen.evaluation.metrics import psnr
+from fvgen.generation.diffusion_views import DiffusionViews
+from fvgen.metrics import psnr
 from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
-from fvgen.pipelines.diffusion_views import DiffusionViews
 from fvgen.types import Cameras, PointRender
 
 
@@ -70,9 +70,15 @@ def _draw(
 
         def sample() -> Tensor:
             out = pipeline(
-                clips.render, clips.render[:, keys], anywhere, warps=clips, photo_frames=keys,
-                num_inference_steps=network.steps, seed=seed, clips=[number],
-            ).frames[0]  # fmt: skip
+                clips.render,
+                clips.render[:, keys],
+                anywhere,
+                warps=clips,
+                photo_frames=keys,
+                num_inference_steps=network.steps,
+                seed=seed,
+                clips=[number],
+            ).frames[0]
             synchronize(out.device)
             return out
 

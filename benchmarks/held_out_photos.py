@@ -15,9 +15,9 @@ from fvgen.checks import require
 from fvgen.data.capture import check_frames
 from fvgen.data.transforms_json import read_transforms
 from fvgen.data.working_size import make_capture
-from fvgen.evaluation.metrics import psnr
 from fvgen.geometry.points import read_ply
 from fvgen.geometry.trajectory import path_at
+from fvgen.metrics import psnr
 from fvgen.types import CameraPath, Cameras, Capture
 
 
@@ -30,7 +30,7 @@ def chosen_captures(folder: Path, only: Sequence[str]) -> list[str]:
     there = sorted(path.parent.name for path in folder.glob("*/transforms.json"))
     require(
         len(there) > 0, "--captures", "be a folder of captures, each with a transforms.json", folder, "Check the path."
-    )  # fmt: skip
+    )
     unknown = sorted(set(only) - set(there))
     require(not unknown, "--only", f"name captures out of {', '.join(there)}", ", ".join(unknown), "Check the names.")
     names = [name for name in there if not only or name in only]
@@ -38,9 +38,12 @@ def chosen_captures(folder: Path, only: Sequence[str]) -> list[str]:
         files = read_transforms(folder / name)
         check_frames([files.frames[i] for i in files.split("train")], decode=False)
         require(
-            len(files.split("test")) > 0, f"capture {name}", "hold photos back in test_filenames", "none",
+            len(files.split("test")) > 0,
+            f"capture {name}",
+            "hold photos back in test_filenames",
+            "none",
             "Name some there, or leave the capture out with --only.",
-        )  # fmt: skip
+        )
     return names
 
 
@@ -53,11 +56,14 @@ def train_and_test(folder: Path, long_side: int) -> tuple[Capture, Capture]:
     whole = make_capture(frames, long_side, sparse=sparse, depth_unit=files.depth_unit)
     known, held_out = (
         replace(
-            whole, photos=whole.photos[part], cameras=whole.cameras[part], valid=whole.valid[part],
+            whole,
+            photos=whole.photos[part],
+            cameras=whole.cameras[part],
+            valid=whole.valid[part],
             depths=None if whole.depths is None else whole.depths[part],
         )
         for part in (slice(None, len(train)), slice(len(train), None))
-    )  # fmt: skip
+    )
     return known, held_out
 
 
@@ -70,9 +76,11 @@ def held_out_clips(train: Capture, test: Capture) -> list[tuple[CameraPath, list
         members.sort(key=lambda i: float(at.position[i]))
         cameras = [train.cameras[first], test.cameras[members], train.cameras[last]]
         joined = Cameras(
-            torch.cat([c.c2w for c in cameras]), torch.cat([c.K for c in cameras]), test.cameras.height,
+            torch.cat([c.c2w for c in cameras]),
+            torch.cat([c.K for c in cameras]),
+            test.cameras.height,
             test.cameras.width,
-        )  # fmt: skip
+        )
         photo = torch.full((len(joined),), -1, dtype=torch.int64)
         photo[0], photo[-1] = first, last
         position = torch.cat([torch.zeros(1), at.position[members], torch.ones(1)])

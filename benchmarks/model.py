@@ -26,9 +26,9 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from fvgen.diffusion.schedule import NoiseSchedule
+from fvgen.generation.viewcrafter_checkpoint import checkpoint_shapes
 from fvgen.models.convert_viewcrafter import Architecture
 from fvgen.models.unet_3d import VideoUNet
-from fvgen.pipelines.viewcrafter_checkpoint import checkpoint_shapes
 
 PARAMETERS, TENSORS = 1_438_854_980, 1516
 ORIGINAL_TFLOP = {(16, 40, 64): 12.603, (25, 40, 64): 20.187, (16, 72, 128): 52.336, (25, 72, 128): 82.761}
@@ -44,14 +44,17 @@ FEWER_SECONDS = 20
 REDUCED = Architecture(
     unet={"model_channels": 32, "num_head_channels": 32, "context_dim": 64, "norm_num_groups": 8},
     vae={
-        "block_out_channels": (16, 32, 32, 32), "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4, "norm_num_groups": 8, "latent_channels": 4,
+        "block_out_channels": (16, 32, 32, 32),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "norm_num_groups": 8,
+        "latent_channels": 4,
     },
     text={"vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
     vision={"image_size": 56, "patch_size": 14, "width": 64, "head_width": 32, "layers": 2},
     clip_dim=64,
     projector={"dim": 64, "depth": 1, "dim_head": 32, "heads": 2, "embedding_dim": 64, "output_dim": 64},
-)  # fmt: skip
+)
 """ViewCrafter's networks with a tenth of the width: its clips take seconds on a CPU."""
 
 
@@ -124,7 +127,7 @@ def clips() -> list[Figure]:
 
     CPU seconds, so that other work on the machine does not count.
     """
-    from fvgen.evaluation.clip_timing import ClipShape, random_pipeline, time_clip
+    from fvgen.evaluation.timing.clips import ClipShape, random_pipeline, time_clip
 
     device, shape = torch.device("cpu"), ClipShape(8, 64, 128)
     pipeline = random_pipeline(REDUCED, "few_step", device, torch.float32)

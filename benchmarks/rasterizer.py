@@ -108,9 +108,7 @@ def gradient_error(gaussians: list[Tensor], cameras: Cameras) -> dict[str, float
     _, exact = forward_backward(
         resolve("torch", "cpu"), [t.double() for t in gaussians], cameras.to(torch.float64), weights
     )
-    return {
-        name: float((a - b).abs().max() / b.abs().max()) for name, a, b in zip(NAMES, ours, exact, strict=True)
-    }  # fmt: skip
+    return {name: float((a - b).abs().max() / b.abs().max()) for name, a, b in zip(NAMES, ours, exact, strict=True)}
 
 
 def measure_size(count: int, width: int, height: int, options: Options) -> dict[str, float]:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fvgen.evaluation.machine import write_json
+from fvgen.evaluation.timing.machine import write_json
 
 __all__ = ["settings_of", "write_json"]
 

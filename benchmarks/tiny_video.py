@@ -56,8 +56,8 @@ from tiny_video_runs import (
 
 from fvgen.checks import require
 from fvgen.devices import cpu_count
-from fvgen.pipelines.diffusion_views import DiffusionViews
-from fvgen.pipelines.model_folder import BUNDLED
+from fvgen.generation.diffusion_views import DiffusionViews
+from fvgen.generation.model_folder import BUNDLED
 
 SMOOTHED = 10
 """Updates that a point of a curve is the mean of."""

@@ -77,8 +77,11 @@ class Budget:
     def __post_init__(self) -> None:
         require(
             self.updates >= 2 and self.updates % 2 == 0,
-            "updates", "be even and at least 2, for two stages", self.updates, "80 were published.",
-        )  # fmt: skip
+            "updates",
+            "be even and at least 2, for two stages",
+            self.updates,
+            "80 were published.",
+        )
 
 
 @dataclass(frozen=True)
@@ -134,11 +137,24 @@ def prepare_clips(folder: Path, count: int, seed: int, jobs: int) -> None:
     with ThreadPoolExecutor(parts) as pool:
         calls = [
             pool.submit(
-                _call, "prepare_clips.py", "procedural", "--output", folder, "--clips", count, "--seed", seed,
-                "--block", BLOCK, "--plane-sweep", 0, "--shard", f"{part}/{parts}",
+                _call,
+                "prepare_clips.py",
+                "procedural",
+                "--output",
+                folder,
+                "--clips",
+                count,
+                "--seed",
+                seed,
+                "--block",
+                BLOCK,
+                "--plane-sweep",
+                0,
+                "--shard",
+                f"{part}/{parts}",
             )
             for part in range(parts)
-        ]  # fmt: skip
+        ]
         for call in calls:
             call.result()
 
@@ -227,16 +243,52 @@ def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, 
         return
     stage, updates = plan.stage, plan.updates
     _call(
-        "train_distill.py", "--preset", stage.preset, "--data", clips, "--output", plan.output, "--teacher", teacher,
+        "train_distill.py",
+        "--preset",
+        stage.preset,
+        "--data",
+        clips,
+        "--output",
+        plan.output,
+        "--teacher",
+        teacher,
         *(() if plan.before is None else ("--init-student", plan.before / "student")),
-        "--steps", updates, "--student.decay-steps", updates, "--student.lr", budget.lr,
-        "--student.warmup-steps", budget.warmup_steps, "--critic.warmup-steps", budget.warmup_steps,
-        "--objective.critic-steps", budget.critic_steps, "--precision", "fp32",  # which all CPUs are quick at
-        "--global-batch", budget.batch, "--micro-batch", budget.batch, "--seed", budget.seed, "--held-out", 0,
-        "--views", budget.views, "--crop", budget.crop, budget.crop, "--other-size",
-        "--objective.regression.weight", stage.regression,
-        "--meters.log-every", 1, "--meters.samples-every", 0, "--meters.no-tensorboard",
-    )  # fmt: skip
+        "--steps",
+        updates,
+        "--student.decay-steps",
+        updates,
+        "--student.lr",
+        budget.lr,
+        "--student.warmup-steps",
+        budget.warmup_steps,
+        "--critic.warmup-steps",
+        budget.warmup_steps,
+        "--objective.critic-steps",
+        budget.critic_steps,
+        "--precision",
+        "fp32",  # which all CPUs are quick at
+        "--global-batch",
+        budget.batch,
+        "--micro-batch",
+        budget.batch,
+        "--seed",
+        budget.seed,
+        "--held-out",
+        0,
+        "--views",
+        budget.views,
+        "--crop",
+        budget.crop,
+        budget.crop,
+        "--other-size",
+        "--objective.regression.weight",
+        stage.regression,
+        "--meters.log-every",
+        1,
+        "--meters.samples-every",
+        0,
+        "--meters.no-tensorboard",
+    )
 
 
 def _call(script: str, *arguments: Any) -> None:

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fvgen.devices import default_device, is_gpu
-from fvgen.evaluation.training_timing import STAGES, TrainingTrial, measure_training
+from fvgen.evaluation.timing.training import STAGES, TrainingTrial, measure_training
 
 SMALL = {
     "in_channels": 24, "out_channels": 12, "model_channels": 64, "channel_mult": (1, 2, 2), "num_res_blocks": 1,

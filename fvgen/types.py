@@ -54,12 +54,18 @@ class Cameras(_TensorRecord):
     def __post_init__(self) -> None:
         require(
             self.c2w.ndim == 3 and self.c2w.shape[1:] == (4, 4),
-            "c2w", "have shape [C, 4, 4]", tuple(self.c2w.shape), "Stack one 4x4 matrix per camera.",
-        )  # fmt: skip
+            "c2w",
+            "have shape [C, 4, 4]",
+            tuple(self.c2w.shape),
+            "Stack one 4x4 matrix per camera.",
+        )
         require(
             self.K.shape == (len(self.c2w), 3, 3),
-            "K", f"have shape [{len(self.c2w)}, 3, 3]", tuple(self.K.shape), "Give one 3x3 matrix per camera.",
-        )  # fmt: skip
+            "K",
+            f"have shape [{len(self.c2w)}, 3, 3]",
+            tuple(self.K.shape),
+            "Give one 3x3 matrix per camera.",
+        )
 
     def __len__(self) -> int:
         return len(self.c2w)

@@ -46,8 +46,11 @@ def capture_frames(outputs: DataparserOutputs) -> list[CaptureFrame]:
     types = {int(kind) for kind in cameras.camera_type.flatten()}
     require(
         types <= {CameraType.PERSPECTIVE.value},
-        "cameras", "be perspective cameras", sorted(CameraType(kind).name for kind in types), UNDISTORT,
-    )  # fmt: skip
+        "cameras",
+        "be perspective cameras",
+        sorted(CameraType(kind).name for kind in types),
+        UNDISTORT,
+    )
     c2w = torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1)
     c2w[:, :3] = flip_axes(cameras.camera_to_worlds.double())
     K = cameras.get_intrinsics_matrices().double()
@@ -87,9 +90,12 @@ def sparse_points(outputs: DataparserOutputs) -> PointCloud | None:
     if xyz is None or not len(xyz):
         return None
     require(
-        bool(torch.isfinite(xyz).all()), "sparse points", "be finite", "NaN or infinite coordinates",
+        bool(torch.isfinite(xyz).all()),
+        "sparse points",
+        "be finite",
+        "NaN or infinite coordinates",
         "Export the point cloud again.",
-    )  # fmt: skip
+    )
     rgb = outputs.metadata["points3D_rgb"].float() / 255
     return PointCloud(xyz.float(), rgb, torch.ones(len(xyz)))
 

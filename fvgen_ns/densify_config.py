@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fvgen.pipelines.model_folder import NEEDS_MODEL, find_model
+from fvgen.generation.model_folder import NEEDS_MODEL, find_model
 
 
 @dataclass

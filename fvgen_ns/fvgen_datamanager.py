@@ -52,9 +52,12 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
 
         require(self.image_size >= 1, "--image-size", "be at least 1 pixel", self.image_size, "Ask for more.")
         require(
-            0 <= self.generated_share < 1, "--generated-share", "lie in [0, 1)", self.generated_share,
+            0 <= self.generated_share < 1,
+            "--generated-share",
+            "lie in [0, 1)",
+            self.generated_share,
             "Ask for 0 to train on photos alone.",
-        )  # fmt: skip
+        )
         require(self.max_points >= 1, "--max-points", "be positive", self.max_points, "Ask for more.")
         if self.data is not None:
             self.dataparser.data = Path(self.data)

@@ -1,6 +1,6 @@
 """The seam between the two packages: a capture's photos in, photos and generated views with dense points out.
 
-What was made lives in a folder that is a Nerfstudio dataset itself (`fvgen.pipelines.views_folder`); the plugin keeps
+What was made lives in a folder that is a Nerfstudio dataset itself (`fvgen.generation.views_folder`); the plugin keeps
 it as a cache and ``scripts/generate_views.py`` writes it for any other splat tool.
 """
 
@@ -72,7 +72,7 @@ def _made_views(
     outputs: DataparserOutputs, config: DensifyConfig, folder: Path, key: str, generate: bool
 ) -> GeneratedFrames:
     """Views and points of this configuration, from the cache or made now."""
-    from fvgen.pipelines.views_folder import is_complete
+    from fvgen.generation.views_folder import is_complete
 
     if config.geometry == "none":
         return GeneratedFrames.nothing()

@@ -13,7 +13,7 @@ from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoMode
 from nerfstudio.utils.colors import get_color
 from torch import Tensor, nn
 
-from fvgen.evaluation.metrics import fit_affine_colour, psnr, ssim
+from fvgen.metrics import fit_affine_colour, psnr, ssim
 from fvgen.rendering.splat_rasterizer import resolve
 from fvgen_ns.camera_axes import to_fvgen
 from fvgen_ns.gaussian_sizes import neighbour_distance

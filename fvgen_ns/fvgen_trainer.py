@@ -65,9 +65,12 @@ class FVGenTrainerConfig(TrainerConfig):
     def _check_resume(self) -> None:
         folder, file = self.load_dir, self.load_checkpoint
         require(
-            folder is None or any(folder.glob("step-*.ckpt")), "--load-dir", "hold a checkpoint step-*.ckpt", folder,
+            folder is None or any(folder.glob("step-*.ckpt")),
+            "--load-dir",
+            "hold a checkpoint step-*.ckpt",
+            folder,
             "It is the folder nerfstudio_models beside the config.yml of a run.",
-        )  # fmt: skip
+        )
         require(file is None or file.is_file(), "--load-checkpoint", "be an existing file", file, "Check the path.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from fvgen.evaluation.metrics import SSIM_WINDOW, ssim_map
+from fvgen.metrics import SSIM_WINDOW, ssim_map
 
 
 def photometric_loss(prediction: Tensor, target: Tensor, weight: Tensor | None, ssim_share: float) -> Tensor:

@@ -12,7 +12,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 import fvgen
 from fvgen.data.capture import DEPTH_UNIT, CaptureFrame
-from fvgen.pipelines.model_folder import NEEDS_MODEL, locate_model, model_fingerprint
+from fvgen.generation.model_folder import NEEDS_MODEL, locate_model, model_fingerprint
 from fvgen_ns.densify_config import DensifyConfig
 
 _NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model"}

@@ -17,13 +17,13 @@ from fvgen.data.capture import CaptureFrame
 from fvgen.data.photos import read_photo
 from fvgen.data.working_size import make_capture
 from fvgen.devices import default_device, free_memory
+from fvgen.generation.hole_seeding import decide_seeding, hole_points
+from fvgen.generation.model_folder import NEEDS_MODEL
+from fvgen.generation.view_generator import VIEW_GENERATORS
+from fvgen.generation.views_folder import DEPTH_STEPS, ViewsWriter
 from fvgen.geometry.points import write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of
-from fvgen.pipelines.hole_seeding import decide_seeding, hole_points
-from fvgen.pipelines.model_folder import NEEDS_MODEL
-from fvgen.pipelines.view_generator import VIEW_GENERATORS
-from fvgen.pipelines.views_folder import DEPTH_STEPS, ViewsWriter
 from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 from fvgen_ns.capture_frames import capture_frames, depth_unit, scene_scale, similarity, sparse_points
 from fvgen_ns.densify_config import DensifyConfig
@@ -50,9 +50,11 @@ def check_settings(config: DensifyConfig, frames: list[CaptureFrame]) -> None:
     )
     require(
         config.geometry != "capture-depth" or any(frame.depth for frame in frames),
-        "--geometry capture-depth", "have depth in the capture", "no depth_file_path in any frame",
+        "--geometry capture-depth",
+        "have depth in the capture",
+        "no depth_file_path in any frame",
         "Choose plane-sweep or auto.",
-    )  # fmt: skip
+    )
 
 
 def produce(outputs: DataparserOutputs, config: DensifyConfig, folder: Path, key: str) -> None:
@@ -68,15 +70,21 @@ def produce(outputs: DataparserOutputs, config: DensifyConfig, folder: Path, key
     with ProgressBars() as progress:
         capture = make_capture(
             frames, config.working_size, sparse=points, depth_unit=depth_unit(outputs), progress=progress
-        ).to(default_device())  # fmt: skip
+        ).to(default_device())
         geometry = GEOMETRY_PROVIDERS[config.geometry]().reconstruct(capture, progress)
         writer = _writer(outputs, config, folder, key, geometry)
         for i, frame in enumerate(frames):
             if not writer.has(i):
                 writer.put_photo(
-                    i, frame.photo, frame.c2w, frame.K, frame.size, frame.distortion, geometry.depths[i],
+                    i,
+                    frame.photo,
+                    frame.c2w,
+                    frame.K,
+                    frame.size,
+                    frame.distortion,
+                    geometry.depths[i],
                     decode=read_photo,
-                )  # fmt: skip
+                )
         count, notes = len(frames), []
         if len(geometry.points) < FEWEST_POINTS:
             notes.append("The photos do not overlap enough for depth or generated views: training on photos alone.")
@@ -107,9 +115,14 @@ def _writer(
 
 
 def _generate(
-    capture: Capture, geometry: SceneGeometry, path: CameraPath, config: DensifyConfig, writer: ViewsWriter,
-    first: int, progress: Progress,
-) -> int:  # fmt: skip
+    capture: Capture,
+    geometry: SceneGeometry,
+    path: CameraPath,
+    config: DensifyConfig,
+    writer: ViewsWriter,
+    first: int,
+    progress: Progress,
+) -> int:
     """Generate clip by clip and store each frame; how many frames the path has beside the photos."""
     has_model = config.generator in NEEDS_MODEL
     settings = {name: getattr(config, name) for name in ("model", "low_memory", "confidence_seeds") if has_model}
@@ -139,15 +152,18 @@ def _generate(
 
 def _store(writer: ViewsWriter, place: int, views: GeneratedViews, at: int, info: dict[str, Any]) -> None:
     confidence = views.pixel_confidence[at, 0] * views.view_confidence[at]
-    writer.put_view(
-        place, views.cameras[at], views.rgb[at], views.depth[at, 0], confidence, views.covered[at, 0], info
-    )  # fmt: skip
+    writer.put_view(place, views.cameras[at], views.rgb[at], views.depth[at, 0], confidence, views.covered[at, 0], info)
 
 
 def _seed_holes(
-    capture: Capture, geometry: SceneGeometry, frames: list[CaptureFrame], config: DensifyConfig, folder: Path,
-    outputs: DataparserOutputs, progress: Progress,
-) -> list[str]:  # fmt: skip
+    capture: Capture,
+    geometry: SceneGeometry,
+    frames: list[CaptureFrame],
+    config: DensifyConfig,
+    folder: Path,
+    outputs: DataparserOutputs,
+    progress: Progress,
+) -> list[str]:
     """Write ``hole_seeds.ply`` when seeds in the holes are wanted or shown to help; notes on what was decided."""
     target = folder / "hole_seeds.ply"
     target.unlink(missing_ok=True)
@@ -159,9 +175,14 @@ def _seed_holes(
     note = "Seeds in holes: as asked for."
     if config.seed_holes == "auto":
         decision = decide_seeding(
-            capture, geometry, views_of, neighbour_distance,
-            scene_scale=scene_scale(frames, geometry.points), seed=config.seed, progress=progress,
-        )  # fmt: skip
+            capture,
+            geometry,
+            views_of,
+            neighbour_distance,
+            scene_scale=scene_scale(frames, geometry.points),
+            seed=config.seed,
+            progress=progress,
+        )
         gains = ", ".join(f"{gain:+.2f}" for gain in decision.gains_db) or "none could be tried"
         note = f"Seeds in holes: {'yes' if decision.seed else 'no'} (dB on left-out photos: {gains})."
         if not decision.seed:

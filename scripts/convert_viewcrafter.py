@@ -42,7 +42,7 @@ def main(options: Options) -> None:
     """Convert, and say what became of the tensors."""
     import torch  # after the command line: --help is instant
 
-    from fvgen.pipelines.viewcrafter_checkpoint import convert_checkpoint, revert_folder
+    from fvgen.generation.viewcrafter_checkpoint import convert_checkpoint, revert_folder
 
     dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, None: None}
     dtype = dtypes[options.dtype]

@@ -70,7 +70,7 @@ def main(demo: Demo) -> None:
 
 
 def _room(folder: Path, console: Console) -> Path:
-    from fvgen.data.procedural import write_room_capture
+    from fvgen.procedural.rooms.capture import write_room_capture
 
     if not (folder / "transforms.json").exists():
         console.print(f"Making the demo capture in {folder}")

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from fvgen.checks import InputError, require
-from fvgen.pipelines.whole_files import read_json
+from fvgen.files import read_json
 from fvgen_ns.capture_frames import capture_frames, check_outputs, read_split
 from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
@@ -39,9 +39,9 @@ def main(config: GenerateViews) -> None:
     Raises:
         InputError: the capture cannot be used, or the output folder holds something else or cannot be written.
     """
-    from fvgen.pipelines.contact_sheet import write_contact_sheet, write_mp4
-    from fvgen.pipelines.views_folder import is_complete
-    from fvgen.pipelines.views_reading import load_views
+    from fvgen.generation.contact_sheet import write_contact_sheet, write_mp4
+    from fvgen.generation.views_folder import is_complete
+    from fvgen.generation.views_reading import load_views
     from fvgen_ns.views_production import check_settings, produce
 
     console = Console()
@@ -75,9 +75,11 @@ def _check_output(folder: Path, key: str) -> None:
     found = (read_json(folder / "transforms.json") or {}).get("fvgen", {})
     require(
         found.get("key", key) == key,
-        "--output", "be a new folder or hold views of this capture and these settings", f"{folder} with others",
+        "--output",
+        "be a new folder or hold views of this capture and these settings",
+        f"{folder} with others",
         "Choose another folder, or delete this one.",
-    )  # fmt: skip
+    )
 
 
 def _clips(meta: dict[str, Any]) -> list[torch.Tensor]:

@@ -56,8 +56,8 @@ def check_rasterizers(device: torch.device) -> list[dict[str, Any]]:
 
 def check_training(device: torch.device, tiny: bool, steps: int) -> list[dict[str, Any]]:
     """Step time and peak memory of both stages, with three networks and with a shared one, in bfloat16."""
-    from fvgen.evaluation.gpu_clips import TINY
-    from fvgen.evaluation.training_timing import STAGES, TrainingTrial, described, measure_training
+    from fvgen.evaluation.timing.gpu_clips import TINY
+    from fvgen.evaluation.timing.training import STAGES, TrainingTrial, described, measure_training
 
     # Not 2 frames: torch 2.15's bfloat16 3D convolution on CPUs then gives gradients of memory it never wrote.
     size: dict[str, Any] = {"network": TINY.unet, "frames": 3, "height": 8, "width": 8} if tiny else {}
@@ -79,9 +79,9 @@ def main(options: argparse.Namespace) -> int:
     if options.device is None and not is_gpu(device):
         print("No GPU: nothing was checked. Run this where torch finds one.")
         return 0
-    from fvgen.evaluation.clip_timing import matmul_tflops
-    from fvgen.evaluation.gpu_clips import ClipTrials, aims, described, measure_clips
-    from fvgen.evaluation.machine import write_json
+    from fvgen.evaluation.timing.clips import matmul_tflops
+    from fvgen.evaluation.timing.gpu_clips import ClipTrials, aims, described, measure_clips
+    from fvgen.evaluation.timing.machine import write_json
 
     dtype = default_dtype(device)
     print(f"{gpu_name() if is_gpu(device) else device}, torch {torch.__version__}, {dtype}")

@@ -94,7 +94,7 @@ def main(options: Procedural | Captures) -> None:
         InputError: an option cannot be used, the output cannot be written, or no scene gives a clip.
     """
     from fvgen.data.precompute import parse_part, prepare
-    from fvgen.data.procedural_clips import ClipLayout
+    from fvgen.procedural.clips.scenes import ClipLayout
 
     ClipLayout(options.frames, options.height, options.width)  # refuses what is too small
     require(options.seed >= 0, "seed", "not be negative", options.seed, "0 is usual.")
@@ -104,9 +104,11 @@ def main(options: Procedural | Captures) -> None:
     unit = encoder.meta["codec"]["downscale"]
     require(
         options.height % unit == 0 and options.width % unit == 0,
-        "height and width", f"be multiples of {unit}, of which the codec makes one", (options.height, options.width),
+        "height and width",
+        f"be multiples of {unit}, of which the codec makes one",
+        (options.height, options.width),
         "Ask for other sizes.",
-    )  # fmt: skip
+    )
     begin = time.monotonic()
 
     def report(done: int, total: int, name: str, summary: Summary) -> None:
@@ -153,7 +155,7 @@ def _encoder(options: Shared) -> ClipEncoder:
     require(there, "model", "be a pipeline folder for latents", options.model, "Name one that conversion has written.")
     assert options.model is not None
     from fvgen.devices import default_device, default_dtype
-    from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
+    from fvgen.generation.pipeline_fvgen import FVGenPipeline
 
     device = default_device()
     dtype = default_dtype(device)
@@ -164,11 +166,9 @@ def _encoder(options: Shared) -> ClipEncoder:
 
 
 def _procedural(options: Procedural) -> tuple[Sequence[Scene], dict[str, Any]]:
-    from fvgen.data.procedural_clips import ClipLayout, ProceduralScene
+    from fvgen.procedural.clips.scenes import ClipLayout, ProceduralScene
 
-    require(
-        1 <= options.clips <= _SEEDS, "clips", f"be 1 to {_SEEDS}", options.clips, "Take another --seed for more."
-    )  # fmt: skip
+    require(1 <= options.clips <= _SEEDS, "clips", f"be 1 to {_SEEDS}", options.clips, "Take another --seed for more.")
     require(options.block >= 1, "block", "be at least 1", options.block, "20 is usual.")
     require(0 <= options.plane_sweep <= 1, "plane_sweep", "lie in [0, 1]", options.plane_sweep, "0.15 is usual.")
     landscape = ClipLayout(options.frames, options.height, options.width)
@@ -199,9 +199,12 @@ def _captures(options: Captures) -> tuple[Sequence[Scene], dict[str, Any]]:
     require(root.is_dir(), "captures", "be a folder", root, "Check the path.")
     folders = _capture_folders(root)
     require(
-        len(folders) > 0, "captures", "hold a transforms.json or a COLMAP model", f"{root} without any",
+        len(folders) > 0,
+        "captures",
+        "hold a transforms.json or a COLMAP model",
+        f"{root} without any",
         "Make one with: ns-process-data images --data PHOTOS --output-dir CAPTURE",
-    )  # fmt: skip
+    )
     provider = GEOMETRY_PROVIDERS[options.geometry]()
     if isinstance(provider, Dust3r):
         load_network(provider.model)  # refuses what is not installed, before every scene does

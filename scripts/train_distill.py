@@ -58,7 +58,7 @@ def main(options: FromTeacher | FromNothing) -> None:
     from fvgen.distillation.settings import identity
     from fvgen.distillation.start import start_roles
     from fvgen.distillation.trainer import train
-    from fvgen.pipelines.model_folder import model_fingerprint
+    from fvgen.generation.model_folder import model_fingerprint
 
     output = options.output
     require(output.is_dir() or not output.exists(), "output", "be a folder", f"the file {output}", "Name another one.")
@@ -98,11 +98,18 @@ def main(options: FromTeacher | FromNothing) -> None:
     decode = decoder(start.teacher) if processes.main else None
     preview: Any = partial(
         HeldOutPreview, roles, data, options.train, output, processes, sampler=sampler, decode=decode
-    )  # fmt: skip
+    )
     state = train(
-        options.train, data, roles, options.objective, output=output, settings=settings,
-        processes=processes, preview=preview, progress=_progress(options, processes),
-    )  # fmt: skip
+        options.train,
+        data,
+        roles,
+        options.objective,
+        output=output,
+        settings=settings,
+        processes=processes,
+        preview=preview,
+        progress=_progress(options, processes),
+    )
     if state.step < options.train.steps:
         if processes.main:
             print(f"Stopped at step {state.step}; the same command goes on from there.")
@@ -143,8 +150,11 @@ def _start(options: FromTeacher | FromNothing, data: ShardDataset, processes: Pr
     preset = PRESETS[options.preset]
     require(
         preset.starts_from != "student" or options.init_student is not None,
-        "init_student", f"be given for {options.preset}", None, "Name the student that the first stage exported.",
-    )  # fmt: skip
+        "init_student",
+        f"be given for {options.preset}",
+        None,
+        "Name the student that the first stage exported.",
+    )
     discriminator = options.init_discriminator
     if discriminator is None and options.init_student is not None:
         beside = options.init_student.parent / "discriminator"
@@ -164,7 +174,7 @@ def _write_untrained(options: FromNothing, data: ShardDataset, folder: Path) -> 
     from fvgen.distillation import checkpoint
     from fvgen.distillation.export import writing
     from fvgen.distillation.trainer import CHECKPOINTS
-    from fvgen.pipelines.untrained import write_untrained
+    from fvgen.generation.untrained import write_untrained
 
     if folder.is_dir() and checkpoint.latest(options.output / CHECKPOINTS):
         return

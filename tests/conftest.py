@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fvgen.data.procedural import TINY, write_room_capture
+from fvgen.procedural.rooms.capture import TINY, write_room_capture
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

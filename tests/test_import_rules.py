@@ -15,31 +15,22 @@ CODE = sorted(
     path for folder in ("fvgen", "fvgen_ns", "scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py")
 )
 
-EVERYONE_MAY_IMPORT = {"types", "checks", "devices", "numba_compile", "films"}
+EVERYONE_MAY_IMPORT = {"types", "checks", "devices", "files", "films", "metrics", "numba_compile"}
 MAY_IMPORT = {
-    "types": set(),
-    "checks": set(),
-    "devices": set(),
-    "numba_compile": set(),
-    "films": set(),
+    **{name: set() for name in EVERYONE_MAY_IMPORT},
     "geometry": set(),
     "rendering": {"geometry"},
     "models": set(),
     "diffusion": set(),
     "conditioning": {"models"},
-    "pipelines": {"models", "diffusion", "conditioning", "rendering", "geometry", "evaluation.metrics"},
-    "data": {
-        "geometry",
-        "rendering",
-        "conditioning",
-        "models.codec",
-        "pipelines.warped_clip",
-        "pipelines.view_generator",
-        "pipelines.whole_files",
+    "generation": {"models", "diffusion", "conditioning", "rendering", "geometry"},
+    "data": {"generation", "models", "conditioning", "rendering", "geometry"},
+    "procedural": {"data", "geometry"},
+    "distillation": {"models", "diffusion", "conditioning"},
+    "evaluation": {
+        "distillation", "data", "generation", "models", "diffusion", "conditioning", "rendering", "geometry"
     },
-    "distillation": {"models", "diffusion", "conditioning.residual"},
-    "evaluation": {"distillation", "models", "diffusion", "conditioning", "rendering", "geometry", "data", "pipelines"},
-}
+}  # fmt: skip
 
 
 def imports(path):

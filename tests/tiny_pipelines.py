@@ -10,11 +10,11 @@ from transformers import CLIPTextModel, CLIPVisionModel
 
 from fvgen.conditioning.residual import ResidualSpace, residual_condition_channels
 from fvgen.diffusion.schedule import NoiseSchedule
+from fvgen.generation.pipeline_fvgen import FVGenPipeline
 from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
 from fvgen.models.convert_openclip import text_config, vision_config
 from fvgen.models.image_projector import ImageProjector
 from fvgen.models.unet_3d import VideoUNet
-from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
 
 FRAMES = 4
 """Of the clips that the networks count as trained on."""

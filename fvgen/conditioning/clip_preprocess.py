@@ -41,8 +41,11 @@ def clip_preprocess(images: Tensor, size: int = 224) -> Tensor:
     """
     require(
         images.ndim == 4 and images.shape[1] == 3,
-        "images", "have shape [N, 3, H, W]", tuple(images.shape), "Give RGB images as one batch.",
-    )  # fmt: skip
+        "images",
+        "have shape [N, 3, H, W]",
+        tuple(images.shape),
+        "Give RGB images as one batch.",
+    )
     # The original works on [-1, 1]; doing the same keeps the rounding the same.
     signed = images.float() * 2 - 1
     factors = images.shape[-2] / size, images.shape[-1] / size

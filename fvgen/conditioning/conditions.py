@@ -42,14 +42,19 @@ def insert_photos(renders: Tensor, photos: Tensor, photo_frames: Sequence[int]) 
     expected = (batch, len(photo_frames), *renders.shape[2:])
     require(
         photos.shape == expected,
-        "photos", f"have shape {expected}, one per photo frame", tuple(photos.shape),
+        "photos",
+        f"have shape {expected}, one per photo frame",
+        tuple(photos.shape),
         "Bring photos to the renders' size.",
-    )  # fmt: skip
+    )
     places = [frame + frames if frame < 0 else frame for frame in photo_frames]
     require(
         all(0 <= place < frames for place in places) and len(set(places)) == len(places),
-        "photo_frames", f"name different frames of {frames}", list(photo_frames), "Use (0, -1) for first and last.",
-    )  # fmt: skip
+        "photo_frames",
+        f"name different frames of {frames}",
+        list(photo_frames),
+        "Use (0, -1) for first and last.",
+    )
     clips = renders.clone()
     clips[:, places] = photos.to(renders)
     return clips

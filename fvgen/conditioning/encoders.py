@@ -42,8 +42,11 @@ class TokenEncoder:
     ) -> None:
         require(
             (image_encoder is None) == (image_projector is None),
-            "image_encoder and image_projector", "come together", "one of them", "Give both, or neither.",
-        )  # fmt: skip
+            "image_encoder and image_projector",
+            "come together",
+            "one of them",
+            "Give both, or neither.",
+        )
         self.image_encoder, self.image_projector, self.text_encoder = image_encoder, image_projector, text_encoder
         self.context_dim, self.text_length, self.tokenizer_folder = context_dim, text_length, tokenizer_folder
         self._cache: dict[str, Tensor] = {}
@@ -62,9 +65,11 @@ class TokenEncoder:
             length = self.text_encoder.config.max_position_embeddings
             require(
                 length == self.text_length == CONTEXT_LENGTH,
-                "text_encoder", f"give {self.text_length} tokens, {CONTEXT_LENGTH} in all CLIP models", length,
+                "text_encoder",
+                f"give {self.text_length} tokens, {CONTEXT_LENGTH} in all CLIP models",
+                length,
                 "Load the components of one checkpoint.",
-            )  # fmt: skip
+            )
         for name, (width, expected) in widths.items():
             require(width == expected, name, f"have width {expected}", width, "Load the components of one checkpoint.")
 
@@ -107,8 +112,11 @@ class TokenEncoder:
             words, highest = self.text_encoder.config.vocab_size, int(ids.max())
             require(
                 words > highest,
-                "text_encoder", f"know token {highest}", f"a vocabulary of {words}", "Load CLIP's own text tower.",
-            )  # fmt: skip
+                "text_encoder",
+                f"know token {highest}",
+                f"a vocabulary of {words}",
+                "Load CLIP's own text tower.",
+            )
             self._cache[key] = self.text_encoder(ids).last_hidden_state.float().cpu()
         return self._cache[key].to(device)
 

@@ -39,8 +39,11 @@ def token_ids(text: str, tokenizer_folder: Path | None = None) -> Tensor:
         return torch.tensor([_KNOWN[text]])
     require(
         tokenizer_folder is not None,
-        "prompt", f"be {PROMPT!r} without a tokenizer", repr(text), "Give a folder with its vocab.json and merges.txt.",
-    )  # fmt: skip
+        "prompt",
+        f"be {PROMPT!r} without a tokenizer",
+        repr(text),
+        "Give a folder with its vocab.json and merges.txt.",
+    )
     from transformers import CLIPTokenizer
 
     ids = CLIPTokenizer.from_pretrained(tokenizer_folder)(text)["input_ids"]

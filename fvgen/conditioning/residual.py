@@ -30,7 +30,7 @@ class WarpedClips:
     render: Tensor
     """[B, F, 3, H, W] in [0, 1], the teacher's point render: black in the holes"""
     warp: Tensor
-    """[B, F, 3, H, W] in [0, 1], as `fvgen.pipelines.warp.WarpViews` draws it"""
+    """[B, F, 3, H, W] in [0, 1], as `fvgen.generation.warp.WarpViews` draws it"""
     covered: Tensor
     """[B, F, 1, H, W] bool: where the cloud was seen; True throughout a photo"""
     trust: Tensor
@@ -41,8 +41,11 @@ class WarpedClips:
     def __post_init__(self) -> None:
         require(
             self.render.ndim == 5 and self.render.shape[2] == 3,
-            "render", "have shape [B, F, 3, H, W]", tuple(self.render.shape), "Stack RGB frames of one size.",
-        )  # fmt: skip
+            "render",
+            "have shape [B, F, 3, H, W]",
+            tuple(self.render.shape),
+            "Stack RGB frames of one size.",
+        )
         batch, frames, _, height, width = self.render.shape
         shapes = {
             "warp": (batch, frames, 3, height, width),

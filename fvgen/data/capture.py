@@ -96,15 +96,20 @@ def check_frame(frame: CaptureFrame) -> None:
     check_camera(torch.from_numpy(frame.c2w).double(), torch.from_numpy(frame.K).double(), frame.name)
     require(
         bool(np.isfinite(frame.distortion).all()),
-        f"the distortion of {frame.name}", "be finite", frame.distortion, "Run ns-process-data again.",
-    )  # fmt: skip
+        f"the distortion of {frame.name}",
+        "be finite",
+        frame.distortion,
+        "Run ns-process-data again.",
+    )
     check_photo_size(frame.photo, frame.size)
     _check_lens(frame)
     require(
         min(frame.size) >= _FEWEST_PIXELS,
-        f"photo {frame.photo}", f"have at least {_FEWEST_PIXELS} pixels on each side",
-        f"{frame.size[0]}x{frame.size[1]}", "Use the photo at its full size.",
-    )  # fmt: skip
+        f"photo {frame.photo}",
+        f"have at least {_FEWEST_PIXELS} pixels on each side",
+        f"{frame.size[0]}x{frame.size[1]}",
+        "Use the photo at its full size.",
+    )
     if frame.mask is not None:
         check_photo_size(frame.mask, frame.size)
     if frame.depth is not None:
@@ -118,23 +123,29 @@ def _check_lens(frame: CaptureFrame) -> None:
     low, high = _FOCAL_LENGTHS
     require(
         bool((focal >= low * size.max()).all() and (focal <= high * size.max()).all()),
-        f"the focal length of {frame.name}", f"be {low} to {high} times the photo's longer side of {size.max()} pixels",
-        tuple(focal.tolist()), again,
-    )  # fmt: skip
+        f"the focal length of {frame.name}",
+        f"be {low} to {high} times the photo's longer side of {size.max()} pixels",
+        tuple(focal.tolist()),
+        again,
+    )
     require(
         bool((centre >= -size).all() and (centre <= 2 * size).all()),
-        f"the principal point of {frame.name}", "lie within the photo or a photo's size of it",
-        tuple(centre.tolist()), again,
-    )  # fmt: skip
+        f"the principal point of {frame.name}",
+        "lie within the photo or a photo's size of it",
+        tuple(centre.tolist()),
+        again,
+    )
 
 
 def require_training_photos(count: int) -> None:
     """Refuse a capture that trains on fewer than two photos."""
     require(
         count >= 2,
-        "capture", "have at least 2 photos to train on", count,
+        "capture",
+        "have at least 2 photos to train on",
+        count,
         "Take more photos, or fix the split that the capture names.",
-    )  # fmt: skip
+    )
 
 
 def check_frames(frames: Sequence[CaptureFrame], *, decode: bool = True) -> None:
@@ -170,15 +181,20 @@ def check_photos(frames: Sequence[CaptureFrame]) -> None:
         pixels = read_photo(frame.photo, frame.size)
         require(
             pixels.shape[2] == 3 or bool(pixels[..., 3].any()),
-            f"photo {frame.photo}", "have visible pixels", "a wholly transparent one", "Leave its frame out.",
-        )  # fmt: skip
+            f"photo {frame.photo}",
+            "have visible pixels",
+            "a wholly transparent one",
+            "Leave its frame out.",
+        )
         if frame.mask is not None:
             mask = read_photo(frame.mask, frame.size)
             require(
                 bool((mask[..., 0] > 127).any()),
-                f"mask {frame.mask}", "be white where the photo counts", "a wholly black one",
+                f"mask {frame.mask}",
+                "be white where the photo counts",
+                "a wholly black one",
                 "Invert the mask, or leave its frame out.",
-            )  # fmt: skip
+            )
         if frame.depth is not None:
             read_depth(frame.depth, unit=1.0)
 
@@ -207,10 +223,11 @@ def check_depth_unit(frames: Sequence[CaptureFrame], points: PointCloud | None, 
     ratio = float(np.median(ratios))
     require(
         1 / _UNIT_TOLERANCE < ratio < _UNIT_TOLERANCE,
-        "depth_unit_scale_factor", "put measured depth where the sparse points are",
+        "depth_unit_scale_factor",
+        "put measured depth where the sparse points are",
         f"depth {ratio:.3g} times as far as them",
         f"Divide depth_unit_scale_factor in transforms.json by {ratio:.3g}, or remove depth_file_path from the frames.",
-    )  # fmt: skip
+    )
 
 
 def _depth_ratios(frame: CaptureFrame, xyz: np.ndarray, unit: float) -> np.ndarray:

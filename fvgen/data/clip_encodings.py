@@ -16,9 +16,9 @@ from fvgen.conditioning.conditions import FPS, encode_conditions
 from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.conditioning.residual import ResidualSpace, WarpedClips, residual_condition, residual_condition_channels
 from fvgen.data.clips import Clip
+from fvgen.generation.view_generator import PointViews
+from fvgen.generation.warped_clip import warped_clip
 from fvgen.models.codec import Codec, SpaceToDepth, SpaceToDepthCodec, latent_fingerprint
-from fvgen.pipelines.view_generator import PointViews
-from fvgen.pipelines.warped_clip import warped_clip
 from fvgen.types import Conditions, SceneGeometry, TrainBatch
 
 
@@ -222,9 +222,12 @@ def decoder_for(meta: Mapping[str, Any]) -> PixelEncoding | LatentDecoding:
         InputError: they are stored in an unknown way.
     """
     require(
-        meta.get("encoding") in ("pixels", "latents"), "encoding", "be pixels or latents", meta.get("encoding"),
+        meta.get("encoding") in ("pixels", "latents"),
+        "encoding",
+        "be pixels or latents",
+        meta.get("encoding"),
         "Prepare the clips again with scripts/prepare_clips.py.",
-    )  # fmt: skip
+    )
     if meta["encoding"] == "latents":
         return LatentDecoding()
     space = ResidualSpace(**meta["residual"])

@@ -89,9 +89,12 @@ class CaptureScene:
         files = read_transforms(self.folder) if described else read_colmap(self.folder)
         frames = sorted(files.frames, key=lambda frame: _in_reading_order(frame.name))
         require(
-            len(frames) >= self.frames, str(self.folder), f"have at least {self.frames} photos", len(frames),
+            len(frames) >= self.frames,
+            str(self.folder),
+            f"have at least {self.frames} photos",
+            len(frames),
             "Ask for shorter clips.",
-        )  # fmt: skip
+        )
         found = 0
         for number, (start, stride) in enumerate(self._choices(len(frames))):
             chosen = frames[start : start + stride * (self.frames - 1) + 1 : stride]
@@ -127,7 +130,7 @@ class CaptureScene:
         depths = None if whole.depths is None else whole.depths[ends]
         two = replace(
             whole, photos=whole.photos[ends], cameras=whole.cameras[ends], valid=whole.valid[ends], depths=depths
-        )  # fmt: skip
+        )
         return Clip(name, two, path, whole.photos, photo >= 0)
 
 
@@ -142,7 +145,7 @@ def _long_side(frames: list[CaptureFrame], height: int, width: int) -> int:
     scale = max(height / h, width / w)
     require(
         scale <= 1.01, frames[0].name, f"be {width}x{height} pixels or larger", f"{w}x{h}", "Ask for smaller clips."
-    )  # fmt: skip
+    )
     return int(np.ceil(scale * max(w, h)))
 
 

@@ -34,9 +34,12 @@ def read_colmap(folder: Path) -> CaptureFiles:
     """
     model = find_model(folder)
     require(
-        model is not None, "capture", "hold a COLMAP model in sparse/0", folder,
+        model is not None,
+        "capture",
+        "hold a COLMAP model in sparse/0",
+        folder,
         "Run: colmap automatic_reconstructor --workspace_path CAPTURE --image_path CAPTURE/images",
-    )  # fmt: skip
+    )
     assert model is not None
     cameras, images = read_model(model)
     require(len(images) > 0, str(model), "give a photo a pose", "none", "Run COLMAP on photos that overlap more.")

@@ -34,8 +34,11 @@ def check_depth_size(path: Path, size: tuple[int, int]) -> None:
     rounding = 0.5 / size[0] + 0.5 / size[1]
     require(
         abs(across - down) <= max(_ASPECT_TOLERANCE * down, rounding),
-        f"depth {path}", f"have the shape of its photo ({size[0]}x{size[1]})", f"{width}x{height}", _ALIGN,
-    )  # fmt: skip
+        f"depth {path}",
+        f"have the shape of its photo ({size[0]}x{size[1]})",
+        f"{width}x{height}",
+        _ALIGN,
+    )
 
 
 def read_depth(path: Path, unit: float) -> np.ndarray:
@@ -73,8 +76,11 @@ def _array(path: Path, mmap_mode: str | None = None) -> np.ndarray:
     require(array.ndim == 2 and array.size > 0, f"depth {path}", "have shape [H, W]", array.shape, _ALIGN)
     require(
         np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating),
-        f"depth {path}", "hold whole or floating-point numbers", array.dtype, "Store it as float32.",
-    )  # fmt: skip
+        f"depth {path}",
+        "hold whole or floating-point numbers",
+        array.dtype,
+        "Store it as float32.",
+    )
     return array
 
 

@@ -67,9 +67,11 @@ def check_photo_size(path: Path, expected: tuple[int, int]) -> None:
     size = photo_size(path, expected)
     require(
         size == tuple(expected),
-        f"photo {path}", f"be {expected[0]}x{expected[1]} pixels as its intrinsics say", f"{size[0]}x{size[1]}",
+        f"photo {path}",
+        f"be {expected[0]}x{expected[1]} pixels as its intrinsics say",
+        f"{size[0]}x{size[1]}",
         "Use the photo that the poses were made from, or run ns-process-data again.",
-    )  # fmt: skip
+    )
 
 
 def read_photo(path: Path, expected: tuple[int, int] | None = None) -> np.ndarray:
@@ -96,9 +98,12 @@ def read_photo(path: Path, expected: tuple[int, int] | None = None) -> np.ndarra
             raise InputError(text) from error
         turned = ImageOps.exif_transpose(image) if _upright(image, expected) else image
         require(
-            turned.mode != "F", f"photo {path}", "have 8 or 16 bits a channel", "floating-point pixels",
+            turned.mode != "F",
+            f"photo {path}",
+            "have 8 or 16 bits a channel",
+            "floating-point pixels",
             "Convert it to PNG or JPEG.",
-        )  # fmt: skip
+        )
         if turned.mode in _SIXTEEN_BIT:
             grey = np.asarray(turned).astype(np.float64) / 65535
             return np.repeat(np.rint(255 * grey.clip(0, 1)).astype(np.uint8)[..., None], 3, axis=2)

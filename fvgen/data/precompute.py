@@ -19,7 +19,7 @@ from fvgen.checks import require
 from fvgen.data.clip_encodings import ClipEncoder, EncodedClip
 from fvgen.data.clips import Clip
 from fvgen.data.shards import config_hash, scene_is_done, store_shared, write_index, write_shard
-from fvgen.pipelines.whole_files import read_json, store
+from fvgen.files import read_json, store
 from fvgen.types import SceneGeometry
 
 _SHEET_CLIPS = 100
@@ -80,9 +80,13 @@ def parse_part(text: str) -> tuple[int, int]:
 
 
 def prepare(
-    scenes: Sequence[Scene], encoder: ClipEncoder, folder: Path, settings: dict[str, Any],
-    part: tuple[int, int] = (0, 1), report: Report | None = None,
-) -> Summary:  # fmt: skip
+    scenes: Sequence[Scene],
+    encoder: ClipEncoder,
+    folder: Path,
+    settings: dict[str, Any],
+    part: tuple[int, int] = (0, 1),
+    report: Report | None = None,
+) -> Summary:
     """Write the shards of this part of the scenes, and the index of all that are there.
 
     Args:
@@ -123,9 +127,7 @@ def prepare(
     # while other parts are at work, theirs may give clips
     last = len(list(folder.glob(f"failed_*_of_{part[1]:04d}.json"))) >= part[1]
     reasons = "; ".join(f"{name}: {reason}" for name, reason in list(summary.failed.items())[:3])
-    require(
-        clips > 0 or not last, "scenes", "give a clip", f"none ({reasons})", "See the reasons in failed_*.json."
-    )  # fmt: skip
+    require(clips > 0 or not last, "scenes", "give a clip", f"none ({reasons})", "See the reasons in failed_*.json.")
     return summary
 
 
@@ -136,9 +138,12 @@ def _check_folder(folder: Path, meta: dict[str, Any]) -> None:
         store_shared(note, json.dumps({"config_hash": config_hash(meta), "meta": meta}, indent=1).encode())
     known = (read_json(note) or {}).get("config_hash")
     require(
-        known == config_hash(meta), str(folder), f"hold clips of these settings ({config_hash(meta)})", known,
+        known == config_hash(meta),
+        str(folder),
+        f"hold clips of these settings ({config_hash(meta)})",
+        known,
         "Choose another folder, or the settings in its settings.json.",
-    )  # fmt: skip
+    )
 
 
 def _write_scene(

@@ -22,7 +22,7 @@ import torch
 
 from fvgen.checks import InputError, complaint, require
 from fvgen.data.clip_encodings import EncodedClip, View, decoder_for
-from fvgen.pipelines.whole_files import checksum, read_json, store
+from fvgen.files import read_json, sha256, store
 from fvgen.types import Conditions, TrainBatch
 
 INDEX = "index.json"
@@ -183,21 +183,29 @@ class ShardDataset:
         encoding = self.meta["encoding"]
         require(
             encoding == "pixels" or (self.views == 1 and self._crop is None),
-            "views and crop", "be left out for clips stored as latents", (self.views, self._crop),
+            "views and crop",
+            "be left out for clips stored as latents",
+            (self.views, self._crop),
             "Prepare clips as pixels.",
-        )  # fmt: skip
+        )
         smallest = tuple(min(getattr(s, side) for _, s in self._places) for side in ("height", "width"))
         if self._crop is not None:
             unit = self.meta["codec"]["downscale"]
             require(
                 all(0 < c <= s and c % unit == 0 for c, s in zip(self._crop, smallest, strict=True)),
-                "crop", f"be multiples of {unit} up to {smallest}", self._crop, "The smallest clip must hold it.",
-            )  # fmt: skip
+                "crop",
+                f"be multiples of {unit} up to {smallest}",
+                self._crop,
+                "The smallest clip must hold it.",
+            )
         sizes = {(s.height, s.width) for _, s in self._places}
         require(
             self._crop is not None or len(sizes) == 1,
-            "crop", "be given for clips of several sizes", sorted(sizes), f"Use a crop within {smallest}.",
-        )  # fmt: skip
+            "crop",
+            "be given for clips of several sizes",
+            sorted(sizes),
+            f"Use a crop within {smallest}.",
+        )
 
     def __len__(self) -> int:
         return len(self._places) * self.views
@@ -214,8 +222,11 @@ class ShardDataset:
         """
         require(
             len(keys) > 0 and all(0 <= key < len(self) for key in keys),
-            "keys", f"be numbers from 0 to {len(self) - 1}", list(keys)[:8], "Take them modulo len(dataset).",
-        )  # fmt: skip
+            "keys",
+            f"be numbers from 0 to {len(self) - 1}",
+            list(keys)[:8],
+            "Take them modulo len(dataset).",
+        )
         clips = [self._decoder.decode(self._read(key), self._view(key)) for key in keys]
         latents, conditions = [clip.latents for clip in clips], [clip.conditions for clip in clips]
         unconditional = [c.unconditional_tokens for c in conditions]
@@ -263,11 +274,14 @@ def _check_shard(path: Path, shard: _Shard, compare: bool) -> None:
     require(size == shard.bytes, str(path), f"have {shard.bytes} bytes", size, f"Delete it. {_AGAIN}")
     if not compare:
         return
-    found = checksum(path)
+    found = sha256(path)
     require(
-        found == shard.sha256, str(path), f"have the checksum {shard.sha256[:12]}...", f"{found[:12]}...",
+        found == shard.sha256,
+        str(path),
+        f"have the checksum {shard.sha256[:12]}...",
+        f"{found[:12]}...",
         f"Delete it. {_AGAIN}",
-    )  # fmt: skip
+    )
     with tarfile.open(path) as tar:
         members = [(member.name.partition(".")[0], member.offset_data, member.size) for member in tar]
     listed = [(sample["key"], sample["offset"], sample["size"]) for sample in shard.samples]

@@ -39,17 +39,22 @@ def read_transforms(path: Path) -> CaptureFiles:
     require(path.exists(), "capture", "be an existing folder", path, "Check the path given to --data.")
     file = path if path.suffix == ".json" else path / "transforms.json"
     require(
-        file.is_file(), "capture", "be a folder with a transforms.json", f"{path} without one",
+        file.is_file(),
+        "capture",
+        "be a folder with a transforms.json",
+        f"{path} without one",
         "Make one with: ns-process-data images --data PHOTOS --output-dir CAPTURE",
-    )  # fmt: skip
+    )
     meta = _load(file)
     folder = file.parent
     entries: Any = meta.get("frames")
     require(
         isinstance(entries, list) and len(entries) > 0,
-        "frames in transforms.json", "be a list of at least one frame", entries,
+        "frames in transforms.json",
+        "be a list of at least one frame",
+        entries,
         "Run ns-process-data again; it found no camera for any photo.",
-    )  # fmt: skip
+    )
     frames = sorted((_frame(folder, meta, entry, i) for i, entry in enumerate(entries)), key=lambda frame: frame.name)
     for frame in frames:
         check_frame(frame)
@@ -77,8 +82,11 @@ def _inside(folder: Path, relative: Any, what: str) -> Path:
     """The file that a path in the description means; it may not leave the capture."""
     require(
         isinstance(relative, str) and relative != "",
-        f"{what} in transforms.json", "be a path in the capture", repr(relative), _RESTORE,
-    )  # fmt: skip
+        f"{what} in transforms.json",
+        "be a path in the capture",
+        repr(relative),
+        _RESTORE,
+    )
     path, where = folder / relative, "nowhere"
     try:
         path.exists()  # raises for names that are too long
@@ -87,17 +95,23 @@ def _inside(folder: Path, relative: Any, what: str) -> Path:
     except (OSError, ValueError, RuntimeError):  # a name no file can have, or links in a circle
         stays = False
     require(
-        stays, f"{what} in transforms.json", "stay inside the capture", f"{relative!r}, which leads to {where}",
+        stays,
+        f"{what} in transforms.json",
+        "stay inside the capture",
+        f"{relative!r}, which leads to {where}",
         "Copy the file into the capture's folder.",
-    )  # fmt: skip
+    )
     return path
 
 
 def _frame(folder: Path, meta: dict[str, Any], entry: Any, index: int) -> CaptureFrame:
     require(
         isinstance(entry, dict) and "file_path" in entry,
-        f"frame {index} in transforms.json", "have a file_path", entry, _RESTORE,
-    )  # fmt: skip
+        f"frame {index} in transforms.json",
+        "have a file_path",
+        entry,
+        _RESTORE,
+    )
     name = entry["file_path"]
     # Blender leaves the suffix out
     place = Path(name) if _inside(folder, name, "file_path").exists() or Path(name).suffix else Path(f"{name}.png")
@@ -144,9 +158,12 @@ def _numbers(value: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
     except (TypeError, ValueError, OverflowError):
         array = np.array([])
     require(
-        array.shape == shape, what, f"be {'x'.join(map(str, shape)) or 'a'} number{'s' if shape else ''}", value,
+        array.shape == shape,
+        what,
+        f"be {'x'.join(map(str, shape)) or 'a'} number{'s' if shape else ''}",
+        value,
         _RESTORE,
-    )  # fmt: skip
+    )
     return array
 
 
@@ -181,9 +198,12 @@ def _intrinsics(both: dict[str, Any], size: tuple[int, int], name: str) -> np.nd
             half = 0.5 * float(_numbers(both[f"camera_angle_{axis}"], (), what))
             focal[axis] = 0.5 * extent / math.tan(half) if 0 < half < math.pi / 2 else 0.0
     require(
-        "x" in focal, what, "give fl_x or camera_angle_x", "neither",
+        "x" in focal,
+        what,
+        "give fl_x or camera_angle_x",
+        "neither",
         "Add the focal length in pixels to transforms.json, or run ns-process-data again.",
-    )  # fmt: skip
+    )
     fx, fy = focal["x"], focal.get("y", focal["x"])
     cx, cy = (
         float(_numbers(both.get(key, extent / 2), (), what)) for key, extent in zip(("cx", "cy"), size, strict=True)
@@ -215,9 +235,12 @@ def _splits(
     by_name = {frame.name: i for i, frame in enumerate(frames)}
     by_file = {frame.photo.resolve(): i for i, frame in enumerate(frames)}
     require(
-        len(by_file) == len(frames), "frames in transforms.json", "name each photo once",
-        f"{len(frames)} frames for {len(by_file)} photos", "Remove the repeated frames.",
-    )  # fmt: skip
+        len(by_file) == len(frames),
+        "frames in transforms.json",
+        "name each photo once",
+        f"{len(frames)} frames for {len(by_file)} photos",
+        "Remove the repeated frames.",
+    )
     splits: dict[str, tuple[int, ...]] = {}
     for split in ("train", "val", "test"):
         key = f"{split}_filenames"
@@ -226,14 +249,20 @@ def _splits(
             continue
         require(
             isinstance(names, list) and all(isinstance(name, str) for name in names),
-            f"{key} in transforms.json", "be a list of file paths", names, _RESTORE,
-        )  # fmt: skip
+            f"{key} in transforms.json",
+            "be a list of file paths",
+            names,
+            _RESTORE,
+        )
         indices = [by_name.get(name, by_file.get(_inside(folder, name, key).resolve())) for name in names]
         unknown = [name for name, i in zip(names, indices, strict=True) if i is None]
         require(
-            not unknown, f"{key} in transforms.json", "name frames of the capture", unknown,
+            not unknown,
+            f"{key} in transforms.json",
+            "name frames of the capture",
+            unknown,
             "Remove them from the list or add their frames.",
-        )  # fmt: skip
+        )
         splits[split] = tuple(sorted({i for i in indices if i is not None}))
     shared = set(splits.get("train", ())) & {i for key in ("val", "test") for i in splits.get(key, ())}
     if shared:

@@ -50,8 +50,11 @@ def conditional_denoiser(
         latents = conditions.render_latents
         require(
             x_t.shape[:2] == latents.shape[:2] and x_t.shape[3:] == latents.shape[3:],
-            "x_t", f"match the render's latents {tuple(latents.shape)}", tuple(x_t.shape), "Use one size of clip.",
-        )  # fmt: skip
+            "x_t",
+            f"match the render's latents {tuple(latents.shape)}",
+            tuple(x_t.shape),
+            "Use one size of clip.",
+        )
         output = predict(x_t, t, conditions)
         if unconditional is not None:
             output = guide(output, predict(x_t, t, unconditional), guidance_scale, guidance_rescale)

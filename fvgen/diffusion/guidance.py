@@ -26,12 +26,18 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float, rescale: flo
     """
     require(
         conditional.ndim > 1,
-        "conditional", "have shape [B, ...]", tuple(conditional.shape), "Add an axis for the batch.",
-    )  # fmt: skip
+        "conditional",
+        "have shape [B, ...]",
+        tuple(conditional.shape),
+        "Add an axis for the batch.",
+    )
     require(
         conditional.shape == unconditional.shape,
-        "unconditional", f"have shape {tuple(conditional.shape)}", tuple(unconditional.shape), "Batch both alike.",
-    )  # fmt: skip
+        "unconditional",
+        f"have shape {tuple(conditional.shape)}",
+        tuple(unconditional.shape),
+        "Batch both alike.",
+    )
     require(0 <= rescale <= 1, "rescale", "lie in [0, 1]", rescale, "0.7 is ViewCrafter's.")
     guided = unconditional + scale * (conditional - unconditional)
     if rescale == 0 or math.prod(guided.shape[1:]) == 1:

@@ -28,8 +28,11 @@ class ClipNoise:
     def __init__(self, seed: int, clips: Sequence[int], frames: int, stream: int = 0, first_frame: int = 0) -> None:
         require(
             seed >= 0 and all(clip >= 0 for clip in clips),
-            "seed and clips", "be 0 or more", (seed, list(clips)[:4]), "Count clips from 0.",
-        )  # fmt: skip
+            "seed and clips",
+            "be 0 or more",
+            (seed, list(clips)[:4]),
+            "Count clips from 0.",
+        )
         self._generators = [
             [seeded_generator(seed, clip, frame, stream) for frame in range(first_frame, first_frame + frames)]
             for clip in clips

@@ -27,8 +27,11 @@ def check_timesteps(timesteps: Sequence[int], schedule: NoiseSchedule) -> None:
     schedule.check_timesteps(timesteps)
     require(
         all(a >= b for a, b in pairwise(timesteps)),
-        "timesteps", "run from noise to clean", list(timesteps)[:8], "Sort them, largest first.",
-    )  # fmt: skip
+        "timesteps",
+        "run from noise to clean",
+        list(timesteps)[:8],
+        "Sort them, largest first.",
+    )
 
 
 def _batch(t: int, x: Tensor) -> Tensor:

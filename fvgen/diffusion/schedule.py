@@ -84,9 +84,11 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
         require(num_train_timesteps >= 2, "num_train_timesteps", "be at least 2", num_train_timesteps, "Give 1000.")
         require(
             0 < beta_start <= beta_end < 1,
-            "beta_start and beta_end", "satisfy 0 < start <= end < 1", (beta_start, beta_end),
+            "beta_start and beta_end",
+            "satisfy 0 < start <= end < 1",
+            (beta_start, beta_end),
             "Give 0.00085 and 0.012.",
-        )  # fmt: skip
+        )
         require(0 < base_scale <= 1, "base_scale", "lie in (0, 1]", base_scale, "Give 0.7, 0.3, or 1 for none.")
         tables = self.tables()
         for name in ("alphas_cumprod", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod", "scale_arr"):
@@ -170,8 +172,11 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
         wrong = [t for t in timesteps if not 0 <= t < self.num_train_timesteps]
         require(
             not wrong,
-            "timestep", f"lie in 0 .. {self.num_train_timesteps - 1}", wrong[:4], "Use the timesteps of this schedule.",
-        )  # fmt: skip
+            "timestep",
+            f"lie in 0 .. {self.num_train_timesteps - 1}",
+            wrong[:4],
+            "Use the timesteps of this schedule.",
+        )
 
     def scale(self, t: Tensor | int, like: Tensor) -> Tensor:
         """scale(t), float32, shaped to multiply ``like`` [B, ...]."""
@@ -251,8 +256,11 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
             raise InputError(complaint("spacing", f"be one of {get_args(Spacing)}", spacing, "Name one of them."))
         require(
             int(ascending[-1]) < total,
-            "num_steps", f"keep {spacing} timesteps below {total}", num_steps, "Use fewer steps, or uniform_trailing.",
-        )  # fmt: skip
+            "num_steps",
+            f"keep {spacing} timesteps below {total}",
+            num_steps,
+            "Use fewer steps, or uniform_trailing.",
+        )
         return ascending[::-1].tolist()
 
     def ddim_sigma(self, t: int, t_prev: int, eta: float) -> float:

@@ -146,11 +146,12 @@ class SharedBackbone:
         if missed > _UNEXPLAINED**2 * changed:
             raise InputError(
                 complaint(
-                    "the student", f"differ from the teacher by matrices of rank {self.rank} or less",
+                    "the student",
+                    f"differ from the teacher by matrices of rank {self.rank} or less",
                     f"{(missed / changed) ** 0.5:.0%} of the change beyond them",
                     "Use --backbone full, or a larger adapter rank.",
                 )
-            )  # fmt: skip
+            )
 
 
 class AdaptedNetwork(nn.Module):

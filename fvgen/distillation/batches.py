@@ -73,9 +73,11 @@ class Batches:
         clips = len(source) // views
         require(
             clips > held_out,
-            "data set", f"hold clips to train on beside {held_out} held out", clips,
+            "data set",
+            f"hold clips to train on beside {held_out} held out",
+            clips,
             "Prepare clips with scripts/prepare_clips.py.",
-        )  # fmt: skip
+        )
         self._source = source
         self._seed = seed
         self._global_batch = global_batch

@@ -122,9 +122,14 @@ def _write(
         files[name] = {"bytes": (unfinished / name).stat().st_size, "sha256": _checksum(unfinished / name)}
     _write_json(
         unfinished / _STATE,
-        {"step": state.step, "best": state.best, "config_hash": config_hash(dict(settings)),
-         "settings": settings, "files": files},
-    )  # fmt: skip
+        {
+            "step": state.step,
+            "best": state.best,
+            "config_hash": config_hash(dict(settings)),
+            "settings": settings,
+            "files": files,
+        },
+    )
     shutil.rmtree(path, ignore_errors=True)  # only a damaged one, passed over at the start, can be here
     unfinished.replace(path)
     _sync_folder(path.parent)
@@ -174,9 +179,11 @@ def load(path: Path, state: TrainState, settings: Mapping[str, Any]) -> None:
                     continue
                 require(
                     set(file.keys()) == set(tensors),
-                    str(path / name), "hold this run's tensors", _first_differences(set(file.keys()), set(tensors)),
+                    str(path / name),
+                    "hold this run's tensors",
+                    _first_differences(set(file.keys()), set(tensors)),
                     "Use the networks that the run was started with.",
-                )  # fmt: skip
+                )
                 for key, tensor in tensors.items():
                     tensor.copy_(split_like(file.get_tensor(key).to(tensor.device), tensor))
     state.step, state.best = record["step"], record["best"]

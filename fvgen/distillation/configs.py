@@ -18,10 +18,22 @@ from fvgen.distillation.objectives.regression import Regression
 from fvgen.distillation.settings import MeterConfig, NetworkConfig, OptimizerConfig, TrainConfig
 
 PresetName = Literal[
-    "fvgen-stage1", "fvgen-stage2", "dmd2", "causvid-init", "causvid", "avdm2", "ablation-no-gan", "ablation-gan-only",
-    "ablation-gan-dmd", "ablation-gan-dmd-softened", "tiny-teacher", "tiny-stage1", "tiny-stage2", "tiny-no-gan",
+    "fvgen-stage1",
+    "fvgen-stage2",
+    "dmd2",
+    "causvid-init",
+    "causvid",
+    "avdm2",
+    "ablation-no-gan",
+    "ablation-gan-only",
+    "ablation-gan-dmd",
+    "ablation-gan-dmd-softened",
+    "tiny-teacher",
+    "tiny-stage1",
+    "tiny-stage2",
+    "tiny-no-gan",
     "tiny-gan-dmd",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,11 @@ class DensityRatio(nn.Module):
         require(logit_limit > 0, "logit_limit", "be positive", logit_limit, "10 is usual.")
         require(
             0 < ratio_range[0] <= 1 <= ratio_range[1],
-            "ratio_range", "be positive and hold 1", ratio_range, "(0.1, 20) is usual.",
-        )  # fmt: skip
+            "ratio_range",
+            "be positive and hold 1",
+            ratio_range,
+            "(0.1, 20) is usual.",
+        )
         require(0 <= decay < 1, "decay", "lie in [0, 1)", decay, "0.99 is usual.")
         self.logit_limit, self.ratio_range, self.decay = logit_limit, ratio_range, decay
         self.register_buffer("mean", torch.ones(()))

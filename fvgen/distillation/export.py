@@ -57,7 +57,7 @@ tags: [fvgen, novel-view-synthesis, distillation]
 
 # {self.name}
 
-A video network that fills in the views between photos, for `fvgen.pipelines.pipeline_fvgen.FVGenPipeline` and the
+A video network that fills in the views between photos, for `fvgen.generation.pipeline_fvgen.FVGenPipeline` and the
 Nerfstudio plugin. {self.sampling}
 
 - recipe: {self.recipe}

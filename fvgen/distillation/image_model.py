@@ -39,28 +39,33 @@ def check_image_model(folder: Path, matching: FrameMatching, teacher: Path) -> N
     predicted = _PREDICTIONS.get(noise.get("prediction_type", "epsilon"), "unknown")
     require(
         predicted == matching.prediction,
-        "frame_teacher", f"predict {matching.prediction}", predicted,
+        "frame_teacher",
+        f"predict {matching.prediction}",
+        predicted,
         f"Give --objective.matching.prediction {predicted}." if predicted != "unknown" else _ANOTHER,
-    )  # fmt: skip
+    )
     network, video = _read(folder, _NETWORK), read_settings(teacher, _NETWORK)
     kind = network.get("_class_name")
     require(kind in _NETWORKS, "frame_teacher", f"have one of {sorted(_NETWORKS)}", kind, _ANOTHER)
     channels, found = video["out_channels"], (network["in_channels"], network["out_channels"])
-    require(
-        found == (channels, channels), "frame_teacher", f"take and give {channels} channels", found, _ANOTHER
-    )  # fmt: skip
+    require(found == (channels, channels), "frame_teacher", f"take and give {channels} channels", found, _ANOTHER)
     more = [name for name in _MORE_CONDITIONS if network.get(name) is not None]
     require(not more, "frame_teacher", "be told the noise level and tokens alone", more, _ANOTHER)
     told, width = matching.text_tokens > 0, network.get("cross_attention_dim")
     require(
         told == (kind == "UNet2DConditionModel"),
-        "text_tokens", f"be {'0' if told else 'more than 0'} for a {kind}", matching.text_tokens,
+        "text_tokens",
+        f"be {'0' if told else 'more than 0'} for a {kind}",
+        matching.text_tokens,
         f"Give --objective.matching.text-tokens {0 if told else 77}.",
-    )  # fmt: skip
+    )
     require(
         not told or width == video["context_dim"],
-        "frame_teacher", f"attend to tokens of the teacher's width {video['context_dim']}", width, _ANOTHER,
-    )  # fmt: skip
+        "frame_teacher",
+        f"attend to tokens of the teacher's width {video['context_dim']}",
+        width,
+        _ANOTHER,
+    )
 
 
 def load_image_model(folder: Path) -> tuple[Any, NoiseSchedule]:

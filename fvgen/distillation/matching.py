@@ -40,22 +40,28 @@ def check_clips(meta: Mapping[str, Any], clip: TrainBatch, teacher: Path, other_
     require(width == unet["context_dim"], "tokens", f"be {unet['context_dim']} wide", width, _PREPARE)
     require(
         text >= unet["text_context_length"],
-        "tokens", f"be at least {unet['text_context_length']}", text, _PREPARE,
-    )  # fmt: skip
+        "tokens",
+        f"be at least {unet['text_context_length']}",
+        text,
+        _PREPARE,
+    )
     multiple = 2 ** (len(unet["channel_mult"]) - 1)
     frames, (rows, columns) = z.shape[1], z.shape[3:]
     require(
         rows % multiple == 0 and columns % multiple == 0,
-        "the clips' latents", f"have height and width divisible by {multiple}", (rows, columns),
+        "the clips' latents",
+        f"have height and width divisible by {multiple}",
+        (rows, columns),
         "Prepare clips of another size, or cut them with --crop.",
-    )  # fmt: skip
+    )
     size, most = tuple(unet["sample_size"]), unet["sample_frames"]
     require(
         other_size or ((rows, columns) in (size, size[::-1]) and frames <= most),
-        "the clips' latents", f"be of the teacher's size {size[0]}x{size[1]} (or turned) with at most {most} frames",
+        "the clips' latents",
+        f"be of the teacher's size {size[0]}x{size[1]} (or turned) with at most {most} frames",
         f"{rows}x{columns} with {frames} frames",
         "Prepare clips of its size, or add --other-size to train the student at this one.",
-    )  # fmt: skip
+    )
 
 
 def check_guidance(settings: Mapping[str, Any], clip: TrainBatch, option: str = "--objective") -> None:
@@ -74,9 +80,11 @@ def check_guidance(settings: Mapping[str, Any], clip: TrainBatch, option: str = 
             check_guidance(value, clip, f"{option}.{name}")
         require(
             name != "guidance_scale" or value == 1 or clip.conditions.unconditional_tokens is not None,
-            "guidance_scale", "be 1 for clips without unconditional tokens", value,
+            "guidance_scale",
+            "be 1 for clips without unconditional tokens",
+            value,
             f"Give {option}.guidance-scale 1, or prepare clips with a teacher that has towers.",
-        )  # fmt: skip
+        )
 
 
 def check_codec(meta: Mapping[str, Any], teacher: Path) -> None:
@@ -91,9 +99,7 @@ def check_codec(meta: Mapping[str, Any], teacher: Path) -> None:
     codec = meta["codec"]
     pixels = codec["name"] == "space-to-depth"
     kind = "SpaceToDepthCodec" if pixels else codec["kind"]
-    require(
-        kind == _CODECS.get(own), "the clips' codec", f"be the teacher's {_CODECS.get(own, own)}", kind, _PREPARE
-    )  # fmt: skip
+    require(kind == _CODECS.get(own), "the clips' codec", f"be the teacher's {_CODECS.get(own, own)}", kind, _PREPARE)
     for setting in ("patch_size", "scaling_factor"):
         if setting in codec:
             wanted, given = vae.get(setting), codec[setting]

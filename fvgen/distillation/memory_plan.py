@@ -71,10 +71,12 @@ class MemoryPlan:
         """Raise `InputError` with the numbers when the peak is over ``available`` bytes."""
         require(
             self.peak <= available,
-            "the memory plan", f"fit in the {available / _GIB:.2f} GiB of {where}", f"{self.peak / _GIB:.2f} GiB",
+            "the memory plan",
+            f"fit in the {available / _GIB:.2f} GiB of {where}",
+            f"{self.peak / _GIB:.2f} GiB",
             "Use --backbone shared, --gradient-checkpointing, a smaller --micro-batch, an 8-bit optimiser, or FSDP2 "
             f"(scripts/accelerate/fsdp2.yaml).\n{self.table()}",
-        )  # fmt: skip
+        )
 
 
 def clip_shape(clip: TrainBatch, micro_batch: int) -> ClipLatents:

@@ -31,9 +31,11 @@ def check_optimizers(config: TrainConfig, sharded: bool) -> None:
     for role, own in (("student", config.student), ("critic", config.critic)):
         require(
             own.kind != "adamw8bit" or not sharded,
-            f"the {role}'s optimiser", "be adamw under FSDP2, whose pieces bitsandbytes does not take", own.kind,
+            f"the {role}'s optimiser",
+            "be adamw under FSDP2, whose pieces bitsandbytes does not take",
+            own.kind,
             f"Give --{role}.kind adamw, or start with scripts/accelerate/ddp.yaml.",
-        )  # fmt: skip
+        )
         build_optimizer(own, {"any": nn.Parameter(torch.zeros(1))})
 
 

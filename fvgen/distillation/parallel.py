@@ -49,16 +49,21 @@ class Processes:
         world = int(os.environ.get("WORLD_SIZE", "1"))
         require(
             accelerator.num_processes == world,
-            "the processes", f"find each other, all {world}", accelerator.num_processes,
+            "the processes",
+            f"find each other, all {world}",
+            accelerator.num_processes,
             "Use a file of scripts/accelerate.",
-        )  # fmt: skip
+        )
         # accelerate shards one model, and on GPUs only: its settings are taken, the work is done in `split`.
         sharded = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
         plugin = FullyShardedDataParallelPlugin() if sharded else None
         require(
             plugin is None or plugin.fsdp_version == 2,
-            "fsdp_version", "be 2", getattr(plugin, "fsdp_version", None), "Use scripts/accelerate/fsdp2.yaml.",
-        )  # fmt: skip
+            "fsdp_version",
+            "be 2",
+            getattr(plugin, "fsdp_version", None),
+            "Use scripts/accelerate/fsdp2.yaml.",
+        )
         return cls(
             accelerator.process_index,
             world,
@@ -90,9 +95,11 @@ class Processes:
         """
         require(
             global_batch % self.world == 0,
-            "global_batch", f"be divisible by the {self.world} processes", global_batch,
+            "global_batch",
+            f"be divisible by the {self.world} processes",
+            global_batch,
             f"Give --global-batch {-(-global_batch // self.world) * self.world}, or start another number of them.",
-        )  # fmt: skip
+        )
         size = global_batch // self.world
         return range(self.rank * size, (self.rank + 1) * size)
 

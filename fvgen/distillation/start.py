@@ -72,7 +72,7 @@ def start_roles(objective: Any, start: Start, seed: int) -> Roles:
         frame_schedule=frame_schedule,
         adapter_rank=start.adapter_rank,
         seed=seed,
-    )  # fmt: skip
+    )
 
 
 def load_codec(folder: Path) -> Codec:

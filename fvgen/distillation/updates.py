@@ -85,9 +85,15 @@ class Updates:
     """
 
     def __init__(
-        self, config: TrainConfig, roles: TrainedRoles, objective: Trained, batches: Batches, places: range,
-        processes: Processes, timer: Timer,
-    ) -> None:  # fmt: skip
+        self,
+        config: TrainConfig,
+        roles: TrainedRoles,
+        objective: Trained,
+        batches: Batches,
+        places: range,
+        processes: Processes,
+        timer: Timer,
+    ) -> None:
         self._config, self._roles, self._batches, self._places = config, roles, batches, places
         self._processes, self._timer = processes, timer
         self._order = ["critic"] * objective.critic_steps + ["student"]
@@ -174,9 +180,14 @@ def autocast(config: TrainConfig, processes: Processes) -> AbstractContextManage
 
 
 def _said(
-    loss: Loss, roles: Any, key: tuple[int, ...], config: TrainConfig, processes: Processes,
-    batch: TrainBatch, places: range,
-) -> Mapping[str, Tensor]:  # fmt: skip
+    loss: Loss,
+    roles: Any,
+    key: tuple[int, ...],
+    config: TrainConfig,
+    processes: Processes,
+    batch: TrainBatch,
+    places: range,
+) -> Mapping[str, Tensor]:
     """Loss and meters of clips at these places of an update, whose noise has this key."""
     with autocast(config, processes):
         return loss(roles, batch.to(processes.device), BatchRandom(key, places))

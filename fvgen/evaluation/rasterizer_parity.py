@@ -32,7 +32,7 @@ def parity_errors(name: str, device: torch.device, count: int = 300, seed: int =
     return {
         key: float((ours[key] - value).abs().max()) / max(float(value.abs().max()), 1e-6)
         for key, value in exact.items()
-    }  # fmt: skip
+    }
 
 
 def _scene(count: int, seed: int) -> tuple[list[Tensor], Cameras]:

@@ -68,9 +68,12 @@ def unproject(depth: Tensor, cameras: Cameras) -> Tensor:
     """
     expected = (len(cameras), cameras.height, cameras.width)
     require(
-        depth.shape == expected, "depth", f"have shape {expected}", tuple(depth.shape),
+        depth.shape == expected,
+        "depth",
+        f"have shape {expected}",
+        tuple(depth.shape),
         "Give one depth map per camera, of the cameras' image size.",
-    )  # fmt: skip
+    )
     local = pixel_rays(cameras).to(depth.dtype) * depth[..., None]
     c2w = cameras.c2w.to(depth.dtype)
     return torch.einsum("cij,chwj->chwi", c2w[:, :3, :3], local) + c2w[:, None, None, :3, 3]
@@ -133,9 +136,11 @@ def crop_intrinsics(cameras: Cameras, top: int, left: int, height: int, width: i
     inside = top >= 0 and left >= 0 and top + height <= cameras.height and left + width <= cameras.width
     require(
         inside and height > 0 and width > 0,
-        "the crop", f"lie within the {cameras.width}x{cameras.height} image",
-        f"{width}x{height} pixels from column {left}, row {top}", "Choose a smaller part.",
-    )  # fmt: skip
+        "the crop",
+        f"lie within the {cameras.width}x{cameras.height} image",
+        f"{width}x{height} pixels from column {left}, row {top}",
+        "Choose a smaller part.",
+    )
     K = cameras.K.clone()
     K[:, 0, 2] -= left
     K[:, 1, 2] -= top
@@ -184,24 +189,35 @@ def _check_pose(c2w: Tensor, camera: str) -> None:
     require(bool(torch.isfinite(c2w).all()), name, "be finite", c2w.tolist(), again)
     require(
         torch.allclose(c2w[3], torch.tensor([0.0, 0, 0, 1], dtype=torch.float64)),
-        name, "end in the row 0 0 0 1", c2w[3].tolist(), again,
-    )  # fmt: skip
+        name,
+        "end in the row 0 0 0 1",
+        c2w[3].tolist(),
+        again,
+    )
     require(
         float(c2w[:3, 3].abs().max()) <= _FARTHEST,
-        name, f"lie within {_FARTHEST:.0e} units of the origin", c2w[:3, 3].tolist(), again,
-    )  # fmt: skip
+        name,
+        f"lie within {_FARTHEST:.0e} units of the origin",
+        c2w[:3, 3].tolist(),
+        again,
+    )
     rotation = c2w[:3, :3]
     error = float((rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max())
     require(
         error < _ROTATION_TOLERANCE,
-        name, "hold a rotation without scale or shear", f"R R^T off the identity by {error:.3g}",
+        name,
+        "hold a rotation without scale or shear",
+        f"R R^T off the identity by {error:.3g}",
         "Divide the 3x3 part by its scale, or estimate the pose again.",
-    )  # fmt: skip
+    )
     determinant = float(torch.linalg.det(rotation))
     require(
-        determinant > 0, name, "not be mirrored", f"a rotation of determinant {determinant:.3f}",
+        determinant > 0,
+        name,
+        "not be mirrored",
+        f"a rotation of determinant {determinant:.3f}",
         "Flip one axis back: a flip of y must go with a flip of z.",
-    )  # fmt: skip
+    )
 
 
 def _check_intrinsics(K: Tensor, camera: str) -> None:
@@ -211,8 +227,11 @@ def _check_intrinsics(K: Tensor, camera: str) -> None:
     require(bool(torch.isfinite(K).all()), name, "be finite", K.tolist(), calibrate)
     require(
         bool(K[0, 0] > 0) and bool(K[1, 1] > 0),
-        f"the focal length of {camera}", "be positive", (float(K[0, 0]), float(K[1, 1])), calibrate,
-    )  # fmt: skip
+        f"the focal length of {camera}",
+        "be positive",
+        (float(K[0, 0]), float(K[1, 1])),
+        calibrate,
+    )
     zeros = torch.stack([K[1, 0], K[2, 0], K[2, 1], K[2, 2] - 1])
     require(bool((zeros.abs() < 1e-9).all()), name, "be fx s cx, 0 fy cy, 0 0 1", K.tolist(), calibrate)
 
@@ -227,6 +246,9 @@ def _check_distinct(c2w: Tensor, names: Sequence[str]) -> None:
     if pairs:
         first, second = pairs[0]
         require(
-            False, "camera poses", "differ from each other", f"the same pose for {names[first]} and {names[second]}",
+            False,
+            "camera poses",
+            "differ from each other",
+            f"the same pose for {names[first]} and {names[second]}",
             "Leave one of the two photos out, or estimate the poses again.",
-        )  # fmt: skip
+        )

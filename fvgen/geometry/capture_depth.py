@@ -40,8 +40,11 @@ class CaptureDepth:
         check_cameras(capture.cameras)
         require(
             capture.depths is not None,
-            "the capture", "come with measured depth", "none", "Use the geometry `plane-sweep`, or `auto`.",
-        )  # fmt: skip
+            "the capture",
+            "come with measured depth",
+            "none",
+            "Use the geometry `plane-sweep`, or `auto`.",
+        )
         assert capture.depths is not None
         usable = capture.valid & torch.isfinite(capture.depths) & (capture.depths > 0)
         progress(0, 1, "cleaning measured depth")

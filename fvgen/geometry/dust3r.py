@@ -93,24 +93,31 @@ def load_network(model: str) -> Any:
     except ImportError as error:
         raise InputError(
             complaint(
-                "geometry dust3r", "have the package dust3r installed", f"'{error}'",
+                "geometry dust3r",
+                "have the package dust3r installed",
+                f"'{error}'",
                 "git clone --recursive https://github.com/naver/dust3r (CC BY-NC-SA 4.0, non-commercial) and put its "
                 "folder on PYTHONPATH, or use the geometry plane-sweep.",
             )
-        ) from error  # fmt: skip
+        ) from error
     require(
         not str(model).endswith((".pth", ".pt", ".ckpt")),
-        "model", "be a folder or hub id with safetensors, because a pickle can run code", model, f"Use {WEIGHTS}.",
-    )  # fmt: skip
+        "model",
+        "be a folder or hub id with safetensors, because a pickle can run code",
+        model,
+        f"Use {WEIGHTS}.",
+    )
     try:
         return AsymmetricCroCo3DStereo.from_pretrained(model, local_files_only=True)
     except Exception as error:  # DUSt3R wraps what the hub raises into a bare Exception
         raise InputError(
             complaint(
-                "geometry dust3r", "have its weights on this machine", f"{model} ({error})",
+                "geometry dust3r",
+                "have its weights on this machine",
+                f"{model} ({error})",
                 f"Get them (2.3 GB, CC BY-NC-SA 4.0): huggingface-cli download {WEIGHTS}.",
             )
-        ) from error  # fmt: skip
+        ) from error
 
 
 @torch.no_grad()

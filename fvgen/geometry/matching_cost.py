@@ -11,9 +11,15 @@ from fvgen.types import Cameras
 
 
 def matching_cost(
-    greys: Tensor, cameras: Cameras, reference: int, neighbours: list[int], inverse_depths: Tensor,
-    radius: int, best: int, absent: float,
-) -> Tensor:  # fmt: skip
+    greys: Tensor,
+    cameras: Cameras,
+    reference: int,
+    neighbours: list[int],
+    inverse_depths: Tensor,
+    radius: int,
+    best: int,
+    absent: float,
+) -> Tensor:
     """Cost of each inverse depth at each pixel of a photo: 1 minus the correlation.
 
     Args:
@@ -36,9 +42,15 @@ def matching_cost(
 
 
 def torch_matching_cost(
-    greys: Tensor, cameras: Cameras, reference: int, neighbours: list[int], inverse_depths: Tensor,
-    radius: int, best: int, absent: float,
-) -> Tensor:  # fmt: skip
+    greys: Tensor,
+    cameras: Cameras,
+    reference: int,
+    neighbours: list[int],
+    inverse_depths: Tensor,
+    radius: int,
+    best: int,
+    absent: float,
+) -> Tensor:
     """`matching_cost` on any device, with the same arguments and result."""
     warp, correlate = PlaneWarp(greys, cameras, reference, neighbours), Correlation(greys[reference], radius)
     cost = greys.new_empty(*greys.shape[1:], len(inverse_depths))

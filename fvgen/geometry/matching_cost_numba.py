@@ -11,9 +11,15 @@ from fvgen.types import Cameras
 
 
 def correlations(
-    greys: Tensor, cameras: Cameras, reference: int, neighbours: list[int], inverse_depths: Tensor,
-    radius: int, best: int, absent: float,
-) -> np.ndarray:  # fmt: skip
+    greys: Tensor,
+    cameras: Cameras,
+    reference: int,
+    neighbours: list[int],
+    inverse_depths: Tensor,
+    radius: int,
+    best: int,
+    absent: float,
+) -> np.ndarray:
     """Mean of the best correlations of each inverse depth at each pixel, [D, H, W] float32.
 
     Args: see `fvgen.geometry.matching_cost.matching_cost`; everything on the CPU.
@@ -22,11 +28,21 @@ def correlations(
     own = Correlation(greys[reference], radius)
     scores = np.empty((len(inverse_depths), *greys.shape[1:]), np.float32)
     run_parallel(
-        correlate, len(scores),
-        greys[neighbours].contiguous().numpy(), infinity.double().numpy(), parallax.double().numpy(),
-        greys[reference].nan_to_num(0).contiguous().numpy(), own.mean[0].numpy(), own.variance[0].numpy(),
-        radius, best, np.float32(absent), np.float32(VARIANCE_FLOOR), inverse_depths.float().numpy(), scores,
-    )  # fmt: skip
+        correlate,
+        len(scores),
+        greys[neighbours].contiguous().numpy(),
+        infinity.double().numpy(),
+        parallax.double().numpy(),
+        greys[reference].nan_to_num(0).contiguous().numpy(),
+        own.mean[0].numpy(),
+        own.variance[0].numpy(),
+        radius,
+        best,
+        np.float32(absent),
+        np.float32(VARIANCE_FLOOR),
+        inverse_depths.float().numpy(),
+        scores,
+    )
     return scores
 
 
@@ -127,9 +143,21 @@ def _score_row(means, grey_mean, grey_variance, absent, floor, highest, second):
 
 @kernel
 def correlate(
-    first, last, images, infinity, parallax, grey, mean, variance, radius, best, absent, floor,
-    inverse_depths, scores,
-):  # fmt: skip
+    first,
+    last,
+    images,
+    infinity,
+    parallax,
+    grey,
+    mean,
+    variance,
+    radius,
+    best,
+    absent,
+    floor,
+    inverse_depths,
+    scores,
+):
     """Mean of the ``best`` correlations over the neighbours, for the inverse depths ``first`` to ``last``.
 
     Args:

@@ -91,10 +91,22 @@ class PatchMatch:
         rules = best, np.float32(self.absent), np.float32(VARIANCE_FLOOR), np.float32(consistency)
         for colour in (0, 1):
             run_parallel(
-                improve, len(view.grey), colour, view.grey, view.scene, rules, self.radius, self.stride,
-                np.float32(self.contrast), offsets, noise, view.limits, np.float32(self.steepest / view.focal),
-                view.planes, view.worth,
-            )  # fmt: skip
+                improve,
+                len(view.grey),
+                colour,
+                view.grey,
+                view.scene,
+                rules,
+                self.radius,
+                self.stride,
+                np.float32(self.contrast),
+                offsets,
+                noise,
+                view.limits,
+                np.float32(self.steepest / view.focal),
+                view.planes,
+                view.worth,
+            )
 
 
 class _View:

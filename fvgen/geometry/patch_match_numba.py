@@ -123,8 +123,22 @@ def _worth(scene, x, y, plane, window, count, mean, variance, rules):
 
 @kernel
 def improve(
-    first, last, colour, grey, scene, rules, radius, stride, contrast, offsets, noise, limits, steepest, planes, worth,
-):  # fmt: skip
+    first,
+    last,
+    colour,
+    grey,
+    scene,
+    rules,
+    radius,
+    stride,
+    contrast,
+    offsets,
+    noise,
+    limits,
+    steepest,
+    planes,
+    worth,
+):
     """Give the pixels of one colour of a chessboard the best of their own, some neighbours' and some random planes.
 
     Args:

@@ -170,6 +170,9 @@ def _resampled(values: Sequence[float], frames: int) -> Tensor:
 def _check_path(c2w: Tensor, frames_per_clip: int) -> None:
     require(len(c2w) >= 2, "cameras", "be at least 2 to have a path between them", len(c2w), "Add a photo.")
     require(
-        frames_per_clip >= 3, "frames_per_clip", "be at least 3 (two photos and a frame between)", frames_per_clip,
+        frames_per_clip >= 3,
+        "frames_per_clip",
+        "be at least 3 (two photos and a frame between)",
+        frames_per_clip,
         "Ask for more frames.",
-    )  # fmt: skip
+    )

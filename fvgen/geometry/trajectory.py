@@ -49,8 +49,11 @@ def path_between(
     require(len(order) >= 2, "order", "hold at least two photos", len(order), "Add photos to the capture.")
     require(
         frames_per_clip is None or frames_per_clip >= 2,
-        "frames_per_clip", "be at least 2 (both photos counted)", frames_per_clip, "Ask for more frames.",
-    )  # fmt: skip
+        "frames_per_clip",
+        "be at least 2 (both photos counted)",
+        frames_per_clip,
+        "Ask for more frames.",
+    )
     stops = [*order, order[0]] if closed else list(order)
     change = view_change(cameras, cameras)
     curve = CameraCurve(cameras, stops, closed, change)

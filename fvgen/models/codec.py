@@ -79,18 +79,27 @@ class _FrameCodec:
         """
         require(
             images.ndim == 5 and images.shape[2] == 3 and images.shape[0] * images.shape[1] > 0,
-            "images", "have shape [B, F, 3, H, W]", tuple(images.shape), "Stack RGB frames of one size.",
-        )  # fmt: skip
+            "images",
+            "have shape [B, F, 3, H, W]",
+            tuple(images.shape),
+            "Stack RGB frames of one size.",
+        )
         height, width = images.shape[-2:]
         require(
             height % self.downscale == 0 and width % self.downscale == 0,
-            "images", f"have height and width divisible by {self.downscale}", (height, width), "Pad or crop them.",
-        )  # fmt: skip
+            "images",
+            f"have height and width divisible by {self.downscale}",
+            (height, width),
+            "Pad or crop them.",
+        )
         shape = (*images.shape[:2], self.latent_channels, height // self.downscale, width // self.downscale)
         require(
             noise is None or noise.shape == shape,
-            "noise", f"have the latents' shape {shape}", None if noise is None else tuple(noise.shape), "Draw it so.",
-        )  # fmt: skip
+            "noise",
+            f"have the latents' shape {shape}",
+            None if noise is None else tuple(noise.shape),
+            "Draw it so.",
+        )
         return _by_frames(self._encode_frames, self.chunk, images, noise)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -101,9 +110,11 @@ class _FrameCodec:
         """
         require(
             latents.ndim == 5 and latents.shape[2] == self.latent_channels,
-            "latents", f"have shape [B, F, {self.latent_channels}, h, w]", tuple(latents.shape),
+            "latents",
+            f"have shape [B, F, {self.latent_channels}, h, w]",
+            tuple(latents.shape),
             "Use latents made by this codec.",
-        )  # fmt: skip
+        )
         return _by_frames(self._decode_frames, self.chunk, latents)
 
 
@@ -210,8 +221,11 @@ def codec_for(vae: nn.Module, chunk: int | None = None, device: torch.device | N
     matches = [codec for kind, codec in _CODECS.items() if isinstance(vae, kind)]
     require(
         bool(matches),
-        "vae", f"be one of {[kind.__name__ for kind in _CODECS]}", type(vae).__name__, "Load the folder's own vae.",
-    )  # fmt: skip
+        "vae",
+        f"be one of {[kind.__name__ for kind in _CODECS]}",
+        type(vae).__name__,
+        "Load the folder's own vae.",
+    )
     return matches[0](vae, chunk, device)  # type: ignore[arg-type]
 
 

@@ -157,9 +157,11 @@ def _from_openclip(
             unknown.append(key)
     require(
         not unknown,
-        what, "hold only an OpenCLIP tower's keys", f"{unknown[:5]} ({len(unknown)} unknown)",
+        what,
+        "hold only an OpenCLIP tower's keys",
+        f"{unknown[:5]} ({len(unknown)} unknown)",
         "Check that the file is what its name says.",
-    )  # fmt: skip
+    )
     return converted
 
 

@@ -54,9 +54,11 @@ def vae_config(ddconfig: Mapping[str, Any], embed_dim: int) -> dict[str, Any]:
     """
     require(
         ddconfig.get("double_z", True) and embed_dim == ddconfig["z_channels"],
-        "ddconfig", "have double_z and embed_dim equal to z_channels", {**ddconfig, "embed_dim": embed_dim},
+        "ddconfig",
+        "have double_z and embed_dim equal to z_channels",
+        {**ddconfig, "embed_dim": embed_dim},
         "Only KL autoencoders of Stable Diffusion 1.x and 2.x are supported.",
-    )  # fmt: skip
+    )
     mult = ddconfig["ch_mult"]
     # attn_resolutions counts from the yaml's nominal resolution, whatever size is really encoded.
     attends = [ddconfig["resolution"] // 2**level in ddconfig["attn_resolutions"] for level in range(len(mult))]
@@ -98,9 +100,11 @@ def convert_vae_state_dict(
         converted[f"{table[module]}.{leaf}"] = _reshape_attention(key, value, to_checkpoint)
     require(
         not unknown,
-        "vae state", "hold only a Stable Diffusion autoencoder's keys", f"{unknown[:5]} ({len(unknown)} unknown)",
+        "vae state",
+        "hold only a Stable Diffusion autoencoder's keys",
+        f"{unknown[:5]} ({len(unknown)} unknown)",
         "Check that the file is what its name says.",
-    )  # fmt: skip
+    )
     return converted
 
 

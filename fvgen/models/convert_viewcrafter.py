@@ -1,6 +1,6 @@
 """What a ViewCrafter checkpoint holds: every tensor's name, shape and place in a pipeline.
 
-The five networks are here; the schedule's tables and the files are `fvgen.pipelines.viewcrafter_checkpoint`'s.
+The five networks are here; the schedule's tables and the files are `fvgen.generation.viewcrafter_checkpoint`'s.
 """
 
 from __future__ import annotations

@@ -37,20 +37,27 @@ def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]
     with path.open("rb") as file:
         begins = file.read(len(_LEGACY_MAGIC))
     require(
-        begins != _LEGACY_MAGIC, "CKPT", "be in torch's zip format", f"{path} in the format from before torch 1.6",
+        begins != _LEGACY_MAGIC,
+        "CKPT",
+        "be in torch's zip format",
+        f"{path} in the format from before torch 1.6",
         "It cannot be memory-mapped: load it and save it again with torch.save of a current torch.",
-    )  # fmt: skip
+    )
     require(
-        zipfile.is_zipfile(path), "CKPT", "be a whole torch file", f"{path} ({path.stat().st_size:,} bytes)",
+        zipfile.is_zipfile(path),
+        "CKPT",
+        "be a whole torch file",
+        f"{path} ({path.stat().st_size:,} bytes)",
         "It was cut short or is no checkpoint: download it again; scripts/download.py goes on where it stopped.",
-    )  # fmt: skip
+    )
     content = _load(path, trust_pickle)
     require(
         isinstance(content, dict) and ("state_dict" in content or "module" in content),
-        "CKPT", "hold 'state_dict' (Lightning) or 'module' (DeepSpeed)",
+        "CKPT",
+        "hold 'state_dict' (Lightning) or 'module' (DeepSpeed)",
         sorted(map(str, content))[:8] if isinstance(content, dict) else type(content).__name__,
         _AS_RELEASED,
-    )  # fmt: skip
+    )
     key = "state_dict" if "state_dict" in content else "module"
     tensors = _named_tensors(content[key], key)
     if key == "module":
@@ -111,7 +118,10 @@ def _not_whole(path: Path, error: Exception) -> InputError:
 def _without_deepspeed_prefix(module: dict[str, Tensor]) -> dict[str, Tensor]:
     others = [name for name in module if not name.startswith(_DEEPSPEED_PREFIX)]
     require(
-        not others, "CKPT", f"prefix every name under 'module' with {_DEEPSPEED_PREFIX!r}", others[:3],
+        not others,
+        "CKPT",
+        f"prefix every name under 'module' with {_DEEPSPEED_PREFIX!r}",
+        others[:3],
         _AS_RELEASED,
-    )  # fmt: skip
+    )
     return {name[len(_DEEPSPEED_PREFIX) :]: tensor for name, tensor in module.items()}

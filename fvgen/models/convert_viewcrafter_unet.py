@@ -166,9 +166,12 @@ def check_layout(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, 
         if names
     ]
     require(
-        not faults, what, f"hold the {len(shapes)} tensors of its layout", "; ".join(faults),
+        not faults,
+        what,
+        f"hold the {len(shapes)} tensors of its layout",
+        "; ".join(faults),
         "This is another model's file or a damaged one; nothing was written.",
-    )  # fmt: skip
+    )
 
 
 def convert_unet_state_dict(state_dict: Mapping[str, Tensor], unet: VideoUNet, use_linear: bool = True) -> dict:

@@ -33,8 +33,11 @@ class ClipDiscriminator(ModelMixin, ConfigMixin):
         require(len(feature_channels) > 0, "feature_channels", "name a map", feature_channels, "Give (1280,).")
         require(
             hidden_channels % norm_num_groups == 0,
-            "hidden_channels", f"be divisible by norm_num_groups {norm_num_groups}", hidden_channels, "Give 256.",
-        )  # fmt: skip
+            "hidden_channels",
+            f"be divisible by norm_num_groups {norm_num_groups}",
+            hidden_channels,
+            "Give 256.",
+        )
         self.heads = nn.ModuleList(
             nn.Sequential(
                 nn.Conv3d(channels, hidden_channels, 3, padding=1),
@@ -58,8 +61,11 @@ class ClipDiscriminator(ModelMixin, ConfigMixin):
         """
         require(
             len(features) >= len(self.heads),
-            "features", f"hold at least {len(self.heads)} maps", len(features), "Use a discriminator for this network.",
-        )  # fmt: skip
+            "features",
+            f"hold at least {len(self.heads)} maps",
+            len(features),
+            "Use a discriminator for this network.",
+        )
         chosen = features[len(features) - len(self.heads) :]
         pooled = [head(x.transpose(1, 2)).mean(dim=(2, 3, 4)) for head, x in zip(self.heads, chosen, strict=True)]
         return self.logit(torch.cat(pooled, dim=1))[:, 0]

@@ -89,8 +89,11 @@ class ImageProjector(ModelMixin, ConfigMixin):
         width = self.config.embedding_dim
         require(
             tokens.ndim == 3 and tokens.shape[-1] == width,
-            "tokens", f"have shape [B, L, {width}]", tuple(tokens.shape), "Use the image encoder it was trained with.",
-        )  # fmt: skip
+            "tokens",
+            f"have shape [B, L, {width}]",
+            tuple(tokens.shape),
+            "Use the image encoder it was trained with.",
+        )
         tokens = self.proj_in(tokens)
         latents = self.latents.expand(len(tokens), -1, -1)
         for attention, feed_forward in self.layers:  # type: ignore[misc]

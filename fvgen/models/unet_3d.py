@@ -111,9 +111,11 @@ class VideoUNet(ModelMixin, ConfigMixin):
         super().__init__()
         require(
             0 <= gated_inputs * out_channels <= in_channels,
-            "gated_inputs", f"be at most in_channels {in_channels} over out_channels {out_channels}", gated_inputs,
+            "gated_inputs",
+            f"be at most in_channels {in_channels} over out_channels {out_channels}",
+            gated_inputs,
             "0 switches them off.",
-        )  # fmt: skip
+        )
         for width in {model_channels * mult for mult in (1, *channel_mult)}:
             require(
                 width % norm_num_groups == 0 and width % num_head_channels == 0,
@@ -121,7 +123,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
                 f"be divisible by norm_num_groups {norm_num_groups} and num_head_channels {num_head_channels}",
                 width,
                 "Choose other widths.",
-            )  # fmt: skip
+            )
         self.gradient_checkpointing = False
         self.embedding = TimeAndFpsEmbedding(model_channels, 4 * model_channels, fps_condition)
         self.conv_in = nn.Conv2d(in_channels, model_channels, 3, padding=1)
@@ -228,8 +230,11 @@ class VideoUNet(ModelMixin, ConfigMixin):
         """
         require(
             return_features in _FEATURES,
-            "return_features", f"be one of {_FEATURES}", return_features, "Name one of them.",
-        )  # fmt: skip
+            "return_features",
+            f"be one of {_FEATURES}",
+            return_features,
+            "Name one of them.",
+        )
         self._check_shapes(sample, timestep, context, fps)
         batch, frames = sample.shape[:2]
         if fps is None:
@@ -290,26 +295,37 @@ class VideoUNet(ModelMixin, ConfigMixin):
         multiple = 2 ** (len(config.channel_mult) - 1)
         require(
             sample.ndim == 5 and sample.shape[1] > 0 and sample.shape[2] == config.in_channels,
-            "sample", f"have shape [B, F, {config.in_channels}, h, w]", tuple(sample.shape),
+            "sample",
+            f"have shape [B, F, {config.in_channels}, h, w]",
+            tuple(sample.shape),
             "Stack the condition's latents behind the noisy ones along the channels.",
-        )  # fmt: skip
+        )
         require(
             sample.shape[3] % multiple == 0 and sample.shape[4] % multiple == 0,
-            "sample", f"have height and width divisible by {multiple}", tuple(sample.shape[3:]), "Pad or crop it.",
-        )  # fmt: skip
+            "sample",
+            f"have height and width divisible by {multiple}",
+            tuple(sample.shape[3:]),
+            "Pad or crop it.",
+        )
         require(
             context.ndim == 3 and context.shape[0] == sample.shape[0] and context.shape[2] == config.context_dim,
-            "context", f"have shape [{sample.shape[0]}, N, {config.context_dim}]", tuple(context.shape),
+            "context",
+            f"have shape [{sample.shape[0]}, N, {config.context_dim}]",
+            tuple(context.shape),
             "Give text tokens, then image tokens, for each clip.",
-        )  # fmt: skip
+        )
         require(
             context.shape[1] >= config.text_context_length,
-            "context", f"hold at least {config.text_context_length} text tokens", context.shape[1],
+            "context",
+            f"hold at least {config.text_context_length} text tokens",
+            context.shape[1],
             "Put the text's tokens first.",
-        )  # fmt: skip
+        )
         for name, value in (("timestep", timestep), ("fps", fps)):
             require(
                 value is None or value.shape == sample.shape[:1],
-                name, f"have shape [{sample.shape[0]}]", None if value is None else tuple(value.shape),
+                name,
+                f"have shape [{sample.shape[0]}]",
+                None if value is None else tuple(value.shape),
                 "Give one number per clip.",
-            )  # fmt: skip
+            )

@@ -212,16 +212,45 @@ def composite(
     for t in range(first, last):
         x0, y0 = t % columns * TILE, t // columns % rows * TILE
         ends[t] = _draw_tile(
-            t // (rows * columns), x0, y0, starts[t], starts[t + 1], means2d, splats, boxes, splat_of, limits,
-            background, rgb, transmittance, depth,
-        )  # fmt: skip
+            t // (rows * columns),
+            x0,
+            y0,
+            starts[t],
+            starts[t + 1],
+            means2d,
+            splats,
+            boxes,
+            splat_of,
+            limits,
+            background,
+            rgb,
+            transmittance,
+            depth,
+        )
 
 
 @kernel_part
 def _draw_tile_backward(
-    c, x0, y0, first, last, means2d, splats, boxes, splat_of, slot_of, limits, rgb, transmittance, depth,
-    grad_rgb, grad_transmittance, grad_depth, absolute, pair_gradients,
-):  # fmt: skip
+    c,
+    x0,
+    y0,
+    first,
+    last,
+    means2d,
+    splats,
+    boxes,
+    splat_of,
+    slot_of,
+    limits,
+    rgb,
+    transmittance,
+    depth,
+    grad_rgb,
+    grad_transmittance,
+    grad_depth,
+    absolute,
+    pair_gradients,
+):
     planes = _new_planes(8, x0, y0)
     for row in range(min(TILE, rgb.shape[1] - y0)):
         for column in range(min(TILE, rgb.shape[2] - x0)):
@@ -246,9 +275,25 @@ def _draw_tile_backward(
 
 @kernel
 def composite_backward(
-    first, last, means2d, splats, boxes, starts, ends, splat_of, slot_of, limits, rgb, transmittance, depth,
-    grad_rgb, grad_transmittance, grad_depth, absolute, pair_gradients,
-):  # fmt: skip
+    first,
+    last,
+    means2d,
+    splats,
+    boxes,
+    starts,
+    ends,
+    splat_of,
+    slot_of,
+    limits,
+    rgb,
+    transmittance,
+    depth,
+    grad_rgb,
+    grad_transmittance,
+    grad_depth,
+    absolute,
+    pair_gradients,
+):
     """Add the gradient sums of every (splat, tile) pair to its slot of ``pair_gradients`` [pairs, GRADIENTS].
 
     ``grad_transmittance`` leaves out what passes through the background in ``rgb``. ``grad_depth`` may be
@@ -258,10 +303,26 @@ def composite_backward(
     for t in range(first, last):
         x0, y0 = t % columns * TILE, t // columns % rows * TILE
         _draw_tile_backward(
-            t // (rows * columns), x0, y0, starts[t], ends[t], means2d, splats, boxes, splat_of, slot_of, limits,
-            rgb, transmittance, depth, grad_rgb, grad_transmittance, grad_depth, absolute,
+            t // (rows * columns),
+            x0,
+            y0,
+            starts[t],
+            ends[t],
+            means2d,
+            splats,
+            boxes,
+            splat_of,
+            slot_of,
+            limits,
+            rgb,
+            transmittance,
+            depth,
+            grad_rgb,
+            grad_transmittance,
+            grad_depth,
+            absolute,
             pair_gradients,
-        )  # fmt: skip
+        )
 
 
 @kernel_part

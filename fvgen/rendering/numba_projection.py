@@ -123,9 +123,26 @@ def _pixel_box(x, y, radius, extent_x, extent_y, width, height, tile, box):
 
 @kernel_part
 def _project_one(
-    c, i, means, quats, scales, opacities, cameras, width, height, near, far, eps2d, alpha_min, tile, antialiased,
-    means2d, splats, radii, boxes,
-):  # fmt: skip
+    c,
+    i,
+    means,
+    quats,
+    scales,
+    opacities,
+    cameras,
+    width,
+    height,
+    near,
+    far,
+    eps2d,
+    alpha_min,
+    tile,
+    antialiased,
+    means2d,
+    splats,
+    radii,
+    boxes,
+):
     camera, mean = cameras[c], _row(means, i)
     row_x, row_y, row_z, shift = _view(camera)
     z = _dot(row_z, mean) + shift[2]
@@ -161,9 +178,26 @@ def _project_one(
 
 @kernel
 def project(
-    first, last, means, quats, scales, opacities, cameras, width, height, near, far, eps2d, alpha_min, tile,
-    antialiased, means2d, splats, radii, boxes,
-):  # fmt: skip
+    first,
+    last,
+    means,
+    quats,
+    scales,
+    opacities,
+    cameras,
+    width,
+    height,
+    near,
+    far,
+    eps2d,
+    alpha_min,
+    tile,
+    antialiased,
+    means2d,
+    splats,
+    radii,
+    boxes,
+):
     """Project Gaussians ``first`` to ``last`` into every camera.
 
     Fills ``means2d`` [C, N, 2], ``splats`` [C, N, 8] except colours, ``radii`` [C, N] and pixel ``boxes`` [C, N, 4]. A
@@ -172,9 +206,26 @@ def project(
     for i in range(first, last):
         for c in range(len(cameras)):
             _project_one(
-                c, i, means, quats, scales, opacities, cameras, width, height, near, far, eps2d, alpha_min, tile,
-                antialiased, means2d, splats, radii, boxes,
-            )  # fmt: skip
+                c,
+                i,
+                means,
+                quats,
+                scales,
+                opacities,
+                cameras,
+                width,
+                height,
+                near,
+                far,
+                eps2d,
+                alpha_min,
+                tile,
+                antialiased,
+                means2d,
+                splats,
+                radii,
+                boxes,
+            )
 
 
 @kernel_part
@@ -236,9 +287,24 @@ def _weigh_axes(weights, axes):
 
 @kernel_part
 def _project_one_backward(
-    c, i, means, quats, scales, opacities, cameras, width, height, eps2d, antialiased, grad_means2d, grad_splats,
-    grad_means, grad_quats, grad_scales, grad_opacities,
-):  # fmt: skip
+    c,
+    i,
+    means,
+    quats,
+    scales,
+    opacities,
+    cameras,
+    width,
+    height,
+    eps2d,
+    antialiased,
+    grad_means2d,
+    grad_splats,
+    grad_means,
+    grad_quats,
+    grad_scales,
+    grad_opacities,
+):
     camera, mean, scale, grad = cameras[c], _row(means, i), _row(scales, i), grad_splats[c, i]
     row_x, row_y, row_z, shift = _view(camera)
     inverse_z = 1.0 / (_dot(row_z, mean) + shift[2])
@@ -259,12 +325,13 @@ def _project_one_backward(
     gu = (gu[0] * scale[0], gu[1] * scale[1], gu[2] * scale[2])
     gv = (gv[0] * scale[0], gv[1] * scale[1], gv[2] * scale[2])
     _quaternion_gradient(
-        quaternion, inverse_norm,
+        quaternion,
+        inverse_norm,
         _combine(gu[0], jacobian[0], gv[0], jacobian[1]),
         _combine(gu[1], jacobian[0], gv[1], jacobian[1]),
         _combine(gu[2], jacobian[0], gv[2], jacobian[1]),
         grad_quats[i],
-    )  # fmt: skip
+    )
     grad_jacobian = (_weigh_axes(gu, axes), _weigh_axes(gv, axes))
     grad_mean2d = (np.float64(grad_means2d[c, i, 0]), np.float64(grad_means2d[c, i, 1]))
     grad_z = np.float64(grad[7])
@@ -273,14 +340,45 @@ def _project_one_backward(
 
 @kernel
 def project_backward(
-    first, last, means, quats, scales, opacities, cameras, width, height, eps2d, antialiased, radii, grad_means2d,
-    grad_splats, grad_means, grad_quats, grad_scales, grad_opacities,
-):  # fmt: skip
+    first,
+    last,
+    means,
+    quats,
+    scales,
+    opacities,
+    cameras,
+    width,
+    height,
+    eps2d,
+    antialiased,
+    radii,
+    grad_means2d,
+    grad_splats,
+    grad_means,
+    grad_quats,
+    grad_scales,
+    grad_opacities,
+):
     """Add the gradients of `project`'s inputs to the last four arguments, summed over the cameras in their order."""
     for i in range(first, last):
         for c in range(len(cameras)):
             if radii[c, i] > 0:
                 _project_one_backward(
-                    c, i, means, quats, scales, opacities, cameras, width, height, eps2d, antialiased,
-                    grad_means2d, grad_splats, grad_means, grad_quats, grad_scales, grad_opacities,
-                )  # fmt: skip
+                    c,
+                    i,
+                    means,
+                    quats,
+                    scales,
+                    opacities,
+                    cameras,
+                    width,
+                    height,
+                    eps2d,
+                    antialiased,
+                    grad_means2d,
+                    grad_splats,
+                    grad_means,
+                    grad_quats,
+                    grad_scales,
+                    grad_opacities,
+                )

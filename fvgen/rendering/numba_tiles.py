@@ -78,6 +78,4 @@ class TileLists:
         self.splat_of = np.empty(pairs, np.int32)
         self.slot_of = np.empty(pairs, np.int32)
         sorted_keys = np.sort(keys[:visible])
-        _place_pairs(
-            flat, sorted_keys, tile, tiles, columns, self.first_slot, self.starts, self.splat_of, self.slot_of
-        )  # fmt: skip
+        _place_pairs(flat, sorted_keys, tile, tiles, columns, self.first_slot, self.starts, self.splat_of, self.slot_of)

@@ -30,18 +30,33 @@ def draw(
     count = len(points)
     uv, z, index = np.empty((count, 2)), np.empty(count, np.float32), np.empty(count, np.int64)
     seen = project_seen(
-        points.xyz.contiguous().numpy(), w2c[2].float().numpy(), w2c.double().numpy(), camera.K[0].double().numpy(),
-        reach, height, width, uv, z, index,
-    )  # fmt: skip
+        points.xyz.contiguous().numpy(),
+        w2c[2].float().numpy(),
+        w2c.double().numpy(),
+        camera.K[0].double().numpy(),
+        reach,
+        height,
+        width,
+        uv,
+        z,
+        index,
+    )
     order = torch.from_numpy(z[:seen]).argsort(stable=True).numpy()  # equal depths stay in the cloud's order
     row, share = np.empty((height * width, per_pixel), np.int64), np.empty((height * width, per_pixel), np.float32)
     filled = np.zeros(height * width, np.int64)
     deal(uv, order, reach, math.floor(2 * reach) + 1, width, row, share, filled)
     maps = (part[0].flatten(1).numpy() for part in (out.rgb, out.alpha, out.depth, out.confidence))
     blend(
-        row, share, filled, z, index, points.rgb.float().contiguous().numpy(), points.confidence.float().numpy(),
-        -1.0 if thickness is None else thickness, *maps,
-    )  # fmt: skip
+        row,
+        share,
+        filled,
+        z,
+        index,
+        points.rgb.float().contiguous().numpy(),
+        points.confidence.float().numpy(),
+        -1.0 if thickness is None else thickness,
+        *maps,
+    )
 
 
 @exact_kernel

@@ -57,9 +57,14 @@ class PyTorch3DRenderer:
             rotation, translation = to_pytorch3d(cameras.c2w[i : i + 1].float())
             K = cameras.K[i : i + 1].float()
             camera = PerspectiveCameras(
-                focal_length=torch.stack([K[:, 0, 0], K[:, 1, 1]], 1), principal_point=K[:, :2, 2],
-                R=rotation, T=translation, in_ndc=False, image_size=torch.tensor([size]), device=K.device,
-            )  # fmt: skip
+                focal_length=torch.stack([K[:, 0, 0], K[:, 1, 1]], 1),
+                principal_point=K[:, :2, 2],
+                R=rotation,
+                T=translation,
+                in_ndc=False,
+                image_size=torch.tensor([size]),
+                device=K.device,
+            )
             fragments = PointsRasterizer(camera, settings)(cloud)
             index = fragments.idx.long().permute(0, 3, 1, 2)  # the compositor reads 64 bits
             alpha = torch.where(index >= 0, 1 - fragments.dists.permute(0, 3, 1, 2) / radius**2, 0.0)

@@ -91,9 +91,15 @@ class SplatRasterizer(Protocol):
 
 
 def check_inputs(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, cameras: Cameras, sh_degree: int,
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
+    cameras: Cameras,
+    sh_degree: int,
     background: Tensor | None,
-) -> None:  # fmt: skip
+) -> None:
     """Refuse what no rasterizer could draw; arguments as in `SplatRasterizer.rasterize`."""
     count = len(means)
     shapes = {
@@ -106,23 +112,29 @@ def check_inputs(
         require(
             tensor.shape == shape, name, f"have shape {list(shape)}", list(tensor.shape), "Give one row per Gaussian."
         )
-    require(
-        sh_degree in (0, 1, 2, 3), "sh_degree", "be 0, 1, 2 or 3", sh_degree, "Higher harmonics are not supported."
-    )  # fmt: skip
+    require(sh_degree in (0, 1, 2, 3), "sh_degree", "be 0, 1, 2 or 3", sh_degree, "Higher harmonics are not supported.")
     terms = (sh_degree + 1) ** 2
     require(
         sh.ndim == 3 and len(sh) == count and sh.shape[1] >= terms and sh.shape[2] == 3,
-        "sh", f"have shape [{count}, at least {terms}, 3] for degree {sh_degree}", list(sh.shape),
+        "sh",
+        f"have shape [{count}, at least {terms}, 3] for degree {sh_degree}",
+        list(sh.shape),
         "Add coefficients (zeros will do) or lower sh_degree.",
-    )  # fmt: skip
+    )
     require(
         background is None or background.shape == (3,),
-        "background", "have shape [3]", None if background is None else list(background.shape), "Give one colour.",
-    )  # fmt: skip
+        "background",
+        "have shape [3]",
+        None if background is None else list(background.shape),
+        "Give one colour.",
+    )
     require(
         not (cameras.c2w.requires_grad or cameras.K.requires_grad),
-        "cameras", "be constants", "tensors that require a gradient", "Detach them: no gradient reaches the cameras.",
-    )  # fmt: skip
+        "cameras",
+        "be constants",
+        "tensors that require a gradient",
+        "Detach them: no gradient reaches the cameras.",
+    )
     for name, tensor in {
         "cameras": cameras.c2w,
         "quats": quats,
@@ -132,8 +144,11 @@ def check_inputs(
     }.items():
         require(
             tensor.device == means.device,
-            name, f"be on {means.device} like the means", tensor.device, "Move it there first.",
-        )  # fmt: skip
+            name,
+            f"be on {means.device} like the means",
+            tensor.device,
+            "Move it there first.",
+        )
 
 
 def make_info(means2d: Tensor, radii: Tensor, depths: Tensor, cameras: Cameras) -> dict[str, Any]:
@@ -171,8 +186,11 @@ def resolve(name: str, device: torch.device | str) -> SplatRasterizer:
         name = "gsplat" if is_gpu(device) else "numba"
     require(
         name in RASTERIZERS,
-        "rasterizer", f"be one of auto, {', '.join(RASTERIZERS)}", repr(name), "Use auto if in doubt.",
-    )  # fmt: skip
+        "rasterizer",
+        f"be one of auto, {', '.join(RASTERIZERS)}",
+        repr(name),
+        "Use auto if in doubt.",
+    )
     if (name == "gsplat" and not is_gpu(device)) or (name == "numba" and torch.device(device).type != "cpu"):
         need = "a CUDA GPU" if name == "gsplat" else "the CPU"
         raise InputError(

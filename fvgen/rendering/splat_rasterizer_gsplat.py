@@ -57,10 +57,19 @@ class GsplatRasterizer:
         self._rasterization = importlib.import_module("gsplat").rasterization
 
     def rasterize(
-        self, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, cameras: Cameras,
-        sh_degree: int, background: Tensor | None = None, *, absgrad: bool = False,
+        self,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        sh: Tensor,
+        cameras: Cameras,
+        sh_degree: int,
+        background: Tensor | None = None,
+        *,
+        absgrad: bool = False,
         rasterize_mode: RasterizeMode = "classic",
-    ) -> SplatRender:  # fmt: skip
+    ) -> SplatRender:
         """See `SplatRasterizer.rasterize`."""
         if len(means) == 0:  # gsplat's kernels cannot be launched over nothing
             return TorchRasterizer().rasterize(
@@ -68,9 +77,24 @@ class GsplatRasterizer:
             )
         check_inputs(means, quats, scales, opacities, sh, cameras, sh_degree, background)
         image, alpha, info = self._rasterization(
-            means, quats, scales, opacities, sh, cameras.w2c.to(means.dtype), cameras.K.to(means.dtype),
-            cameras.width, cameras.height, near_plane=NEAR_PLANE, far_plane=FAR_PLANE, eps2d=EPS2D, tile_size=TILE,
-            sh_degree=sh_degree, packed=False, render_mode="RGB+ED", absgrad=absgrad, rasterize_mode=rasterize_mode,
+            means,
+            quats,
+            scales,
+            opacities,
+            sh,
+            cameras.w2c.to(means.dtype),
+            cameras.K.to(means.dtype),
+            cameras.width,
+            cameras.height,
+            near_plane=NEAR_PLANE,
+            far_plane=FAR_PLANE,
+            eps2d=EPS2D,
+            tile_size=TILE,
+            sh_degree=sh_degree,
+            packed=False,
+            render_mode="RGB+ED",
+            absgrad=absgrad,
+            rasterize_mode=rasterize_mode,
             backgrounds=None if background is None else background.expand(len(cameras), 3).contiguous(),
-        )  # fmt: skip
+        )
         return SplatRender(image[..., :3], alpha, image[..., 3:], info)

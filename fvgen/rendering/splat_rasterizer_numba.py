@@ -60,12 +60,21 @@ class _Project(torch.autograd.Function):
         radii, boxes = means.new_zeros(shape, dtype=torch.int32), means.new_zeros(*shape, 4, dtype=torch.int32)
         inputs, outputs = _arrays(means, quats, scales, opacities, sh), _arrays(means2d, splats, radii, boxes)
         run_parallel(
-            numba_projection.project, len(means),
-            *inputs[:4], cameras, width, height, NEAR_PLANE, FAR_PLANE, EPS2D, ALPHA_MIN, TILE, antialiased, *outputs,
-        )  # fmt: skip
-        run_parallel(
-            numba_harmonics.colours, len(means), inputs[0], inputs[4], degree, cameras, outputs[2], outputs[1]
-        )  # fmt: skip
+            numba_projection.project,
+            len(means),
+            *inputs[:4],
+            cameras,
+            width,
+            height,
+            NEAR_PLANE,
+            FAR_PLANE,
+            EPS2D,
+            ALPHA_MIN,
+            TILE,
+            antialiased,
+            *outputs,
+        )
+        run_parallel(numba_harmonics.colours, len(means), inputs[0], inputs[4], degree, cameras, outputs[2], outputs[1])
         ctx.save_for_backward(means, quats, scales, opacities, sh, splats, radii)
         ctx.constants = (cameras, degree, width, height, antialiased)
         ctx.mark_non_differentiable(radii, boxes)
@@ -79,14 +88,34 @@ class _Project(torch.autograd.Function):
         grads = [torch.zeros_like(t) for t in ctx.saved_tensors[:5]]
         incoming, outgoing = _arrays(grad_means2d.contiguous(), grad_splats.contiguous()), _arrays(*grads)
         run_parallel(
-            numba_projection.project_backward, len(means),
-            means, quats, scales, opacities, cameras, width, height, EPS2D, antialiased, radii,
-            *incoming, *outgoing[:4],
-        )  # fmt: skip
+            numba_projection.project_backward,
+            len(means),
+            means,
+            quats,
+            scales,
+            opacities,
+            cameras,
+            width,
+            height,
+            EPS2D,
+            antialiased,
+            radii,
+            *incoming,
+            *outgoing[:4],
+        )
         run_parallel(
-            numba_harmonics.colours_backward, len(means),
-            means, sh, degree, cameras, radii, splats, incoming[1], outgoing[0], outgoing[4],
-        )  # fmt: skip
+            numba_harmonics.colours_backward,
+            len(means),
+            means,
+            sh,
+            degree,
+            cameras,
+            radii,
+            splats,
+            incoming[1],
+            outgoing[0],
+            outgoing[4],
+        )
         return (*grads, None, None, None, None, None)
 
 
@@ -101,10 +130,16 @@ class _Composite(torch.autograd.Function):
         lists = TileLists(boxes.numpy(), depths, height, width, TILE)
         ends = np.empty(len(lists.starts) - 1, np.int32)
         run_parallel(
-            numba_compositing.composite, len(ends),
-            *_flat(means2d, splats, boxes), lists.starts, lists.splat_of, _LIMITS, background.numpy(),
-            *_arrays(rgb, transmittance, depth), ends,
-        )  # fmt: skip
+            numba_compositing.composite,
+            len(ends),
+            *_flat(means2d, splats, boxes),
+            lists.starts,
+            lists.splat_of,
+            _LIMITS,
+            background.numpy(),
+            *_arrays(rgb, transmittance, depth),
+            ends,
+        )
         ctx.save_for_backward(means2d, splats, boxes, rgb, transmittance, depth)
         ctx.lists, ctx.ends, ctx.absgrad = lists, ends, absgrad
         ctx.set_materialize_grads(False)
@@ -121,15 +156,27 @@ class _Composite(torch.autograd.Function):
         pairs = np.zeros((len(lists.splat_of), numba_compositing.GRADIENTS), np.float32)
         grad_means2d, absolute, grad_splats = (torch.zeros_like(t) for t in (means2d, means2d, splats))
         run_parallel(
-            numba_compositing.composite_backward, len(ctx.ends),
-            *_flat(means2d, splats, boxes), lists.starts, ctx.ends, lists.splat_of, lists.slot_of, _LIMITS,
-            *_arrays(rgb, transmittance, depth, grad_rgb, grad_transmittance), grad_depth,
-            absolute.numpy() if ctx.absgrad else None, pairs,
-        )  # fmt: skip
+            numba_compositing.composite_backward,
+            len(ctx.ends),
+            *_flat(means2d, splats, boxes),
+            lists.starts,
+            ctx.ends,
+            lists.splat_of,
+            lists.slot_of,
+            _LIMITS,
+            *_arrays(rgb, transmittance, depth, grad_rgb, grad_transmittance),
+            grad_depth,
+            absolute.numpy() if ctx.absgrad else None,
+            pairs,
+        )
         run_parallel(
-            numba_compositing.sum_pairs, len(lists.first_slot) - 1,
-            *_flat(splats), lists.first_slot, pairs, *_flat(grad_means2d, absolute, grad_splats),
-        )  # fmt: skip
+            numba_compositing.sum_pairs,
+            len(lists.first_slot) - 1,
+            *_flat(splats),
+            lists.first_slot,
+            pairs,
+            *_flat(grad_means2d, absolute, grad_splats),
+        )
         if ctx.absgrad:
             means2d.absgrad = absolute
         grad_background = None
@@ -144,10 +191,19 @@ class NumbaRasterizer:
     name = "numba"
 
     def rasterize(
-        self, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, cameras: Cameras,
-        sh_degree: int, background: Tensor | None = None, *, absgrad: bool = False,
+        self,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        sh: Tensor,
+        cameras: Cameras,
+        sh_degree: int,
+        background: Tensor | None = None,
+        *,
+        absgrad: bool = False,
         rasterize_mode: RasterizeMode = "classic",
-    ) -> SplatRender:  # fmt: skip
+    ) -> SplatRender:
         """See `SplatRasterizer.rasterize`."""
         check_inputs(means, quats, scales, opacities, sh, cameras, sh_degree, background)
         gaussians = [t.float().contiguous() for t in (means, quats, scales, opacities, sh)]

@@ -127,10 +127,19 @@ class TorchRasterizer:
     name = "torch"
 
     def rasterize(
-        self, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, cameras: Cameras,
-        sh_degree: int, background: Tensor | None = None, *, absgrad: bool = False,
+        self,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        sh: Tensor,
+        cameras: Cameras,
+        sh_degree: int,
+        background: Tensor | None = None,
+        *,
+        absgrad: bool = False,
         rasterize_mode: RasterizeMode = "classic",
-    ) -> SplatRender:  # fmt: skip
+    ) -> SplatRender:
         """See `SplatRasterizer.rasterize`."""
         check_inputs(means, quats, scales, opacities, sh, cameras, sh_degree, background)
         cameras = cameras.to(means.dtype)
@@ -158,9 +167,15 @@ class TorchRasterizer:
 
 
 def _splats_of_camera(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor, camera: Cameras, degree: int,
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
+    camera: Cameras,
+    degree: int,
     mode: RasterizeMode,
-) -> _Splats:  # fmt: skip
+) -> _Splats:
     width, height = camera.width, camera.height
     with torch.no_grad():
         radii, depths = _visible_radii(means, quats, scales, camera)

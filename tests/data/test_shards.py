@@ -16,9 +16,9 @@ from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.data import shards
 from fvgen.data.clip_encodings import LatentEncoding, PixelEncoding, View
 from fvgen.data.precompute import parse_part, prepare
-from fvgen.data.procedural_clips import ClipLayout, procedural_clip, procedural_geometry
 from fvgen.data.shards import INDEX, ShardDataset, store_shared, write_index, write_shard
 from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
+from fvgen.procedural.clips.scenes import ClipLayout, procedural_clip, procedural_geometry
 from fvgen.types import TrainBatch
 
 LAYOUT = ClipLayout(frames=3, height=32, width=48)
@@ -234,9 +234,12 @@ def test_a_broken_off_run_goes_on(copy):
     (copy / INDEX).unlink()
     told = []
     summary = prepare(
-        SCENES, PixelEncoding(), copy, {"frames": 3, "height": 32, "width": 48},
+        SCENES,
+        PixelEncoding(),
+        copy,
+        {"frames": 3, "height": 32, "width": 48},
         report=lambda done, total, name, summary: told.append((done, total, name)),
-    )  # fmt: skip
+    )
     assert (summary.written, summary.kept, summary.clips) == (1, 2, 1)
     assert told == [(1, 3, "a"), (2, 3, "b"), (3, 3, "c")]
     assert len(ShardDataset(copy)) == 5

@@ -45,9 +45,12 @@ def weights(output: Path, step: int = STEPS) -> dict[str, torch.Tensor]:
     folder = output / CHECKPOINTS / f"step-{step:08d}"
     files = sorted(folder.glob("*.safetensors"))
     assert {file.name for file in files} == {
-        "student.safetensors", "student.optimizer.safetensors", "discriminator.safetensors",
-        "discriminator.optimizer.safetensors", "ema.safetensors",
-    }  # fmt: skip
+        "student.safetensors",
+        "student.optimizer.safetensors",
+        "discriminator.safetensors",
+        "discriminator.optimizer.safetensors",
+        "ema.safetensors",
+    }
     return {f"{file.name} {name}": tensor for file in files for name, tensor in load_file(file).items()}
 
 

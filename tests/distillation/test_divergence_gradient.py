@@ -70,9 +70,13 @@ def objective_gradient(schedule, name, real, t, seed, teacher=None, guidance_sca
         ),
     )
     roles = Roles(
-        schedule, student, teacher or Exact(schedule, real), Exact(schedule, fake),
-        ExactLogit(schedule, real, fake), DensityRatio(logit_limit=30, ratio_range=(1e-9, 1e9)),
-    )  # fmt: skip
+        schedule,
+        student,
+        teacher or Exact(schedule, real),
+        Exact(schedule, fake),
+        ExactLogit(schedule, real, fake),
+        DensityRatio(logit_limit=30, ratio_range=(1e-9, 1e9)),
+    )
     loss = objective.student_loss(roles, numbers(CLIPS), OneStream(seed, CLIPS))["loss"]
     loss.backward()
     return torch.stack([student.a.grad, student.b.grad]).double()

@@ -19,9 +19,14 @@ from fvgen.models.codec import SpaceToDepth, codec_for
 def autoencoder(seed: int = 0, scaling_factor: float = 0.2) -> AutoencoderKL:
     torch.manual_seed(seed)
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",), up_block_types=("UpDecoderBlock2D",), block_out_channels=(8,),
-        norm_num_groups=4, latent_channels=2, sample_size=8, scaling_factor=scaling_factor,
-    )  # fmt: skip
+        down_block_types=("DownEncoderBlock2D",),
+        up_block_types=("UpDecoderBlock2D",),
+        block_out_channels=(8,),
+        norm_num_groups=4,
+        latent_channels=2,
+        sample_size=8,
+        scaling_factor=scaling_factor,
+    )
 
 
 def folder(path: Path, vae: torch.nn.Module, residual: dict | None = None) -> Path:

@@ -26,10 +26,18 @@ SHAPE = ClipLatents(clips=2, frames=3, channels=8, height=8, width=16, tokens=5)
 
 def tiny_unet() -> VideoUNet:
     return VideoUNet(
-        in_channels=8, out_channels=4, model_channels=16, channel_mult=(1, 2), num_res_blocks=1,
-        attention_resolutions=(1, 2), num_head_channels=8, context_dim=12, text_context_length=5,
-        initial_attention_heads=2, norm_num_groups=4,
-    ).eval()  # fmt: skip
+        in_channels=8,
+        out_channels=4,
+        model_channels=16,
+        channel_mult=(1, 2),
+        num_res_blocks=1,
+        attention_resolutions=(1, 2),
+        num_head_channels=8,
+        context_dim=12,
+        text_context_length=5,
+        initial_attention_heads=2,
+        norm_num_groups=4,
+    ).eval()
 
 
 def kept_bytes(network: nn.Module, run: Callable[[], object]) -> int:

@@ -316,9 +316,10 @@ def test_ode_pairs_lie_on_one_way_of_the_teachers_sampler():
     # 500 first-order steps, largest where all is noise: within some hundredths of the exact map m + s·x_T
     torch.testing.assert_close(sample, 0.8 + 0.5 * x_T, rtol=0, atol=0.05)
     for point, t in zip(points, objective.timesteps, strict=True):
-        signal, noise, scale = (float(table[t]) for table in (
-            schedule.sqrt_alphas_cumprod, schedule.sqrt_one_minus_alphas_cumprod, schedule.scale_arr
-        ))  # fmt: skip
+        signal, noise, scale = (
+            float(table[t])
+            for table in (schedule.sqrt_alphas_cumprod, schedule.sqrt_one_minus_alphas_cumprod, schedule.scale_arr)
+        )
         deviation = ((signal * scale * 0.5) ** 2 + noise**2) ** 0.5
         torch.testing.assert_close(point, signal * scale * 0.8 + deviation * x_T, rtol=0, atol=0.05)
 

@@ -62,9 +62,12 @@ def frame_teacher(conditional: bool = True) -> torch.nn.Module:
     if not conditional:
         return UNet2DModel(**shape, down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
     return UNet2DConditionModel(
-        **shape, cross_attention_dim=CONTEXT, attention_head_dim=2,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    )  # fmt: skip
+        **shape,
+        cross_attention_dim=CONTEXT,
+        attention_head_dim=2,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )
 
 
 def discriminator(seed: int = 2) -> ClipDiscriminator:

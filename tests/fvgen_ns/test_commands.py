@@ -45,11 +45,28 @@ def run(
 
 def train(cwd: Path, capture: Path, *options: object, timestamp: str = "run", check: bool = True):
     return run(
-        "ns-train", "fvgen-splat-cpu", "--data", capture, "--vis", "tensorboard", "--timestamp", timestamp,
-        "--experiment-name", "small", "--max-num-iterations", STEPS, "--pipeline.datamanager.image-size", 96,
-        "--pipeline.datamanager.densify.working-size", 96, "--pipeline.datamanager.densify.frames-per-clip", 4,
-        *options, cwd=cwd, check=check,
-    )  # fmt: skip
+        "ns-train",
+        "fvgen-splat-cpu",
+        "--data",
+        capture,
+        "--vis",
+        "tensorboard",
+        "--timestamp",
+        timestamp,
+        "--experiment-name",
+        "small",
+        "--max-num-iterations",
+        STEPS,
+        "--pipeline.datamanager.image-size",
+        96,
+        "--pipeline.datamanager.densify.working-size",
+        96,
+        "--pipeline.datamanager.densify.frames-per-clip",
+        4,
+        *options,
+        cwd=cwd,
+        check=check,
+    )
 
 
 def config_of(cwd: Path, timestamp: str = "run") -> Path:
@@ -99,14 +116,32 @@ def test_export_writes_a_finite_splat(trained):
 def test_render_dataset_and_interpolate(trained):
     before = cache_state(trained)
     run(
-        "ns-render", "dataset", "--load-config", config_of(trained), "--output-path", "renders",
-        "--rendered-output-names", "rgb", cwd=trained,
-    )  # fmt: skip
+        "ns-render",
+        "dataset",
+        "--load-config",
+        config_of(trained),
+        "--output-path",
+        "renders",
+        "--rendered-output-names",
+        "rgb",
+        cwd=trained,
+    )
     assert len(list((trained / "renders").rglob("*.jpg"))) == 2
     run(
-        "ns-render", "interpolate", "--load-config", config_of(trained), "--output-path", "video.mp4",
-        "--interpolation-steps", 2, "--pose-source", "train", "--output-format", "images", cwd=trained,
-    )  # fmt: skip
+        "ns-render",
+        "interpolate",
+        "--load-config",
+        config_of(trained),
+        "--output-path",
+        "video.mp4",
+        "--interpolation-steps",
+        2,
+        "--pose-source",
+        "train",
+        "--output-format",
+        "images",
+        cwd=trained,
+    )
     assert list((trained / "video").glob("*.jpg"))
     assert cache_state(trained) == before
 
@@ -120,9 +155,18 @@ def test_render_camera_path(trained):
     }  # fmt: skip
     (trained / "path.json").write_text(json.dumps(path))
     run(
-        "ns-render", "camera-path", "--load-config", config_of(trained), "--camera-path-filename", "path.json",
-        "--output-path", "path.mp4", "--output-format", "images", cwd=trained,
-    )  # fmt: skip
+        "ns-render",
+        "camera-path",
+        "--load-config",
+        config_of(trained),
+        "--camera-path-filename",
+        "path.json",
+        "--output-path",
+        "path.mp4",
+        "--output-format",
+        "images",
+        cwd=trained,
+    )
     assert len(list((trained / "path").glob("*.jpg"))) == 2
 
 

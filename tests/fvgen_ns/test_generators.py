@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from fvgen.checks import InputError
-from fvgen.pipelines import diffusion_views
-from fvgen.pipelines.model_folder import BUNDLED, find_model, locate_model, model_fingerprint
+from fvgen.generation import diffusion_views
+from fvgen.generation.model_folder import BUNDLED, find_model, locate_model, model_fingerprint
 from fvgen_ns import densify_config
 from fvgen_ns.capture_frames import capture_frames
 from fvgen_ns.densify_config import DensifyConfig
@@ -151,8 +151,13 @@ def run(cwd: Path, *command: object) -> subprocess.CompletedProcess:
     environment = {**os.environ, "XDG_CACHE_HOME": str(cwd / "cache"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     return subprocess.run(
         [sys.executable, "-m", "nerfstudio.scripts.train", "fvgen-splat-cpu", *map(str, command)],
-        cwd=cwd, env=environment, text=True, capture_output=True, timeout=300, check=False,
-    )  # fmt: skip
+        cwd=cwd,
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def test_training_without_the_teachers_weights_ends_at_once_and_writes_nothing(tiny_room, tmp_path):
@@ -169,10 +174,21 @@ def test_training_takes_the_students_views(tiny_room, tiny_model, tmp_path):
         "geometry": "capture-depth",
     }  # fmt: skip
     done = run(
-        tmp_path, "--data", tiny_room, "--vis", "tensorboard", "--max-num-iterations", 2, "--timestamp", "run",
-        "--experiment-name", "small", "--pipeline.datamanager.image-size", 64,
+        tmp_path,
+        "--data",
+        tiny_room,
+        "--vis",
+        "tensorboard",
+        "--max-num-iterations",
+        2,
+        "--timestamp",
+        "run",
+        "--experiment-name",
+        "small",
+        "--pipeline.datamanager.image-size",
+        64,
         *(part for key, value in options.items() for part in (f"--pipeline.datamanager.densify.{key}", value)),
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     (folder,) = (tmp_path / "cache/fvgen").iterdir()
     assert len(list((folder / "confidence").glob("*.png"))) >= 3

@@ -59,8 +59,14 @@ def test_killed_while_training(tiny_room, tmp_path):
     """Every checkpoint that is there loads, and training goes on from the last of them with the cached views."""
     folder = config_of(tmp_path).parent / "nerfstudio_models"
     saving = ("--max-num-iterations", 100_000, "--steps-per-save", 10)
-    kill_when(lambda: len(list(folder.glob("*.ckpt"))) > 0, tmp_path, tiny_room, *saving,
-              "--pipeline.datamanager.densify.frames-per-clip", 4)  # fmt: skip
+    kill_when(
+        lambda: len(list(folder.glob("*.ckpt"))) > 0,
+        tmp_path,
+        tiny_room,
+        *saving,
+        "--pipeline.datamanager.densify.frames-per-clip",
+        4,
+    )
     views = cache_state(tmp_path)
     checkpoints = sorted(folder.glob("*.ckpt"))
     assert checkpoints

@@ -23,9 +23,18 @@ def browser():
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
-    for flag in ("headless=new", "no-sandbox", "use-angle=swiftshader", "enable-unsafe-swiftshader", "disable-quic",
-                 "disable-background-networking", "disable-component-update", "disable-sync", "no-first-run",
-                 "window-size=1000,700"):  # fmt: skip
+    for flag in (
+        "headless=new",
+        "no-sandbox",
+        "use-angle=swiftshader",
+        "enable-unsafe-swiftshader",
+        "disable-quic",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        "no-first-run",
+        "window-size=1000,700",
+    ):
         options.add_argument(f"--{flag}")
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     yield driver

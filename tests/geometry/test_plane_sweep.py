@@ -138,9 +138,13 @@ def test_depth_of_a_known_scene(exact_capture, sparse, with_sparse):
 
 def test_two_photos_suffice(exact_capture, sparse):
     capture = replace(
-        exact_capture, photos=exact_capture.photos[:2], cameras=exact_capture.cameras[:2],
-        valid=exact_capture.valid[:2], depths=None, sparse=sparse,
-    )  # fmt: skip
+        exact_capture,
+        photos=exact_capture.photos[:2],
+        cameras=exact_capture.cameras[:2],
+        valid=exact_capture.valid[:2],
+        depths=None,
+        sparse=sparse,
+    )
     part, median, wrong = quality(SWEEP.reconstruct(capture), exact_capture.depths[:2])
     assert part > 0.5 and median < 0.01 and wrong < 0.05
 

@@ -16,20 +16,20 @@ from reference_files import MANIFESTS
 
 from fvgen.checks import InputError
 from fvgen.diffusion.schedule import NoiseSchedule
-from fvgen.models.convert_vae import vae_config
-from fvgen.models.convert_viewcrafter import Architecture, components
-from fvgen.models.convert_viewcrafter_file import read_checkpoint
-from fvgen.models.convert_viewcrafter_unet import viewcrafter_unet_config, viewcrafter_unet_layout
-from fvgen.models.unet_3d import VideoUNet
-from fvgen.models.viewcrafter_variants import VARIANTS
-from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
-from fvgen.pipelines.viewcrafter_checkpoint import (
+from fvgen.generation.pipeline_fvgen import FVGenPipeline
+from fvgen.generation.viewcrafter_checkpoint import (
     UNUSED_FILE,
     ConversionReport,
     checkpoint_shapes,
     convert_checkpoint,
     revert_folder,
 )
+from fvgen.models.convert_vae import vae_config
+from fvgen.models.convert_viewcrafter import Architecture, components
+from fvgen.models.convert_viewcrafter_file import read_checkpoint
+from fvgen.models.convert_viewcrafter_unet import viewcrafter_unet_config, viewcrafter_unet_layout
+from fvgen.models.unet_3d import VideoUNet
+from fvgen.models.viewcrafter_variants import VARIANTS
 
 TINY = Architecture(
     unet={
@@ -250,7 +250,7 @@ def test_the_script_names_what_it_dropped(monkeypatch, capsys):
     script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "convert_viewcrafter.py"))
     dropped = {"a.proj": "never used", "b.scale": "left over", "c.proj": "never used"}
     report = ConversionReport("viewcrafter-512", 7, dropped)
-    monkeypatch.setattr("fvgen.pipelines.viewcrafter_checkpoint.convert_checkpoint", lambda *_, **__: report)
+    monkeypatch.setattr("fvgen.generation.viewcrafter_checkpoint.convert_checkpoint", lambda *_, **__: report)
     script["main"](script["Options"](Path("a.ckpt"), Path("out")))
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "viewcrafter-512: 7 tensors used, 3 without use here"

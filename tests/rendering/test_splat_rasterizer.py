@@ -153,9 +153,15 @@ def test_one_gaussian_by_hand():
     sh = torch.full((1, 1, 3), 0.25) * torch.tensor([1, 2, -9])
     for name in ("numba", "torch"):
         render = resolve(name, "cpu").rasterize(
-            torch.tensor([[0, 0, 2.0]]), torch.tensor([[2.0, 0, 0, 0]]), torch.full((1, 3), 0.1), torch.tensor([0.8]),
-            sh, cameras, 0, torch.ones(3),
-        )  # fmt: skip
+            torch.tensor([[0, 0, 2.0]]),
+            torch.tensor([[2.0, 0, 0, 0]]),
+            torch.full((1, 3), 0.1),
+            torch.tensor([0.8]),
+            sh,
+            cameras,
+            0,
+            torch.ones(3),
+        )
         variance = (0.1 * 50 / 2) ** 2 + 0.3
         alpha = 0.8 * math.exp(-0.5 * 3**2 / variance)
         assert render.alpha[0, 16, 19, 0] == pytest.approx(alpha, abs=1e-5)
@@ -265,9 +271,15 @@ def test_default_strategy_densifies_on_the_cpu():
         state, before, losses = strategy.initialize_state(scene_scale=1.0), len(params["means"]), []
         for step in range(1, 12):
             render = rasterizer.rasterize(
-                params["means"], params["quats"], params["scales"].exp(), params["opacities"].sigmoid(), params["sh"],
-                cameras, 3, absgrad=absgrad,
-            )  # fmt: skip
+                params["means"],
+                params["quats"],
+                params["scales"].exp(),
+                params["opacities"].sigmoid(),
+                params["sh"],
+                cameras,
+                3,
+                absgrad=absgrad,
+            )
             strategy.step_pre_backward(params, optimizers, state, step, render.info)
             loss = (render.rgb - target).abs().mean()
             loss.backward()

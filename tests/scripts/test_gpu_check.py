@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from fvgen.devices import default_device, is_gpu
-from fvgen.evaluation.clip_timing import ClipShape, clip_work, matmul_tflops, random_pipeline
-from fvgen.evaluation.gpu_clips import TINY, ClipTrials, aims, measure_clips
 from fvgen.evaluation.rasterizer_parity import TOLERANCE, parity_errors
-from fvgen.evaluation.training_timing import TrainingTrial, described, measure_training
+from fvgen.evaluation.timing.clips import ClipShape, clip_work, matmul_tflops, random_pipeline
+from fvgen.evaluation.timing.gpu_clips import TINY, ClipTrials, aims, measure_clips
+from fvgen.evaluation.timing.training import TrainingTrial, described, measure_training
 from fvgen.models.convert_viewcrafter import Architecture
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def check(*options: object) -> subprocess.CompletedProcess:
     )
     return subprocess.run(
         [sys.executable, "-c", start], cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.skipif(is_gpu(default_device()), reason="there is a GPU")
@@ -59,9 +59,7 @@ def test_every_mode_runs_tiny_on_a_cpu():
 @pytest.mark.slow
 def test_the_whole_script_runs_tiny_without_nerfstudio(tmp_path):
     output = tmp_path / "gpu.json"
-    done = check(
-        "--device", "cpu", "--tiny", "--repeats", 1, "--compile-backend", "aot_eager", "--output", output
-    )  # fmt: skip
+    done = check("--device", "cpu", "--tiny", "--repeats", 1, "--compile-backend", "aot_eager", "--output", output)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(output.read_text())
     assert {row["rasterizer"]: row["passed"] for row in figures["parity"]} == {"torch": True, "numba": True}

@@ -140,9 +140,21 @@ def test_processes_of_accelerate_share_the_scenes(tmp_path):
 
 def test_latents_of_a_pipeline(prepare_clips, tiny_room, tiny_model, tmp_path):
     prepare_clips(
-        "captures", "--captures", tiny_room, "--output", tmp_path, "--clips-per-scene", 1, "--encoding", "latents",
-        "--geometry", "capture-depth", "--model", tiny_model("teacher"), *SMALL,
-    )  # fmt: skip
+        "captures",
+        "--captures",
+        tiny_room,
+        "--output",
+        tmp_path,
+        "--clips-per-scene",
+        1,
+        "--encoding",
+        "latents",
+        "--geometry",
+        "capture-depth",
+        "--model",
+        tiny_model("teacher"),
+        *SMALL,
+    )
     batch = ShardDataset(tmp_path).batch([0])
     assert batch.latents.shape == batch.conditions.render_latents.shape == (1, 4, 4, 24, 32)
     assert batch.conditions.unconditional_tokens is not None

@@ -24,8 +24,8 @@ from fvgen.data.clip_encodings import EncodedClip, PixelEncoding
 from fvgen.data.shards import ShardDataset, write_index, write_shard
 from fvgen.distillation.configs import PRESETS
 from fvgen.distillation.options import parse
-from fvgen.pipelines.model_folder import find_model
-from fvgen.pipelines.pipeline_fvgen import FVGenPipeline
+from fvgen.generation.model_folder import find_model
+from fvgen.generation.pipeline_fvgen import FVGenPipeline
 
 ROOT = Path(__file__).parents[2]
 CLIPS, FRAMES, SIDE = 5, 3, 16
@@ -120,8 +120,10 @@ def test_the_teacher_is_a_pipeline_of_its_data(teacher, data):
 
 
 def test_both_stages_leave_a_student_that_the_plugin_takes(first_stage, second_stage, teacher):
-    weights = [load_file(f / "unet/diffusion_pytorch_model.safetensors") for f in
-               (teacher, first_stage / "student", second_stage / "student")]  # fmt: skip
+    weights = [
+        load_file(f / "unet/diffusion_pytorch_model.safetensors")
+        for f in (teacher, first_stage / "student", second_stage / "student")
+    ]
     assert all(not torch.equal(weights[0][name], weights[1][name]) for name in ("conv_out.weight", "conv_in.weight"))
     assert not torch.equal(weights[1]["conv_out.weight"], weights[2]["conv_out.weight"])
     folder = second_stage / "student"
@@ -156,8 +158,19 @@ def test_a_finished_run_started_again_exports_the_same(second_stage, data, teach
     """In a process of its own, as users start it."""
     file = second_stage / "student/unet/diffusion_pytorch_model.safetensors"
     before = file.read_bytes()
-    run = process("--preset", "tiny-stage2", "--data", data, "--output", second_stage, "--teacher", teacher,
-         "--init-student", first_stage / "student", *RUN)  # fmt: skip
+    run = process(
+        "--preset",
+        "tiny-stage2",
+        "--data",
+        data,
+        "--output",
+        second_stage,
+        "--teacher",
+        teacher,
+        "--init-student",
+        first_stage / "student",
+        *RUN,
+    )
     assert run.returncode == 0, run.stderr
     assert "peak" in run.stdout and f"Exported step-00000002 to {second_stage / 'student'}" in run.stdout
     assert file.read_bytes() == before
@@ -181,16 +194,26 @@ def test_two_processes_equal_one(tmp_path, data, teacher, command, backbone, con
     file = tmp_path / config
     text = (ROOT / "scripts/accelerate" / config).read_text()
     file.write_text(text if "use_cpu" in text else text + "use_cpu: true\n")
-    launcher = ("-m", "accelerate.commands.launch", "--config_file", str(file), "--num_processes", "2",
-                "--main_process_port", "0")  # fmt: skip
+    launcher = (
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(file),
+        "--num_processes",
+        "2",
+        "--main_process_port",
+        "0",
+    )
     common = ("--data", data, "--teacher", teacher, *RUN, "--backbone", backbone)
     command("--preset", "tiny-stage1", "--output", tmp_path / "first", *common)
     options = ("--preset", "tiny-stage2", "--init-student", tmp_path / "first/student", *common)
     run = process("--output", tmp_path / "two", *options, launcher=launcher)
     assert run.returncode == 0, run.stderr
     command("--output", tmp_path / "one", *options)
-    logs = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
-            for name in ("two", "one")]  # fmt: skip
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("two", "one")
+    ]
     for two, one in zip(*logs, strict=True):
         figures = [{k: v for k, v in record.items() if "/" in k} for record in (two, one)]
         # float32 sums in another order; the DMD normaliser divides by what is small at the start
@@ -213,8 +236,21 @@ def test_clips_of_another_size_are_refused_until_asked_for(tmp_path, teacher, co
 
 
 def test_another_runs_output_is_refused_in_one_line(second_stage, data, teacher, first_stage):
-    run = process("--preset", "tiny-stage2", "--data", data, "--output", second_stage, "--teacher", teacher,
-                  "--init-student", first_stage / "student", *RUN, "--student.lr", 0.5)  # fmt: skip
+    run = process(
+        "--preset",
+        "tiny-stage2",
+        "--data",
+        data,
+        "--output",
+        second_stage,
+        "--teacher",
+        teacher,
+        "--init-student",
+        first_stage / "student",
+        *RUN,
+        "--student.lr",
+        0.5,
+    )
     assert run.returncode == 2 and "Traceback" not in run.stderr
     said = run.stderr.strip().splitlines()[-1]
     assert "settings must equal those of" in said and "student.lr 0.5 (there: 0.0004)" in said
@@ -363,6 +399,13 @@ def test_help_is_readable(command, capsys):
     with pytest.raises(SystemExit):
         command("--preset", "tiny-stage1", "--help")
     said = capsys.readouterr().out
-    for words in ("--teacher PATH", "Pipeline folder of the teacher", "--student.lr FLOAT", "(default: 0.0002)",
-                  "fvgen-stage2", "--objective.adversarial.r1-weight", "--global-batch INT"):  # fmt: skip
+    for words in (
+        "--teacher PATH",
+        "Pipeline folder of the teacher",
+        "--student.lr FLOAT",
+        "(default: 0.0002)",
+        "fvgen-stage2",
+        "--objective.adversarial.r1-weight",
+        "--global-batch INT",
+    ):
         assert words in said

@@ -79,9 +79,12 @@ class CausVidRegression:
         schedule = roles.schedule
         network: Any = roles.teacher
         denoise = conditional_denoiser(
-            network, batch.conditions, schedule,
-            guidance_scale=self.guidance_scale, guidance_rescale=self.guidance_rescale,
-        )  # fmt: skip
+            network,
+            batch.conditions,
+            schedule,
+            guidance_scale=self.guidance_scale,
+            guidance_rescale=self.guidance_rescale,
+        )
         stops = self._stops(schedule.timesteps(self.teacher_steps))
         points = {stops[0]: x_T}
 
@@ -114,9 +117,11 @@ class CausVid:
     def __post_init__(self) -> None:
         require(
             not self.matching.needs_ratio,
-            "divergence", "be reverse_kl, since CausVid has no discriminator", self.matching.divergence,
+            "divergence",
+            "be reverse_kl, since CausVid has no discriminator",
+            self.matching.divergence,
             "Use fvgen_stage2 for other divergences.",
-        )  # fmt: skip
+        )
 
     @property
     def needs(self) -> tuple[str, ...]:

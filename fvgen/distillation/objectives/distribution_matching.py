@@ -38,8 +38,11 @@ class DistributionMatching:
     def __post_init__(self) -> None:
         require(
             self.divergence in DIVERGENCES,
-            "divergence", f"be one of {tuple(DIVERGENCES)}", self.divergence, "softened_reverse_kl is FVGen's.",
-        )  # fmt: skip
+            "divergence",
+            f"be one of {tuple(DIVERGENCES)}",
+            self.divergence,
+            "softened_reverse_kl is FVGen's.",
+        )
         check_range("t_range", self.t_range)
 
     @property
@@ -61,9 +64,12 @@ class DistributionMatching:
             x_t = noised(schedule, z, random.randn_like(z), t)
             listening = _Listening(roles.teacher, adversarial.features if self._from_teacher(adversarial) else "none")
             x0_real = conditional_denoiser(
-                listening, batch.conditions, schedule,
-                guidance_scale=self.guidance_scale, guidance_rescale=self.guidance_rescale,
-            )(x_t, t)  # fmt: skip
+                listening,
+                batch.conditions,
+                schedule,
+                guidance_scale=self.guidance_scale,
+                guidance_rescale=self.guidance_rescale,
+            )(x_t, t)
             x0_fake = self._fake_denoiser(roles, batch)(x_t, t)
             z_real, z_fake = schedule.unscale_latents(x0_real, t), schedule.unscale_latents(x0_fake, t)
             weight = dmd_normaliser(z, z_real) if self.weighting == "dmd" else score_weight(schedule, t)

@@ -47,9 +47,13 @@ def draw_clips(
     denoise = conditional_denoiser(roles.student, batch.conditions, schedule)
     if student_input == "backward_simulation":
         return sample_few_step(
-            denoise, random.randn_like(batch.latents), timesteps, schedule,
-            randn_like=random.randn_like, grad_step=random.shared_randint(0, len(timesteps)),
-        )  # fmt: skip
+            denoise,
+            random.randn_like(batch.latents),
+            timesteps,
+            schedule,
+            randn_like=random.randn_like,
+            grad_step=random.shared_randint(0, len(timesteps)),
+        )
     t = torch.tensor(timesteps)[random.randint(0, len(timesteps))].to(batch.latents.device)
     x_t = noised(schedule, batch.latents, random.randn_like(batch.latents), t)
     return schedule.unscale_latents(denoise(x_t, t), t)

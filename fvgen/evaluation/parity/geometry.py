@@ -29,9 +29,11 @@ def _steps_between(vector: VectorFile, views: int, frames: int) -> int:
     """Frames per pair of views, from how many come out."""
     require(
         views >= 2 and (frames - 1) % (views - 1) == 0,
-        f"{vector.path.name}'s path", "have the same number of frames between all views", (views, frames),
+        f"{vector.path.name}'s path",
+        "have the same number of frames between all views",
+        (views, frames),
         "The file is damaged or of another kind.",
-    )  # fmt: skip
+    )
     return (frames - 1) // (views - 1)
 
 

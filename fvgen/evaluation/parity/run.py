@@ -85,9 +85,10 @@ def check_folder(folder: Path) -> Iterable[FileReport]:
     require(bool(files), "FOLDER", "hold .safetensors files", folder, "Name the folder with the reference vectors.")
     others = [file for file in sorted(folder.rglob("*")) if file.suffix in (".npz", ".npy", ".pt", ".pth", ".ckpt")]
     lonely = [
-        file for file in sorted(folder.rglob("*.json"))
+        file
+        for file in sorted(folder.rglob("*.json"))
         if kind_of(file.stem) is not None and not file.with_suffix(".safetensors").exists()
-    ]  # fmt: skip
+    ]
     reports = [FileReport(file.name, (), "is no .safetensors file and cannot be run") for file in others]
     reports += [FileReport(file.name, (), "has no .safetensors file of its name beside it") for file in lonely]
     return chain((check_file(file) for file in files), reports)

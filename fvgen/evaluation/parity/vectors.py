@@ -81,9 +81,12 @@ class VectorFile:
         for name in names:
             found = isinstance(entry, dict) and name in entry
             require(
-                found, f"{self.path.name}'s configuration", f"say {'.'.join(names)}", "nothing",
+                found,
+                f"{self.path.name}'s configuration",
+                f"say {'.'.join(names)}",
+                "nothing",
                 "Put the json of the same name beside the file.",
-            )  # fmt: skip
+            )
             entry = entry[name]
         return entry
 
@@ -151,8 +154,11 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
 def _same_shape(name: str, actual: Tensor, reference: Tensor) -> None:
     require(
         actual.shape == reference.shape,
-        name, f"have the reference's shape {tuple(reference.shape)}", tuple(actual.shape), "Layouts disagree.",
-    )  # fmt: skip
+        name,
+        f"have the reference's shape {tuple(reference.shape)}",
+        tuple(actual.shape),
+        "Layouts disagree.",
+    )
 
 
 def _largest(values: Tensor) -> float:

@@ -1,0 +1,287 @@
+"""The generators with a network: a student of a few steps or its teacher, window by window along the path.
+
+The network is shown what it was trained on: the teacher's point render, with a photo wherever one stands. A clip longer
+than the network's is cut into windows that share a frame: the last one that a window draws is the first key frame of
+the next, so the windows of a clip hang together; clips share nothing but photos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fvgen.checks import InputError, complaint, require
+from fvgen.devices import default_device, default_dtype, free_memory
+from fvgen.generation.generated_confidence import (
+    Neighbours,
+    depth_agreement,
+    generated_pixel_confidence,
+    reprojection_confidence,
+    seed_disagreement,
+)
+from fvgen.generation.model_folder import find_model, stored_names
+from fvgen.generation.pipeline_fvgen import FVGenPipeline
+from fvgen.generation.sampler_settings import SAMPLING
+from fvgen.generation.view_generator import blank_drawing, check_path, drawn_cameras, join_with_photos
+from fvgen.generation.warp import fill_depth, filled_photo_depths, typical_depth
+from fvgen.generation.warp_correction import WarpCorrection, resized
+from fvgen.geometry.cameras import resize_intrinsics
+from fvgen.geometry.trajectory import clips_of, part_of
+from fvgen.models.codec import codec_for
+from fvgen.rendering.point_renderer import TEACHER_RADIUS, resolve
+from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, PointRender, Progress, SceneGeometry, no_progress
+
+
+@dataclass(frozen=True)
+class DiffusionViews:
+    """Frames from a video diffusion network. The weights are loaded at the first frame and kept until `free`."""
+
+    kind: Literal["student", "teacher"] = "student"
+    """whose sampler the model must have been saved with"""
+    model: str | Path | None = None
+    """pipeline folder, name of a converted variant, or id of a hub repository in the local cache"""
+    steps: int | None = None
+    """steps of the sampler; by default 4 for a student and 50 for a teacher"""
+    window: int | None = None
+    """most frames drawn at once; by default as many as the network was trained on"""
+    size: Literal["trained", "working"] = "trained"
+    """draw at about as many pixels as the network was trained on, or at the capture's working size"""
+    confidence_seeds: int = 0
+    """further samples of every frame, whose disagreement lowers its confidence"""
+    low_memory: bool = False
+    """on a GPU keep only the layer at work in its memory; encode and decode frame by frame"""
+
+    def __post_init__(self) -> None:
+        require(
+            self.window is None or self.window >= 2, "window", "be at least 2 frames", self.window, "Use more frames."
+        )
+        require(
+            self.confidence_seeds >= 0, "confidence_seeds", "be 0 or more", self.confidence_seeds, "0 draws one sample."
+        )
+
+    @cached_property
+    def pipeline(self) -> FVGenPipeline:
+        """The model, loaded.
+
+        Raises:
+            InputError: it is not there, damaged, or of another kind.
+        """
+        folder, device = find_model(self.kind, self.model), default_device()
+        dtype = default_dtype(device)
+        # diffusers knows this argument by the name ``torch_dtype`` in all its versions, and calls that name old
+        cast = {} if dtype == torch.float32 else {"torch_dtype": dtype}
+        again = "Convert or save the pipeline again."
+        try:
+            pipeline = FVGenPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True, **cast)
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            text = complaint("model", "have weights that fit its settings", f"{folder} ({error})", again)
+            raise InputError(text) from error
+        for name in ("unet", "vae", "image_projector"):
+            if (part := getattr(pipeline, name)) is not None:  # diffusers only warns of weights that are not there
+                missing = sorted(set(part.state_dict()) - stored_names(folder / name))
+                require(
+                    not missing,
+                    "model",
+                    "have weights that fit its settings",
+                    f"{folder / name} without {', '.join(missing[:3])}",
+                    again,
+                )
+        pipeline.set_progress_bar_config(disable=True)
+        if self.low_memory:
+            pipeline.enable_low_memory()
+            return pipeline
+        return pipeline.to(device)
+
+    def free(self) -> None:
+        """Let go of the weights; the next call of `generate` loads them again."""
+        self.__dict__.pop("pipeline", None)
+        free_memory()
+
+    def generate(
+        self,
+        capture: Capture,
+        geometry: SceneGeometry,
+        path: CameraPath,
+        seed: int = 0,
+        progress: Progress = no_progress,
+    ) -> GeneratedViews:
+        """See `fvgen.generation.view_generator.ViewGenerator.generate`.
+
+        Noise follows from (seed, the two photos of the clip, frame), so a clip is the same alone and within its path.
+        """
+        check_path(capture, path)
+        places = (torch.cumsum(path.photo < 0, dim=0) - 1).tolist()
+        out = blank_drawing(capture, len(drawn_cameras(path)))
+        clips = [part for part in clips_of(path) if bool((path.photo[part] < 0).any())]
+        if not clips:
+            return join_with_photos(capture, geometry, path, out)
+        tell = self._step_counter([path.photo[part] for part in clips], progress)
+        trust = torch.zeros(len(path))
+        scene = _Scene(capture, geometry, path.ends)
+        for frames in clips:
+            clip = part_of(path, frames)
+            render = resolve("teacher").render(geometry.points, drawn_cameras(clip), TEACHER_RADIUS)
+            samples = self._samples(capture, geometry, clip, render.rgb, seed, tell)
+            disagreement = seed_disagreement(samples) if self.confidence_seeds else None
+            for i, at in enumerate((clip.photo < 0).nonzero()[:, 0].tolist()):
+                place, frame = places[int(frames[at])], int(frames[at])
+                spread = None if disagreement is None else disagreement[at : at + 1]
+                view = scene.judge(samples[0, at : at + 1], render[i], clip.cameras[at], clip.ends[at], spread)
+                out.rgb[place], out.depth[place] = samples[0, at], view.depth[0]
+                out.covered[place], out.confidence[place] = render.depth[i] > 0, view.pixel_confidence[0]
+                trust[frame] = view.view_confidence
+        views = join_with_photos(capture, geometry, path, out)
+        drawn = ~views.is_photo
+        views.view_confidence[drawn] = trust.to(views.view_confidence)[drawn]
+        return views
+
+    def _samples(
+        self,
+        capture: Capture,
+        geometry: SceneGeometry,
+        clip: CameraPath,
+        renders: Tensor,
+        seed: int,
+        progress: Progress,
+    ) -> Tensor:
+        """[N, L, 3, H, W] samples of a clip of L frames at the capture's size; frames with a photo hold the photo.
+
+        ``renders`` [D, 3, H, W] are the point renders of the frames without a photo.
+        """
+        height, width = self.network_size(capture.cameras)
+        small = resize_intrinsics(clip.cameras, height, width)
+        here = (clip.photo >= 0).to(capture.photos.device)
+        photos = capture.photos[clip.photo[clip.photo >= 0].to(capture.photos.device)]
+        start_frames = photos.new_zeros(len(clip), 3, height, width)
+        start_frames[here] = resized(photos, height, width)
+        correction = None
+        if self.pipeline.residual is not None:
+            correction = WarpCorrection.of(capture, geometry, clip, renders, height, width)
+            start_frames[~here] = correction.small.render[0, ~here]
+        else:  # a network for whole frames is shown points of its own size
+            if renders.shape[2:] != (height, width):
+                renders = resolve("teacher").render(geometry.points, drawn_cameras(replace(clip, cameras=small))).rgb
+            start_frames[~here] = renders.clamp(0, 1)
+        drawn = int((clip.photo < 0).nonzero()[0, 0])
+        start, end = clip.ends[drawn].tolist()
+        samples = []
+        for sample in range(1 + self.confidence_seeds):
+            frames = start_frames.clone()
+            known = clip.photo >= 0
+            number = (sample * len(capture.photos) + start) * len(capture.photos) + end
+            for at in self.windows(clip.photo):
+                window = torch.arange(at.start, at.stop)
+                self._draw(frames, known, small, window, seed, number, progress, correction)
+            whole = correction.enlarge(frames) if correction else resized(frames, *capture.photos.shape[2:])
+            whole[here] = photos
+            samples.append(whole)
+        return torch.stack(samples)
+
+    def _draw(
+        self,
+        frames: Tensor,
+        known: Tensor,
+        cameras: Cameras,
+        window: Tensor,
+        seed: int,
+        number: int,
+        progress: Progress,
+        correction: WarpCorrection | None,
+    ) -> None:
+        """Draw a window [n] of frames [L, 3, h, w] in place, where known [L] says no, and mark them known."""
+        keys = known[window].nonzero()[:, 0].tolist()
+        clip = frames[window.to(frames.device)]
+        result = self.pipeline(
+            clip[None],
+            clip[keys][None],
+            cameras[window.to(cameras.c2w.device)],
+            warps=None if correction is None else correction.window(frames, known, window),
+            photo_frames=keys,
+            num_inference_steps=self.steps,
+            seed=seed,
+            clips=[number],
+            first_frame=int(window[0]),
+            progress=progress,
+        )
+        new = window[~known[window]]
+        frames[new.to(frames.device)] = result.frames[0, ~known[window]].to(frames)
+        known[new] = True
+
+    def windows(self, photo: Tensor) -> list[range]:
+        """The windows of a clip, photo [L] as in `CameraPath`: as few and as even as can be, neighbours share a frame.
+
+        A last pair of a frame that the window before has drawn and a photo leaves nothing to draw, and is left out.
+        """
+        most, last = self.window or int(self.pipeline.unet.config.sample_frames), len(photo) - 1
+        count = max(-(-last // (max(most, 2) - 1)), 1)
+        cuts = [round(i * last / count) for i in range(count + 1)]
+        windows = [range(a, b + 1) for a, b in pairwise(cuts)]
+        return windows[:-1] if count > 1 and len(windows[-1]) == 2 and photo[-1] >= 0 else windows
+
+    def network_size(self, cameras: Cameras) -> tuple[int, int]:
+        """Height and width at which frames of these cameras are drawn: their shape, at the size asked for.
+
+        The longer side is one that the network takes as it is; the shorter one is padded by the pipeline.
+        """
+        height, width = cameras.height, cameras.width
+        if self.size == "working":
+            return height, width
+        pipeline = self.pipeline
+        rows, columns = pipeline.unet.config.sample_size
+        scale = (rows * columns * codec_for(pipeline.vae).downscale ** 2 / (height * width)) ** 0.5
+        longest, multiple = max(height, width), pipeline.multiple
+        scale = max(round(scale * longest / multiple), 1) * multiple / longest
+        return max(round(scale * height), 1), max(round(scale * width), 1)
+
+    def _step_counter(self, clips: list[Tensor], progress: Progress) -> Progress:
+        """A `Progress` for the pipeline's steps that counts them over all windows of these clips, each photo [L]."""
+        windows = sum(len(self.windows(photo)) for photo in clips) * (1 + self.confidence_seeds)
+        steps = self.steps or SAMPLING[str(self.pipeline.config.sampler)].num_inference_steps
+        count: Iterator[int] = iter(range(1, windows * steps + 1))
+        what = f"drawing views ({self.kind}), steps"
+
+        def tell(done: int, total: int, of: str) -> None:
+            progress(next(count), windows * steps, what)
+
+        return tell
+
+
+@dataclass(frozen=True)
+class _Judged:
+    depth: Tensor
+    """[1, 1, H, W] without zeros"""
+    pixel_confidence: Tensor
+    """[1, 1, H, W]"""
+    view_confidence: float
+
+
+class _Scene:
+    """What generated frames are judged by: the photos, and depth as seen from them."""
+
+    def __init__(self, capture: Capture, geometry: SceneGeometry, ends: Tensor) -> None:
+        self.capture = capture
+        self.far = typical_depth(geometry)
+        self.known = geometry.depths[:, None] > 0
+        self.depths = filled_photo_depths(geometry, ends.unique().tolist())  # a path may be a clip of a long capture
+
+    def judge(
+        self, rgb: Tensor, render: PointRender, camera: Cameras, ends: Tensor, disagreement: Tensor | None
+    ) -> _Judged:
+        """Depth and confidence of one frame rgb [1, 3, H, W] between the photos ``ends`` [2]."""
+        at = torch.unique(ends).to(rgb.device)
+        capture = self.capture
+        beside = Neighbours(capture.photos[at], capture.valid[at], capture.cameras[at], self.depths[at], self.known[at])
+        depth = torch.where(render.depth > 0, render.depth, fill_depth(render.depth, self.far))
+        there = beside.look_at(camera, depth)
+        return _Judged(
+            depth,
+            generated_pixel_confidence(rgb, render, depth_agreement(there), disagreement),
+            reprojection_confidence(rgb, render.depth > 0, there),
+        )

@@ -1,0 +1,64 @@
+"""A whole pipeline around a network that has learnt nothing: from there a teacher is trained as a student is."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fvgen.checks import require
+from fvgen.diffusion.schedule import NoiseSchedule
+from fvgen.generation.pipeline_fvgen import FVGenPipeline
+from fvgen.models.codec import SpaceToDepth
+from fvgen.models.unet_3d import VideoUNet
+
+
+def write_untrained(
+    folder: Path,
+    meta: Mapping[str, Any],
+    latents: Sequence[int],
+    network: Mapping[str, Any],
+    base_scale: float,
+    seed: int,
+) -> None:
+    """Save a new network with the codec, channels and tokens of a training set, whole or not at all.
+
+    Args:
+        folder: to write.
+        meta: of the training set, which is stored as pixels.
+        latents: [B, F, C, h, w] shape of its clips.
+        network: further settings of `VideoUNet`.
+        base_scale: of the noise schedule.
+        seed: of the weights.
+
+    Raises:
+        InputError: clips stored as latents, which have a teacher already.
+    """
+    stored = meta["encoding"]
+    require(stored == "pixels", "data", "be stored as pixels", stored, "Prepare clips with --encoding pixels.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = VideoUNet(
+            in_channels=meta["latent_channels"] + meta["condition_channels"],
+            out_channels=meta["latent_channels"],
+            context_dim=meta["context_dim"],
+            text_context_length=meta["tokens"],
+            image_cross_attention=False,
+            sample_frames=latents[1],
+            temporal_length=latents[1],
+            sample_size=(latents[3], latents[4]),
+            dropout=0.0,
+            temporal_dropout=0.0,
+            **network,
+        )
+    codec = SpaceToDepth(meta["codec"]["patch_size"])
+    pipeline = FVGenPipeline(
+        unet, codec, NoiseSchedule(base_scale=base_scale), sampler="ddim", residual=meta.get("residual")
+    )
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    pipeline.save_pretrained(unfinished)
+    unfinished.rename(folder)

@@ -1,0 +1,326 @@
+"""The folder of photos and generated views: a Nerfstudio dataset, and the plugin's cache.
+
+::
+
+    transforms.json      written last: a folder with it is complete
+    images/              photos byte for byte, generated views as PNG
+    depth/               16-bit PNG, 0 where unknown; unit in transforms.json
+    confidence/ covered/ 8-bit PNG per generated view: trust, and where the point cloud was seen
+    dense.ply            the fused cloud
+    frames/              one JSON per finished frame with its checksums: what a killed run goes on from
+
+Poses, depth and points are in the capture's own frame, whatever frame they were made in.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fvgen.checks import InputError, complaint, require
+from fvgen.files import UNFINISHED, intact, read_json, sha256, store
+from fvgen.geometry.points import write_ply
+from fvgen.geometry.similarity import Similarity
+from fvgen.types import Cameras, GeneratedViews, PointCloud
+
+FORMAT = 2
+"""Version of the folder's layout; folders of another are made anew."""
+DEPTH_STEPS = 65535
+OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
+"""OpenCV camera axes to Nerfstudio's OpenGL ones, and back."""
+_PARTS = ("frames", "images", "depth", "confidence", "covered")
+_ORIENTATION = 0x0112
+"""EXIF tag: how the stored pixels must be turned to stand upright."""
+
+
+class ViewsWriter:
+    """Writes the folder frame by frame, so that a killed run loses no finished frame."""
+
+    def __init__(
+        self, folder: Path, key: str, similarity: Similarity, depth_unit: float, provenance: dict[str, Any]
+    ) -> None:
+        """
+        Args:
+            folder: made when missing; frames of another ``key`` in it are thrown away.
+            key: hash of all that the views depend on.
+            similarity: from the capture's frame to the one that cameras and points are given in.
+            depth_unit: capture units of one step of the depth files.
+            provenance: JSON values common to all frames: version, generator, seed, settings.
+
+        Raises:
+            InputError: the folder holds something else, or cannot be written.
+        """
+        self.folder, self.key = Path(folder), key
+        self._similarity, self._depth_unit, self._provenance = similarity, depth_unit, provenance
+        _refuse_foreign(self.folder)
+        self._guarded(self._prepare)
+
+    def _prepare(self) -> None:
+        for name in _PARTS:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        (self.folder / "transforms.json").unlink(missing_ok=True)
+        for left in self.folder.rglob(f".*{UNFINISHED}"):
+            left.unlink()
+        for record in (self.folder / "frames").glob("*.json"):
+            entry = read_json(record)
+            if entry is None or entry.get("key") != self.key:
+                self._discard(record, entry)
+
+    def _discard(self, record: Path, entry: dict[str, Any] | None) -> None:
+        """Remove a frame's record, then its files."""
+        record.unlink()
+        for name in (entry or {}).get("checksums", ()):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            text = complaint(
+                "views folder",
+                "be writable, with room on its disk",
+                f"{self.folder} ({error})",
+                "Free some space or choose another folder; finished views are kept.",
+            )
+            raise InputError(text) from error
+
+    def has(self, index: int) -> bool:
+        """Whether the frame is finished, of this key, and its files are what was written."""
+        entry = read_json(self._record(index))
+        return entry is not None and entry.get("key") == self.key and intact(self.folder, entry["checksums"])
+
+    def _record(self, index: int) -> Path:
+        return self.folder / "frames" / f"{index:05d}.json"
+
+    def put_photo(
+        self,
+        index: int,
+        photo: Path,
+        c2w: np.ndarray,
+        K: np.ndarray,
+        size: tuple[int, int],
+        distortion: tuple[float, ...],
+        depth: Tensor,
+        *,
+        decode: Callable[[Path, tuple[int, int]], np.ndarray],
+    ) -> None:
+        """Store one of the user's photos: its file byte for byte, or as PNG where other tools would misread it.
+
+        Other tools ignore EXIF orientation and garble 16-bit files.
+
+        Args:
+            index: place in the folder.
+            photo: the file.
+            c2w: [4, 4] in the working frame, OpenCV axes.
+            K: [3, 3] for the photo's own size.
+            size: (width, height) of the upright photo.
+            distortion: OpenCV's k1 k2 p1 p2 k3.
+            depth: [H, W] at the working size; left out where lens or crop make it another picture than the photo.
+            decode: gives upright 8-bit pixels [h, w(, 3 or 4)] of a file and its size (`fvgen.data.photos.read_photo`).
+        """
+        kept = _portable(photo, size)
+        name = f"{index:05d}_{photo.stem}{photo.suffix.lower() if kept else '.png'}"
+        content = photo if kept else _encoded(decode(photo, size))
+        lens = dict(zip(("k1", "k2", "p1", "p2", "k3"), distortion, strict=True)) if any(distortion) else {}
+        same_shape = abs(depth.shape[1] * size[1] - depth.shape[0] * size[0]) <= max(size)
+        blank = torch.zeros(depth.shape if same_shape else size[::-1])  # readers want the shape of the photo
+        depth_png = self._depth_png(depth if same_shape and not lens else blank)
+        entry = {**_intrinsics(K, size), **lens, "file_path": f"images/{name}"}
+        entry["fvgen"] = {"photo": True, "source": photo.name}
+        self._put(index, {f"images/{name}": content, f"depth/{index:05d}.png": depth_png}, entry, c2w)
+
+    def put_view(
+        self,
+        index: int,
+        camera: Cameras,
+        rgb: Tensor,
+        depth: Tensor,
+        confidence: Tensor,
+        covered: Tensor,
+        info: dict[str, Any],
+    ) -> None:
+        """Store a generated view, without loss but for 8 bits a channel.
+
+        Args:
+            index: place in the folder.
+            camera: a batch of one, in the working frame.
+            rgb: [3, H, W] in [0, 1].
+            depth: [H, W] in working units, 0 where unknown.
+            confidence: [H, W] in [0, 1].
+            covered: [H, W] bool.
+            info: provenance of this frame.
+        """
+        stem = f"{index:05d}.png"
+        files: dict[str, Path | bytes] = {
+            f"images/{stem}": _png(rgb.permute(1, 2, 0)),
+            f"depth/{stem}": self._depth_png(depth),
+            f"confidence/{stem}": _png(confidence),
+            f"covered/{stem}": _png(covered.float()),
+        }
+        entry = _intrinsics(camera.K[0].cpu().double().numpy(), (camera.width, camera.height))
+        entry |= {"file_path": f"images/{stem}"}
+        entry["confidence_file_path"], entry["covered_file_path"] = f"confidence/{stem}", f"covered/{stem}"
+        entry["fvgen"] = {"photo": False, **info}
+        self._put(index, files, entry, camera.c2w[0].cpu().double().numpy())
+
+    def _put(self, index: int, files: dict[str, Path | bytes], entry: dict[str, Any], c2w: np.ndarray) -> None:
+        entry["transform_matrix"] = (self._similarity.pose_to_capture(c2w) @ OPENGL_AXES).tolist()
+        entry["depth_file_path"] = f"depth/{index:05d}.png"
+
+        def work() -> None:
+            # Without a record the frame counts as unfinished while its files change.
+            self._record(index).unlink(missing_ok=True)
+            checksums = {name: store(self.folder / name, content) for name, content in files.items()}
+            record = {"key": self.key, "checksums": checksums, "frame": entry}
+            store(self._record(index), json.dumps(record).encode())
+
+        self._guarded(work)
+
+    def _depth_png(self, depth: Tensor) -> bytes:
+        steps = (depth.cpu().double() / self._similarity.scale / self._depth_unit).round()
+        steps = torch.where(steps <= DEPTH_STEPS, steps, 0.0)  # too far to store: unknown
+        return _encoded(steps.numpy().astype(np.uint16))
+
+    def finish(self, count: int, points: PointCloud, notes: Sequence[str] = ()) -> None:
+        """Write the cloud and ``transforms.json`` over frames 0 .. count-1.
+
+        Raises:
+            InputError: a frame is missing, or the folder cannot be written.
+        """
+        records = [read_json(self._record(i)) for i in range(count)]
+        missing = [i for i, record in enumerate(records) if record is None]
+        require(
+            not missing,
+            f"frames of {self.folder}",
+            "all be stored before the folder is finished",
+            f"none for {missing[:8]}",
+            "Store them with put_photo or put_view.",
+        )
+        done = [record for record in records if record is not None]
+        self._guarded(lambda: self._finish(done, points, list(notes)))
+
+    def _finish(self, records: list[dict[str, Any]], points: PointCloud, notes: list[str]) -> None:
+        frames = [record["frame"] for record in records]
+        checksums = {name: found for record in records for name, found in record["checksums"].items()}
+        for record in (self.folder / "frames").glob("*.json"):
+            if int(record.stem) >= len(records):
+                self._discard(record, read_json(record))
+        if len(points):
+            moved = PointCloud(self._similarity.points_to_capture(points.xyz), points.rgb.cpu(), points.confidence)
+            write_ply(self.folder / "dense.ply", moved)
+            checksums["dense.ply"] = sha256(self.folder / "dense.ply")
+        photos = [frame["file_path"] for frame in frames if frame["fvgen"]["photo"]]
+        similarity = {"transform": self._similarity.transform.tolist(), "scale": self._similarity.scale}
+        about = {"format": FORMAT, "key": self.key, "notes": notes, "working_from_capture": similarity}
+        meta = {
+            "camera_model": "OPENCV" if any("k1" in frame for frame in frames) else "PINHOLE",
+            "depth_unit_scale_factor": self._depth_unit,
+            **({"ply_file_path": "dense.ply"} if len(points) else {}),
+            "frames": frames,
+            "train_filenames": [frame["file_path"] for frame in frames],
+            "val_filenames": photos,
+            "test_filenames": photos,
+            "fvgen": about | self._provenance,
+            "fvgen_checksums": checksums,
+        }
+        store(self.folder / "transforms.json", json.dumps(meta, indent=1).encode())
+
+
+def is_complete(folder: Path, key: str) -> bool:
+    """Whether the folder holds all views of this key and every file is what was written."""
+    meta = read_json(Path(folder) / "transforms.json")
+    if meta is None or meta.get("fvgen", {}).get("key") != key or meta["fvgen"].get("format") != FORMAT:
+        return False
+    return "fvgen_checksums" in meta and intact(Path(folder), meta["fvgen_checksums"])
+
+
+def save_views(
+    folder: Path,
+    views: GeneratedViews,
+    points: PointCloud,
+    *,
+    key: str,
+    provenance: dict[str, Any] | None = None,
+    similarity: Similarity | None = None,
+) -> None:
+    """All frames at once, in their order, photos among them as PNG; `load_views` gives them back.
+
+    Args:
+        folder: made when missing.
+        views: F frames.
+        points: the fused cloud, in the views' frame.
+        key: hash of all that the views depend on.
+        provenance: JSON values for the whole folder.
+        similarity: from the capture's frame to the views'; without it they are the same.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+    """
+    similarity = similarity or Similarity.identity()
+    farthest = float(views.depth.max()) / similarity.scale if views.depth.numel() else 0.0
+    unit = farthest / DEPTH_STEPS if farthest > 0 else 1e-3
+    writer = ViewsWriter(folder, key, similarity, unit, provenance or {})
+    for i in range(len(views)):
+        info = {"photo": bool(views.is_photo[i]), "view_confidence": float(views.view_confidence[i]), "key": key}
+        if not writer.has(i):
+            writer.put_view(
+                i,
+                views.cameras[i],
+                views.rgb[i],
+                views.depth[i, 0],
+                views.pixel_confidence[i, 0],
+                views.covered[i, 0],
+                info,
+            )
+    writer.finish(len(views), points)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Never write over a folder that holds anything but an earlier run's views."""
+    require(not folder.is_file(), "views folder", "be a folder", folder, "Choose another name.")
+    meta = read_json(folder / "transforms.json")
+    ours = "fvgen" in meta if meta is not None else (folder / "frames").is_dir()
+    require(
+        ours or not folder.is_dir() or not any(folder.iterdir()),
+        "views folder",
+        "be new, empty or hold an earlier run's views",
+        folder,
+        "Choose another folder: nothing in this one is touched.",
+    )
+
+
+def _portable(photo: Path, size: tuple[int, int]) -> bool:
+    """Whether the stored pixels are upright 8-bit grey or colour of that size."""
+    with Image.open(photo) as image:
+        upright = image.getexif().get(_ORIENTATION, 1) == 1
+        return upright and image.mode in ("L", "RGB", "RGBA") and image.size == tuple(size)
+
+
+def _intrinsics(K: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "w": size[0],
+        "h": size[1],
+        "fl_x": float(K[0, 0]),
+        "fl_y": float(K[1, 1]),
+        "cx": float(K[0, 2]),
+        "cy": float(K[1, 2]),
+    }
+
+
+def _png(image: Tensor) -> bytes:
+    """[H, W] or [H, W, 3] in [0, 1] with 8 bits a channel."""
+    return _encoded((255 * image.cpu().float().clamp(0, 1)).round().to(torch.uint8).numpy())
+
+
+def _encoded(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

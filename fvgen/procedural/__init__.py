@@ -1,0 +1,1 @@
+"""Scenes made by arithmetic, with exact depth: rooms for the demo and tests, clips for training."""

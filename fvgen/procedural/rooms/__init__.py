@@ -1,0 +1,1 @@
+"""A furnished room as a capture."""

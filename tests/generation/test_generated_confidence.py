@@ -1,0 +1,92 @@
+"""Trust in generated frames of a textured plane whose truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fvgen.generation.confidence import IN_HOLES
+from fvgen.generation.generated_confidence import (
+    Neighbours,
+    depth_agreement,
+    generated_pixel_confidence,
+    reprojection_confidence,
+    seed_disagreement,
+)
+from fvgen.geometry.trajectory import path_between
+from fvgen.rendering.point_renderer import resolve
+
+
+@pytest.fixture
+def middle(plane, true_pictures):
+    """One frame between two photos: camera, true colour and depth, render, and the photos with their true depth."""
+    capture, geometry = plane
+    camera = path_between(capture.cameras, [1, 2], False, 3).cameras[1]
+    rgb, depth = true_pictures(camera)
+    two = [1, 2]
+    _, depths = true_pictures(capture.cameras[two])
+    known = torch.ones_like(depths, dtype=torch.bool)[:, None]
+    beside = Neighbours(capture.photos[two], capture.valid[two], capture.cameras[two], depths[:, None], known)
+    render = resolve("teacher").render(geometry.points, camera, 0.03)
+    return camera, rgb, depth[:, None], render, beside
+
+
+def test_true_depth_agrees_and_floating_depth_is_contradicted(middle):
+    camera, _, depth, _, beside = middle
+    inside = (slice(None), slice(None), slice(10, -10), slice(15, -15))
+    assert (depth_agreement(beside.look_at(camera, depth))[inside] == 1).all()
+    floating = depth_agreement(beside.look_at(camera, 0.5 * depth))[inside]
+    assert float(floating.max()) < 0.6 and float(floating.min()) > 0
+
+
+def test_what_lies_behind_a_photos_surface_is_not_contradicted(middle):
+    camera, _, depth, _, beside = middle
+    assert (depth_agreement(beside.look_at(camera, 1.5 * depth)) == 1).all()
+
+
+def test_filled_depth_contradicts_nobody(middle):
+    camera, _, depth, _, beside = middle
+    unknown = replace(beside, known=torch.zeros_like(beside.known))
+    assert (depth_agreement(unknown.look_at(camera, 0.5 * depth)) == 1).all()
+
+
+def test_colours_that_left_the_points_are_trusted_less(middle):
+    _, rgb, depth, render, _ = middle
+    one = torch.ones_like(depth)
+    kept = generated_pixel_confidence(rgb, render, one)
+    changed = generated_pixel_confidence((rgb + 0.4) % 1, render, one)
+    covered = render.depth > 0
+    assert float(kept[covered].mean()) > 0.7 > 2 * float(changed[covered].mean())
+    assert torch.equal(kept[~covered], changed[~covered])  # nothing is known there
+    assert float(kept[covered].mean()) > float(kept[~covered].mean()) > IN_HOLES
+    halved = generated_pixel_confidence(rgb, render, 0.5 * one)
+    assert torch.allclose(halved[covered], (0.5 * kept[covered]).clamp_min(IN_HOLES))
+
+
+def test_disagreeing_seeds_lower_trust_everywhere(middle):
+    _, rgb, depth, render, _ = middle
+    one = torch.ones_like(depth)
+    spread = seed_disagreement(torch.stack([rgb, (rgb + 0.3).clamp(0, 1)]))
+    assert spread.shape == depth.shape and float(spread.max()) <= 0.15 + 1e-6
+    alone, together = generated_pixel_confidence(rgb, render, one), generated_pixel_confidence(rgb, render, one, spread)
+    assert (together <= alone).all() and float(together.mean()) < 0.7 * float(alone.mean())
+    same = seed_disagreement(torch.stack([rgb, rgb]))
+    assert torch.equal(generated_pixel_confidence(rgb, render, one, same), alone)
+
+
+def test_a_view_is_judged_by_what_the_photos_show(middle):
+    camera, rgb, depth, render, beside = middle
+    covered = render.depth > 0
+    there = beside.look_at(camera, depth)
+    true = reprojection_confidence(rgb, covered, there)
+    shifted = reprojection_confidence(rgb.roll(12, dims=-1), covered, there)
+    invented = reprojection_confidence(torch.zeros_like(rgb), covered, there)
+    assert true > 0.97 and true > shifted + 0.1 and invented < 0.2
+
+
+def test_a_view_that_no_photo_sees_gets_even_odds(middle):
+    camera, rgb, depth, render, beside = middle
+    nobody = replace(beside, valid=torch.zeros_like(beside.valid))
+    assert reprojection_confidence(rgb, render.depth > 0, nobody.look_at(camera, depth)) == 0.5
