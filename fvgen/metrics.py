@@ -1,4 +1,4 @@
-"""Picture metrics: PSNR, SSIM as a map, and the affine colour fit that takes exposure drift out of a comparison."""
+"""Picture metrics: PSNR, SSIM, ST-LPIPS, AVGE, and the affine colour fit that takes exposure out of a comparison."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
@@ -105,3 +105,39 @@ def fit_affine_colour(prediction: Tensor, target: Tensor, where: Tensor | None =
     chosen = slice(None) if where is None else where.flatten()
     matrix = torch.linalg.lstsq(homogeneous[chosen], wanted[chosen], driver="gelsd").solution
     return (homogeneous @ matrix).T.reshape(prediction.shape).to(prediction.dtype).clamp(0, 1)
+
+
+@lru_cache(maxsize=2)
+def _st_lpips_network(device: torch.device) -> nn.Module:
+    from stlpips_pytorch import stlpips
+
+    network = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
+    return network.to(device).requires_grad_(False)
+
+
+def st_lpips(prediction: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+    """Perceptual distance of two images: shift-tolerant LPIPS (Ghildyal and Liu, ECCV 2022), AlexNet; lower is better.
+
+    Another network than LPIPS, with other numbers: the two must not be compared. Its weights come with the package
+    stlpips-pytorch (BSD-2).
+
+    Args:
+        prediction: [3, H, W] in [0, 1]; H and W at least 32.
+        target: same shape.
+        where: [1, H, W] bool, the pixels that count: elsewhere both images show the target. All of them when None.
+    """
+    if where is not None:
+        prediction = torch.where(where, prediction, target)
+    network = _st_lpips_network(prediction.device)
+    return network(prediction[None].float(), target[None].float(), normalize=True).squeeze()
+
+
+def avge(psnr_db: float, ssim_value: float, perceptual: float) -> float:
+    """The field's one-number error (Barron et al. 2021, mip-NeRF): geometric mean of three errors; lower is better.
+
+    Args:
+        psnr_db: PSNR in dB, of images in [0, 1]: the mean squared error is 10^(-PSNR / 10).
+        ssim_value: enters as sqrt(1 - SSIM).
+        perceptual: LPIPS or ST-LPIPS; say which beside the figure.
+    """
+    return float((10 ** (-psnr_db / 10) * max(1 - ssim_value, 0) ** 0.5 * max(perceptual, 0)) ** (1 / 3))

@@ -13,7 +13,7 @@ from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoMode
 from nerfstudio.utils.colors import get_color
 from torch import Tensor, nn
 
-from fvgen.metrics import fit_affine_colour, psnr, ssim
+from fvgen.metrics import avge, fit_affine_colour, psnr, ssim, st_lpips
 from fvgen.rendering.splat_rasterizer import resolve
 from fvgen_ns.camera_axes import to_fvgen
 from fvgen_ns.gaussian_sizes import neighbour_distance
@@ -240,8 +240,8 @@ class FVGenModel(SplatfactoModel):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Any], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """PSNR, SSIM and PSNR after an affine colour fit, inside the photo's mask where it has one; photo and picture
-        side by side."""
+        """PSNR, SSIM, PSNR after an affine colour fit, ST-LPIPS and AVGE (`fvgen.metrics`), inside the photo's mask
+        where it has one; photo and picture side by side."""
         target, prediction = self._target(outputs, batch), outputs["rgb"]
         first, second = prediction.permute(2, 0, 1), target.permute(2, 0, 1)
         where = batch["mask"].permute(2, 0, 1).to(first.device) if "mask" in batch else None
@@ -249,7 +249,9 @@ class FVGenModel(SplatfactoModel):
             "psnr": float(psnr(first, second, where)),
             "ssim": float(ssim(first, second, where)),
             "psnr_affine": float(psnr(fit_affine_colour(first, second, where), second, where)),
+            "st_lpips": float(st_lpips(first, second, where)),
         }
+        metrics["avge"] = avge(metrics["psnr"], metrics["ssim"], metrics["st_lpips"])
         if self.config.lpips:
             metrics["lpips"] = float(self.lpips(first[None], second[None]))
         return metrics, {"img": torch.cat([target, prediction], dim=1)}

@@ -2,7 +2,7 @@ import pytest
 import torch
 from pytorch_msssim import ssim as reference_ssim
 
-from fvgen.metrics import fit_affine_colour, psnr, ssim, ssim_map
+from fvgen.metrics import avge, fit_affine_colour, psnr, ssim, ssim_map, st_lpips
 
 
 @pytest.mark.parametrize("size", [(40, 56), (11, 11), (33, 90)])
@@ -65,3 +65,42 @@ def test_affine_colour_fit_undoes_exposure_and_white_balance():
     matrix = torch.tensor([[0.9, 0.05, 0], [0, 0.8, 0.1], [0.02, 0, 0.7]])
     drifted = torch.einsum("ij,jhw->ihw", matrix, picture) + 0.05
     assert torch.allclose(fit_affine_colour(drifted, picture), picture, atol=1e-5)
+
+
+def pattern(height=48, width=64):
+    """A smooth coloured pattern with edges: random numbers alone have no structure that a perceptual metric sees."""
+    y, x = torch.meshgrid(torch.linspace(0, 6, height), torch.linspace(0, 8, width), indexing="ij")
+    return torch.stack([(y.sin() * x.cos() > 0).float(), (x * 2).sin() / 2 + 0.5, (y + x).cos() / 2 + 0.5])
+
+
+def test_st_lpips_is_the_packages_own_figure():
+    from stlpips_pytorch import stlpips
+
+    target = pattern()
+    blurred = torch.nn.functional.avg_pool2d(target[None], 5, 1, 2)[0]
+    network = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
+    with torch.no_grad():
+        expected = network(2 * blurred[None] - 1, 2 * target[None] - 1).item()
+    assert st_lpips(blurred, target).item() == pytest.approx(expected, abs=1e-6)
+    assert st_lpips(target, target).item() == 0
+
+
+def test_st_lpips_forgives_a_shift_that_psnr_does_not():
+    target = pattern()
+    shifted, blurred = target.roll(1, -1), torch.nn.functional.avg_pool2d(target[None], 5, 1, 2)[0]
+    assert psnr(shifted, target) < psnr(blurred, target)
+    assert st_lpips(shifted, target) < st_lpips(blurred, target) / 2
+
+
+def test_st_lpips_looks_only_at_the_chosen_pixels():
+    target = pattern()
+    where = torch.zeros(1, *target.shape[1:], dtype=torch.bool)
+    where[:, :, :32] = True
+    spoilt = torch.where(where, target, 1 - target)
+    assert st_lpips(spoilt, target, where).item() == 0
+    assert st_lpips(spoilt, target).item() > 0.05
+
+
+def test_avge_is_the_geometric_mean_of_three_errors():
+    assert avge(20, 0.75, 0.1) == pytest.approx((0.01 * 0.5 * 0.1) ** (1 / 3))
+    assert avge(20, 1.0, 0.1) == 0
