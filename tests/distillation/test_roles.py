@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from same_weights import OTHER_MEMORY
 from tiny_networks import RECIPES, batch, discriminator, frame_teacher, perturb, roles_for, teacher
 
 from fvgen.checks import InputError
@@ -17,8 +18,6 @@ from fvgen.models.discriminator import ClipDiscriminator
 from fvgen.models.unet_3d import VideoUNet
 
 NETWORKS = ("student", "teacher", "fake_score")
-OTHER_MEMORY = {"rtol": 1e-5, "atol": 1e-5}
-"""The same weights at other addresses: CPU kernels sum in an order that depends on alignment."""
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderTiny
+from same_weights import OTHER_MEMORY, assert_same_weights
 from tiny_pipelines import tiny_towers, tiny_vae
 
 from fvgen.checks import InputError
@@ -173,8 +174,12 @@ def test_folder_round_trip(build, tmp_path):
     loaded = FVGenPipeline.from_pretrained(tmp_path)
     assert loaded.config.sampler == pipeline.config.sampler
     assert loaded.schedule.config.base_scale == pipeline.schedule.config.base_scale
+    assert loaded.components.keys() == pipeline.components.keys()
+    for name, part in pipeline.components.items():
+        if part is not None:
+            assert_same_weights(loaded.components[name], part)
     first, second = (p(**inputs(), num_inference_steps=2).frames for p in (pipeline, loaded))
-    assert torch.equal(first, second)
+    torch.testing.assert_close(first, second, **OTHER_MEMORY)
 
 
 def test_half_precision_keeps_the_schedule_exact(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from same_weights import OTHER_MEMORY, assert_same_weights
 from torch import nn
 
 from fvgen.checks import InputError
@@ -184,4 +185,6 @@ def test_projector_folder_round_trip(tmp_path):
     projector = ImageProjector(dim=8, depth=1, dim_head=4, heads=2, num_queries=2, embedding_dim=6, output_dim=4)
     projector.save_pretrained(tmp_path)
     tokens = torch.randn(1, 3, 6)
-    assert torch.equal(ImageProjector.from_pretrained(tmp_path)(tokens), projector(tokens))
+    loaded = ImageProjector.from_pretrained(tmp_path)
+    assert_same_weights(loaded, projector)
+    torch.testing.assert_close(loaded(tokens), projector(tokens), **OTHER_MEMORY)
