@@ -26,7 +26,7 @@ STEPS = 8
 
 
 def command(output: Path, *options: object) -> list[str]:
-    return [sys.executable, str(ROOT / "tests/distillation/stand_in.py"), str(output), *map(str, options)]
+    return [sys.executable, str(ROOT / "tests/support/stand_in.py"), str(output), *map(str, options)]
 
 
 def start(output: Path, *options: object, **how) -> subprocess.Popen:

@@ -21,7 +21,7 @@ from fvgen.distillation.parallel import Processes
 from fvgen.distillation.trainer import CHECKPOINTS
 
 ROOT = Path(__file__).parents[2]
-STAND_IN = ROOT / "tests/distillation/stand_in.py"
+STAND_IN = ROOT / "tests/support/stand_in.py"
 STEPS = 6
 TOLERANCE = 2e-5
 """Relative: float32 sums of a batch's gradients in another order, over some updates of AdamW."""
