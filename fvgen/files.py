@@ -1,19 +1,23 @@
 """Files and folders that are there whole or not at all.
 
-Everything is written under a temporary name beside its own and renamed. A kill at any moment leaves what was there;
-what a killed process left half written is removed the next time the same file is written.
+Everything is written under a temporary name beside its own and renamed. A kill at any moment loses nothing that was
+there. What a killed process left is cleared away the next time the same path is written.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
 import os
+import platform
 import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,13 @@ UNFINISHED = ".unfinished"
 
 _OLD = "-old"
 _BLOCK = 1 << 22
+_LONGEST_NAME = 120
+"""Bytes from which on a temporary name holds a hash of the name instead: file systems stop at 255."""
+_ABANDONED = 86400.0
+"""Seconds without a change after which another machine's unfinished work counts as left behind."""
+_HOST = re.sub(r"[^A-Za-z0-9-]", "_", platform.node())[:64] or "host"
+_RUN = secrets.token_hex(4)
+"""Tells this process from an earlier one with the same number, as containers have them."""
 _numbers = itertools.count()
 
 
@@ -32,49 +43,57 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a temporary path to write to, which takes ``path``'s place afterwards.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is made. A link is followed, and stays.
         durable: wait until the disk has it (fsync), so that a power cut does not lose it either.
 
     Raises:
         OSError: the folder cannot be written or is full. After this or any other error ``path`` is as it was.
     """
+    path = path.resolve()
     unfinished = _temporary(path)
     try:
         yield unfinished
         if durable:
             _sync(unfinished)
         unfinished.replace(path)
-        if durable:
-            _sync(path.parent)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+    if durable:
+        _sync(path.parent)
 
 
 @contextmanager
 def whole_folder(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give an empty temporary folder to write into, which takes ``path``'s place afterwards.
 
+    A kill in the instant between the two renames leaves no folder; the older one comes back at the next write.
+
     Args:
-        path: the folder; an older one there is replaced.
+        path: the folder; an older one there is replaced. A link is followed, and stays.
         durable: wait until the disk has all of its files (fsync).
 
     Raises:
-        OSError: the place cannot be written or is full. After this or any other error ``path`` is as it was.
+        OSError: the place is a file, cannot be written or is full. After this or any other error ``path`` is as it was.
     """
+    path = path.resolve()
+    if path.is_file():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     unfinished = _temporary(path)
+    old = unfinished.with_name(unfinished.name.removesuffix(UNFINISHED) + _OLD + UNFINISHED)
     try:
         unfinished.mkdir()
         yield unfinished
         if durable:
             for part in [*unfinished.rglob("*"), unfinished]:
                 _sync(part)
-        _replace_folder(unfinished, path)
-        if durable:
-            _sync(path.parent)
+        _replace_folder(path, unfinished, old)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+    if durable:
+        _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def store(path: Path, content: bytes | Path, *, durable: bool = False) -> str:
@@ -143,8 +162,9 @@ def disk_errors(name: str, place: Path, next_step: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        # shutil.Error carries one complaint per file: the first says it.
-        found = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+        found: object = error
+        if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+            found = error.args[0][0][2]  # one complaint for each file: the first says it
         cause = " ".join(str(found).split())
         raise InputError(
             complaint(name, "be writable, with room on its disk", f"{place} ({cause})", next_step)
@@ -152,44 +172,61 @@ def disk_errors(name: str, place: Path, next_step: str) -> Iterator[None]:
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside ``path`` that no other process or thread uses; what dead processes left under such names goes."""
+    """A name beside ``path`` that nobody else uses; what dead processes left under such names is cleared away."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)-\d+({_OLD})?{re.escape(UNFINISHED)}")
+    name = path.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    pattern = re.compile(rf"\.{re.escape(name)}\.([\w-]+)\.(\d+)\.(\w+)-\d+({_OLD})?{re.escape(UNFINISHED)}")
     for left in path.parent.iterdir():
-        match = name.fullmatch(left.name)
-        if not match or _is_running(int(match[1])):
-            continue
-        if match[2] and not path.exists():  # killed while the new folder took the old one's place
-            left.rename(path)
-        elif left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}{UNFINISHED}")
+        match = pattern.fullmatch(left.name)
+        if match and _is_left_behind(left, host=match[1], process=int(match[2]), run=match[3]):
+            _clear(left, path, stepped_aside=bool(match[4]))
+    return path.with_name(f".{name}.{_HOST}.{os.getpid()}.{_RUN}-{next(_numbers)}{UNFINISHED}")
 
 
-def _is_running(process: int) -> bool:
+def _is_left_behind(left: Path, host: str, process: int, run: str) -> bool:
+    if host != _HOST:  # on a shared disk: its processes cannot be asked for here
+        with suppress(FileNotFoundError):
+            return time.time() - left.stat().st_mtime > _ABANDONED
+        return False
+    if process == os.getpid():
+        return run != _RUN
     try:
         os.kill(process, 0)
     except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
         return True
-    return True
+    except PermissionError:  # another user's
+        return False
+    return False
 
 
-def _replace_folder(new: Path, path: Path) -> None:
-    """A folder cannot be renamed onto one that is not empty: the older one steps aside first, and goes last."""
-    old = new.with_name(new.name.removesuffix(UNFINISHED) + _OLD + UNFINISHED)
-    if path.exists():
-        path.rename(old)
-    try:
-        new.rename(path)
-    except BaseException:
-        if old.exists():
-            old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+def _clear(left: Path, path: Path, stepped_aside: bool) -> None:
+    """Another process may be clearing the same away: whoever comes second finds nothing, which is as good."""
+    if stepped_aside and not path.exists():  # killed while the new folder took the old one's place
+        with suppress(OSError):
+            left.rename(path)
+    elif left.is_dir():
+        shutil.rmtree(left, ignore_errors=True)
+    else:
+        left.unlink(missing_ok=True)
+
+
+def _replace_folder(path: Path, new: Path, old: Path) -> None:
+    """A folder cannot be renamed onto one that is not empty: the older one steps aside to ``old`` first."""
+    while True:
+        try:
+            with suppress(FileNotFoundError):
+                path.rename(old)
+            new.rename(path)
+            return
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                shutil.rmtree(old, ignore_errors=True)  # another process has put its own there meanwhile
+                continue
+            with suppress(OSError):
+                old.rename(path)
+            raise
 
 
 def _sync(path: Path) -> None:
