@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +17,8 @@ from torch.nn import functional
 from fvgen.checks import require
 from fvgen.data.clip_encodings import ClipEncoder, EncodedClip
 from fvgen.data.clips import Clip
-from fvgen.data.shards import config_hash, scene_is_done, store_shared, write_index, write_shard
-from fvgen.files import read_json, store
+from fvgen.data.shards import config_hash, scene_is_done, write_index, write_shard
+from fvgen.files import read_json, whole_file, write_json
 from fvgen.types import SceneGeometry
 
 _SHEET_CLIPS = 100
@@ -122,7 +121,7 @@ def prepare(
         if report is not None:
             report(i + 1, len(mine), scene.name, summary)
     sheet.write()
-    store(failures, json.dumps(summary.failed, indent=1).encode())
+    write_json(failures, summary.failed)
     clips = write_index(folder, meta)
     # while other parts are at work, theirs may give clips
     last = len(list(folder.glob(f"failed_*_of_{part[1]:04d}.json"))) >= part[1]
@@ -135,7 +134,7 @@ def _check_folder(folder: Path, meta: dict[str, Any]) -> None:
     """Clips of two kinds in one folder would be joined to one training set that is neither."""
     note = folder / "settings.json"
     if not note.is_file():
-        store_shared(note, json.dumps({"config_hash": config_hash(meta), "meta": meta}, indent=1).encode())
+        write_json(note, {"config_hash": config_hash(meta), "meta": meta})
     known = (read_json(note) or {}).get("config_hash")
     require(
         known == config_hash(meta),
@@ -190,9 +189,8 @@ class _Sheet:
             return
         picture = torch.cat(self.rows, dim=1)
         path = self.folder / f"sheet_{self.first}.png"
-        temporary = path.with_name(f".{path.name}.unfinished")
-        Image.fromarray((255 * picture).byte().permute(1, 2, 0).numpy()).save(temporary, format="PNG")
-        temporary.replace(path)
+        with whole_file(path) as unfinished:
+            Image.fromarray((255 * picture).byte().permute(1, 2, 0).numpy()).save(unfinished, format="PNG")
         self.rows = []
 
 

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import tarfile
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,7 +21,7 @@ import torch
 
 from fvgen.checks import InputError, complaint, require
 from fvgen.data.clip_encodings import EncodedClip, View, decoder_for
-from fvgen.files import read_json, sha256, store
+from fvgen.files import read_json, sha256, store, write_json
 from fvgen.types import Conditions, TrainBatch
 
 INDEX = "index.json"
@@ -64,6 +63,8 @@ def config_hash(meta: Mapping[str, Any]) -> str:
 def write_shard(folder: Path, scene: str, clips: Sequence[EncodedClip], meta: Mapping[str, Any]) -> None:
     """A scene's clips as ``SCENE.tar`` and its part of the index, each there whole or not at all.
 
+    Both are on the disk for good before this returns: a part without its tar would pass for a scene that is done.
+
     Raises:
         InputError: no clips.
         OSError: the folder cannot be written.
@@ -82,10 +83,9 @@ def write_shard(folder: Path, scene: str, clips: Sequence[EncodedClip], meta: Ma
         for clip, member in zip(clips, tar.getmembers(), strict=True):
             samples.append(asdict(Sample(clip.key, member.offset_data, member.size, clip.height, clip.width)))
     name = f"{scene}.tar"
-    sha256 = store(folder / name, content)
-    part = {"name": name, "sha256": sha256, "bytes": len(content), "samples": samples}
-    part["config_hash"] = config_hash(meta)
-    store(folder / f"{scene}{_PART}", json.dumps(part).encode())
+    checksum = store(folder / name, content, durable=True)
+    part = {"name": name, "sha256": checksum, "bytes": len(content), "samples": samples}
+    write_json(folder / f"{scene}{_PART}", part | {"config_hash": config_hash(meta)}, durable=True)
 
 
 def scene_is_done(folder: Path, scene: str, meta: Mapping[str, Any], clips: int | None = None) -> bool:
@@ -114,24 +114,8 @@ def write_index(folder: Path, meta: Mapping[str, Any]) -> int:
     while shards != (now := _parts(folder, meta)):
         shards = now
         index = {"format": _FORMAT, "meta": dict(meta), "config_hash": config_hash(meta), "shards": shards}
-        store_shared(folder / INDEX, json.dumps(index).encode())
+        write_json(folder / INDEX, index)
     return sum(len(shard["samples"]) for shard in now)
-
-
-def store_shared(path: Path, content: bytes) -> None:
-    """Write a file that several processes write: whole, and the last one's.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as unfinished:
-        try:
-            unfinished.write(content)
-        except BaseException:
-            Path(unfinished.name).unlink(missing_ok=True)
-            raise
-    Path(unfinished.name).chmod(0o644)  # temporary files are their owner's alone
-    Path(unfinished.name).replace(path)
 
 
 class ShardDataset:

@@ -16,7 +16,8 @@ from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.data import shards
 from fvgen.data.clip_encodings import LatentEncoding, PixelEncoding, View
 from fvgen.data.precompute import parse_part, prepare
-from fvgen.data.shards import INDEX, ShardDataset, store_shared, write_index, write_shard
+from fvgen.data.shards import INDEX, ShardDataset, write_index, write_shard
+from fvgen.files import write_json
 from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
 from fvgen.procedural.clips.scenes import ClipLayout, procedural_clip, procedural_geometry
 from fvgen.types import TrainBatch
@@ -355,10 +356,10 @@ def test_the_index_knows_a_scene_that_is_made_anew_while_it_is_written(folder, t
     anew = tmp_path / parts[-1].name
     anew.write_text("{}")  # as other settings left it
 
-    def store_while_another_works(path, content):
-        store_shared(path, content)
+    def write_while_another_works(path, value):
+        write_json(path, value)
         anew.write_bytes(parts[-1].read_bytes())
 
-    monkeypatch.setattr(shards, "store_shared", store_while_another_works)
+    monkeypatch.setattr(shards, "write_json", write_while_another_works)
     write_index(tmp_path, ShardDataset(folder).meta)
     assert len(json.loads((tmp_path / INDEX).read_text())["shards"]) == len(parts)

@@ -160,7 +160,7 @@ def test_a_folder_has_a_description_only_when_it_is_whole(tmp_path):
     assert not (tmp_path / "transforms.json").exists()
     write_room_capture(tmp_path, 0, layout)
     assert len(json.loads((tmp_path / "transforms.json").read_text())["frames"]) == 3
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_one_training_photo_is_refused(tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from fvgen.checks import require
 from fvgen.devices import cpu_count
+from fvgen.files import whole_file, write_json
 from fvgen.geometry.cameras import look_at, project, unproject
 from fvgen.geometry.points import write_ply
 from fvgen.procedural.rooms.raycast import render_scene
@@ -78,7 +77,7 @@ def write_room_capture(
     scene = make_room(seed)
     cameras = room_cameras(layout, seed)
     names = [f"images/{'train' if i < layout.train else 'test'}_{i:02d}.png" for i in range(len(cameras))]
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)  # refused before the work where it cannot be
     photos, depths = [], []
     with ThreadPoolExecutor(cpu_count()) as pool:
         views = pool.map(lambda i: render_scene(scene, cameras[i], layout.supersampling), range(len(names)))
@@ -92,7 +91,6 @@ def write_room_capture(
     write_ply(folder / "sparse_pc.ply", cloud)
     depth_names = [name.replace("images/", "depth/") for name in names] if with_depth else []
     for name, depth in zip(depth_names, depths, strict=False):
-        (folder / name).parent.mkdir(exist_ok=True)
         _write_image(folder / name, (depth / _DEPTH_UNIT).round().numpy().astype(np.uint16))
     _write_description(folder / "transforms.json", cameras, names, depth_names, layout.train)
 
@@ -166,9 +164,8 @@ def _visible(xyz: Tensor, cameras: Cameras, depths: Tensor) -> Tensor:
 
 
 def _write_image(path: Path, pixels: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    Image.fromarray(pixels).save(temporary, format="PNG")
-    temporary.replace(path)
+    with whole_file(path) as unfinished:
+        Image.fromarray(pixels).save(unfinished, format="PNG")
 
 
 def _write_description(path: Path, cameras: Cameras, names: list[str], depths: list[str], train: int) -> None:
@@ -192,6 +189,4 @@ def _write_description(path: Path, cameras: Cameras, names: list[str], depths: l
         "test_filenames": names[train:],
         "frames": frames,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(meta, indent=1), encoding="utf-8")
-    temporary.replace(path)
+    write_json(path, meta)
