@@ -11,7 +11,7 @@ from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from fvgen.devices import default_device, is_gpu
-from fvgen_ns.densify_config import DensifyConfig
+from fvgen_ns.densify import DensifyConfig
 from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModelConfig
 from fvgen_ns.fvgen_pipeline import FVGenPipelineConfig

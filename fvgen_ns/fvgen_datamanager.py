@@ -13,11 +13,10 @@ from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatama
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 from fvgen.checks import require
-from fvgen_ns.capture_frames import capture_frames, check_held_out, check_outputs, read_split
-from fvgen_ns.densify_config import DensifyConfig
+from fvgen_ns.densify import DensifyConfig, densify
+from fvgen_ns.frames import CaptureSplit
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights
-from fvgen_ns.fvgen_densify import densify
 
 
 @dataclass
@@ -48,8 +47,6 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
         Raises:
             InputError: naming what is wrong and what to do.
         """
-        from fvgen_ns.views_production import check_settings
-
         require(self.image_size >= 1, "--image-size", "be at least 1 pixel", self.image_size, "Ask for more.")
         require(
             0 <= self.generated_share < 1,
@@ -62,11 +59,10 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
         if self.data is not None:
             self.dataparser.data = Path(self.data)
         parser = self.dataparser.setup()
-        training = read_split(parser, "train")
-        check_outputs(training)
-        check_held_out(read_split(parser, "val"))
-        check_settings(self.densify, capture_frames(training))
-        self.densify.find_weights()
+        training = CaptureSplit.read(parser, "train")
+        training.check_training()
+        CaptureSplit.read(parser, "val").check_held_out()
+        self.densify.check(training)
 
 
 class FVGenDataManager(FullImageDatamanager[FVGenDataset]):
@@ -79,7 +75,7 @@ class FVGenDataManager(FullImageDatamanager[FVGenDataset]):
 
     def create_train_dataset(self) -> FVGenDataset:
         self.train_dataparser_outputs = densify(
-            self.train_dataparser_outputs,
+            CaptureSplit.of(self.train_dataparser_outputs),
             self.config.densify,
             max_points=self.config.max_points,
             image_size=self.config.image_size,

@@ -23,8 +23,7 @@ from fvgen.checks import InputError, complaint, require
 from fvgen.data.capture import CaptureFiles, CaptureFrame, Split, require_training_photos
 from fvgen.data.colmap import find_model
 from fvgen.data.transforms_json import read_transforms
-from fvgen_ns.camera_axes import flip_axes, to_nerfstudio
-from fvgen_ns.capture_frames import read_split
+from fvgen_ns.frames import flip_axes, read_outputs, to_nerfstudio
 
 SPLITS = ("train", "val", "test")
 NOTHING_HELD_OUT = "[yellow]The capture holds no photos back for {split}: showing the training photos instead."
@@ -80,7 +79,7 @@ class FVGenDataParser(DataParser):
 
     def _from_blender(self, folder: Path, split: str) -> DataparserOutputs:
         split = _stand_in(split, {name for name in SPLITS if (folder / f"transforms_{name}.json").is_file()})
-        return read_split(BlenderDataParserConfig(data=folder).setup(), split)
+        return read_outputs(BlenderDataParserConfig(data=folder).setup(), split)
 
     def _from_colmap(self, folder: Path, model: Path, split: str) -> DataparserOutputs:
         has_points = _has_points(folder / model)
@@ -95,7 +94,7 @@ class FVGenDataParser(DataParser):
             load_3D_points=self.config.load_3D_points and has_points,
         )
         split = _stand_in(split, {name for name in SPLITS if (folder / f"{name}_list.txt").is_file()})
-        outputs = read_split(config.setup(), split)
+        outputs = read_outputs(config.setup(), split)
         if not has_points:
             outputs.metadata["notes"] = ["The COLMAP model has no sparse points: going on without them."]
         return outputs

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fvgen.metrics import avge, fit_affine_colour, psnr, ssim, st_lpips
 from fvgen.rendering.splat_rasterizer import resolve
-from fvgen_ns.camera_axes import to_fvgen
+from fvgen_ns.frames import to_fvgen
 from fvgen_ns.gaussian_sizes import neighbour_distance
 from fvgen_ns.opacity_dropout import drop
 from fvgen_ns.splat_losses import photometric_loss
@@ -58,7 +58,7 @@ class FVGenModelConfig(SplatfactoModelConfig):
 class FVGenModel(SplatfactoModel):
     """`SplatfactoModel` that draws with any `SplatRasterizer`.
 
-    Nerfstudio gives it in ``metadata``: ``num_photos`` and ``scene_scale`` (see `fvgen_ns.fvgen_densify`).
+    Nerfstudio gives it in ``metadata``: ``num_photos`` and ``scene_scale`` (see `fvgen_ns.densify`).
     """
 
     config: FVGenModelConfig

@@ -14,10 +14,9 @@ from rich.console import Console
 
 from fvgen.checks import InputError, require
 from fvgen.files import read_json
-from fvgen_ns.capture_frames import capture_frames, check_outputs, read_split
-from fvgen_ns.densify_config import DensifyConfig
+from fvgen_ns.densify import DensifyConfig, views_key
+from fvgen_ns.frames import CaptureSplit
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
-from fvgen_ns.views_cache import views_key
 
 
 @dataclass
@@ -42,21 +41,20 @@ def main(config: GenerateViews) -> None:
     from fvgen.generation.contact_sheet import write_contact_sheet, write_mp4
     from fvgen.generation.views_folder import is_complete
     from fvgen.generation.views_reading import load_views
-    from fvgen_ns.views_production import check_settings, produce
+    from fvgen_ns.produce import produce
 
     console = Console()
     require(config.geometry != "none", "--geometry", "give points to make views from", "none", "Choose auto.")
-    outputs = read_split(FVGenDataParserConfig(data=config.data).setup(), "train")
-    check_outputs(outputs)
+    split = CaptureSplit.read(FVGenDataParserConfig(data=config.data).setup(), "train")
+    split.check_training()
     settings = DensifyConfig(**{name: getattr(config, name) for name in DensifyConfig.__dataclass_fields__})
-    frames = capture_frames(outputs)
-    check_settings(settings, frames)
-    key = views_key(outputs, frames, settings)
+    settings.check(split)
+    key = views_key(split, settings)
     if is_complete(config.output, key):
         console.print(f"{config.output} holds these views already.")
     else:
         _check_output(config.output, key)
-        produce(outputs, settings, config.output, key)
+        produce(split, settings, config.output, key)
     views = load_views(config.output)
     rows = _clips(json.loads((config.output / "transforms.json").read_text()))
     sheet, video = config.output / "contact_sheet.png", config.output / "path.mp4"

@@ -13,7 +13,7 @@ import torch
 from help_text import options
 from plyfile import PlyData
 
-from fvgen_ns.densify_config import DensifyConfig
+from fvgen_ns.densify import DensifyConfig
 from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModelConfig
 

@@ -14,12 +14,11 @@ from PIL import Image
 from fvgen.checks import InputError
 from fvgen.geometry.points import read_ply, write_ply
 from fvgen.types import PointCloud
-from fvgen_ns.capture_frames import capture_frames, check_outputs, similarity
-from fvgen_ns.densify_config import DensifyConfig
+from fvgen_ns.densify import DensifyConfig, views_key
+from fvgen_ns.frames import CaptureSplit
 from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights
-from fvgen_ns.views_cache import views_key
 
 MAP = (450_000.0, 5_200_000.0, 300.0)
 """Metres, as coordinates of a map are."""
@@ -62,11 +61,11 @@ def test_where_a_scene_lies_on_the_map_does_not_matter(capture, orientation, cen
 
 def test_the_transform_leads_back_to_the_map(capture):
     move(capture, MAP)
-    outputs = parse(capture)
+    split = CaptureSplit.of(parse(capture))
     meta = json.loads((capture / "transforms.json").read_text())
     poses = {frame["file_path"].split("/")[-1]: frame["transform_matrix"] for frame in meta["frames"]}
-    for frame in capture_frames(outputs):
-        back = similarity(outputs).pose_to_capture(frame.c2w)
+    for frame in split.frames:
+        back = split.similarity.pose_to_capture(frame.c2w)
         assert np.allclose(back[:3, 3], np.array(poses[frame.name])[:3, 3], atol=1e-5)
 
 
@@ -105,15 +104,15 @@ def test_photos_without_a_mask_count_whole_beside_masked_ones(capture):
 def test_measured_depth_in_a_wrong_unit_is_refused(capture, factor):
     edit(capture, lambda meta: meta.update(depth_unit_scale_factor=factor * 1e-3))
     with pytest.raises(InputError, match=r"depth .* times as far as them") as refusal:
-        check_outputs(parse(capture))
+        CaptureSplit.of(parse(capture)).check_training()
     cure = float(str(refusal.value).split(" by ")[1].split(",")[0])
     assert cure == pytest.approx(factor, rel=0.05)
 
 
 def test_measured_depth_in_the_right_unit_is_not_refused(capture):
-    check_outputs(parse(capture))
+    CaptureSplit.of(parse(capture)).check_training()
     edit(capture, lambda meta: meta.pop("ply_file_path"))
-    check_outputs(parse(capture))
+    CaptureSplit.of(parse(capture)).check_training()
 
 
 def scale_capture(meta):
@@ -130,8 +129,7 @@ def test_views_are_made_anew_for_another_unit_of_depth_or_length(capture, change
     edit(capture, lambda meta: meta.pop("ply_file_path"))
     keys = []
     for _ in range(2):
-        outputs = parse(capture)
-        keys.append(views_key(outputs, capture_frames(outputs), DensifyConfig()))
+        keys.append(views_key(CaptureSplit.of(parse(capture)), DensifyConfig()))
         edit(capture, change)
     assert keys[0] != keys[1]
 

@@ -13,12 +13,10 @@ import torch
 from fvgen.checks import InputError
 from fvgen.generation import diffusion_views
 from fvgen.generation.model_folder import BUNDLED, find_model, locate_model, model_fingerprint
-from fvgen_ns import densify_config
-from fvgen_ns.capture_frames import capture_frames
-from fvgen_ns.densify_config import DensifyConfig
+from fvgen_ns import densify as densify_module
+from fvgen_ns.densify import DensifyConfig, densify, views_key
+from fvgen_ns.frames import CaptureSplit
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
-from fvgen_ns.fvgen_densify import densify
-from fvgen_ns.views_cache import views_key
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +30,7 @@ def settings(cache: Path, **changed) -> DensifyConfig:
 
 
 def made(outputs, config: DensifyConfig, generate: bool = True):
-    return densify(outputs, config, max_points=2000, image_size=64, generate=generate)
+    return densify(CaptureSplit.of(outputs), config, max_points=2000, image_size=64, generate=generate)
 
 
 @pytest.fixture
@@ -63,7 +61,7 @@ def test_student_draws_once_is_freed_and_is_never_loaded_for_inference(outputs, 
 
 
 def test_inference_without_cache_or_weights_shows_the_photos(outputs, tmp_path, monkeypatch):
-    monkeypatch.setattr(densify_config, "find_model", lambda *a: pytest.fail("weights were looked for"))
+    monkeypatch.setattr(densify_module, "find_model", lambda *a: pytest.fail("weights were looked for"))
     config = settings(tmp_path / "cache", generator="student", model=tmp_path / "gone")
     shown = made(outputs, config, generate=False)
     assert len(shown.image_filenames) == len(outputs.image_filenames)
@@ -72,10 +70,10 @@ def test_inference_without_cache_or_weights_shows_the_photos(outputs, tmp_path, 
 
 
 def test_the_key_follows_the_models_content_and_nothing_else_of_it(outputs, model, tmp_path):
-    frames = capture_frames(outputs)
+    split = CaptureSplit.of(outputs)
 
     def key(**changed) -> str:
-        return views_key(outputs, frames, settings(tmp_path, **{"generator": "student", "model": model, **changed}))
+        return views_key(split, settings(tmp_path, **{"generator": "student", "model": model, **changed}))
 
     original = key()
     moved = Path(shutil.copytree(model, tmp_path / "moved"))

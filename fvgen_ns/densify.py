@@ -1,0 +1,278 @@
+"""What is added to a capture's photos before a splat trains: dense points and generated views.
+
+`fvgen_ns.produce` makes them, in a folder that is a Nerfstudio dataset itself (`fvgen.generation.views_folder`). The
+plugin keeps that folder in a cache; ``scripts/generate_views.py`` writes it for any other splat tool.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.utils.rich_utils import CONSOLE
+
+import fvgen
+from fvgen.checks import require
+from fvgen.data.capture import DEPTH_UNIT
+from fvgen.data.transforms_json import read_transforms
+from fvgen.generation.model_folder import NEEDS_MODEL, find_model, locate_model, model_fingerprint
+from fvgen.geometry.points import merge, read_ply, voxel_thin
+from fvgen.geometry.similarity import Similarity
+from fvgen.types import PointCloud
+from fvgen_ns.frames import CaptureSplit, concatenate, flip_axes, to_nerfstudio
+
+_NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model"}
+"""Settings that do not change what is made; of the model its content counts, not its path."""
+
+
+@dataclass
+class DensifyConfig:
+    """What is added to the photos before the splat trains."""
+
+    geometry: Literal["auto", "capture-depth", "plane-sweep", "dust3r", "none"] = "auto"
+    """Where dense points come from: the capture's measured depth, plane sweep stereo, an installed DUSt3R, or nowhere.
+    The choice auto takes measured depth when there is some, else plane sweep stereo."""
+    generator: Literal["none", "points", "warp", "student", "teacher"] = "warp"
+    """What makes views between the photos: nothing, the rendered points, the points with holes filled from the photos,
+    or a video diffusion model, distilled (student, 4 steps) or not (teacher, 50 steps)."""
+    model: Path | None = None
+    """Pipeline folder of the student or teacher, or tiny for a bundled one. By default the student is tiny, and the
+    teacher models/viewcrafter-512."""
+    low_memory: bool = False
+    """Let a student or teacher take less GPU memory and more time."""
+    confidence_seeds: int = 0
+    """Further samples of every view by a student or teacher. Where they disagree, the view counts less."""
+    path: Literal["between", "viewcrafter", "orbit", "spiral"] = "between"
+    """Where the generated views stand: smoothly between the photos, as the ViewCrafter reference places them, or around
+    what the photos look at."""
+    frames_per_clip: int | None = None
+    """Frames from one photo to the next, both counted. By default as many as the baseline asks for."""
+    working_size: int = 480
+    """Longest side of the photos that geometry works on, and of the generated views, in pixels."""
+    seed_holes: Literal["auto", "always", "never"] = "auto"
+    """Whether Gaussians also start where the points are missing, at the generated views' depth. The choice auto leaves
+    out photos to find out whether that helps."""
+    seed: int = 0
+    """Seed of everything random in generation."""
+    cache_dir: Path | None = None
+    """Folder where finished views are kept. By default fvgen in the user's cache folder."""
+    views: Path | None = None
+    """Folder of a Nerfstudio dataset in the capture's frame whose images are taken as the generated views."""
+
+    def generates(self) -> bool:
+        """Whether the generator is called at all."""
+        return self.geometry != "none" and self.generator != "none" and self.views is None
+
+    def find_weights(self) -> None:
+        """Make ``model`` the full path of the chosen generator's weights; nothing for one that needs none.
+
+        Raises:
+            InputError: they are not on this machine (the text names the command that gets them), or not usable.
+        """
+        if self.generates() and self.generator in NEEDS_MODEL:
+            self.model = find_model(self.generator, self.model).resolve()
+
+    def check(self, training: CaptureSplit) -> None:
+        """Refuse settings that could only fail after the geometry is made.
+
+        Raises:
+            InputError: a number out of its range, measured depth asked for where there is none, or missing weights.
+        """
+        clip, seeds = self.frames_per_clip, self.confidence_seeds
+        both = "be at least 2, both photos counted"
+        require(clip is None or clip >= 2, "--frames-per-clip", both, clip, "Ask for more.")
+        require(self.working_size >= 16, "--working-size", "be at least 16 pixels", self.working_size, "Ask for more.")
+        require(seeds >= 0, "--confidence-seeds", "not be negative", seeds, "Ask for 0.")
+        require(
+            self.geometry != "capture-depth" or any(frame.depth for frame in training.frames),
+            "--geometry capture-depth",
+            "have depth in the capture",
+            "no depth_file_path in any frame",
+            "Choose plane-sweep or auto.",
+        )
+        self.find_weights()
+
+
+def densify(
+    split: CaptureSplit, config: DensifyConfig, *, max_points: int, image_size: int, generate: bool
+) -> DataparserOutputs:
+    """The dataparser's outputs with dense points and generated views, photos first.
+
+    Args:
+        split: the training photos.
+        config: what to add.
+        max_points: most points to start from.
+        image_size: longest side that the splat trains on: points finer than its pixels are thinned.
+        generate: whether missing views are made; otherwise the cache is read if it is there, and nothing is written.
+
+    Raises:
+        InputError: the capture cannot be used, or the cache cannot be written.
+    """
+    if not config.generates():
+        config = replace(config, generator="none")
+    made = _made_views(split, config, generate)
+    views = made if config.views is None else read_generated(config.views, split.similarity)
+    seeds = _seeds(split, made, max_points, image_size)
+    outputs, photos = split.outputs, len(split.frames)
+    metadata: dict[str, Any] = {
+        **outputs.metadata,
+        "num_photos": photos,
+        "scene_scale": split.scene_scale(seeds),
+        "is_photo": [True] * photos + [False] * len(views.images),
+        "trust_filenames": [None] * photos + views.trust,
+        "notes": [*outputs.metadata.get("notes", []), *made.notes],
+    }
+    metadata.pop("depth_filenames", None)  # done with; Nerfstudio wants one per image or none
+    if len(seeds):
+        metadata["points3D_xyz"] = seeds.xyz
+        metadata["points3D_rgb"] = (255 * seeds.rgb).round().to(torch.uint8)
+    return replace(
+        outputs,
+        image_filenames=[*outputs.image_filenames, *views.images],
+        cameras=concatenate(outputs.cameras, views.cameras) if views.cameras is not None else outputs.cameras,
+        metadata=metadata,
+    )
+
+
+def views_key(split: CaptureSplit, config: DensifyConfig) -> str:
+    """Hash of the photos' bytes, cameras, sparse points and settings: other views for any other of them.
+
+    The dataparser's transform counts too: views are stored in the capture's frame, and would come back elsewhere.
+    """
+    outputs = split.outputs
+    digest = hashlib.sha256(fvgen.__version__.encode())
+    unit = outputs.metadata.get("depth_unit_scale_factor", DEPTH_UNIT)
+    digest.update(outputs.dataparser_transform.double().numpy().round(6).tobytes())
+    digest.update(f"{outputs.dataparser_scale:.6g} {unit:.6g}".encode())
+    for frame in split.frames:
+        digest.update(frame.photo.read_bytes())
+        for path in (frame.depth, frame.mask):
+            digest.update(b"-" if path is None else path.read_bytes())
+        digest.update(frame.c2w.round(6).tobytes() + frame.K.round(4).tobytes())
+        digest.update(repr(frame.distortion).encode())
+    points = outputs.metadata.get("points3D_xyz")
+    if points is not None:
+        digest.update(points.numpy().tobytes())
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in _NOT_IN_KEY}
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    if config.generator in NEEDS_MODEL:
+        model = locate_model(config.generator, config.model)
+        digest.update(b"-" if model is None else model_fingerprint(model).encode())
+    return digest.hexdigest()
+
+
+def cache_folder(split: CaptureSplit, config: DensifyConfig, key: str) -> Path:
+    """``NAME-KEY`` in the chosen folder, or in ``fvgen`` of the user's cache (``XDG_CACHE_HOME``, ``~/.cache``).
+
+    The capture itself may be read-only, and ns-eval must find the views from another working folder.
+    """
+    root = config.cache_dir
+    if root is None:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fvgen"
+    first = split.frames[0].photo.resolve()
+    capture = first.parent.parent if first.parent.name.startswith("images") else first.parent
+    return root / f"{capture.name}-{key[:12]}"
+
+
+@dataclass(frozen=True)
+class GeneratedFrames:
+    """Views, and the point clouds that came with them."""
+
+    images: list[Path] = field(default_factory=list)
+    cameras: Cameras | None = None
+    """In the dataparser's frame; None when there are no views."""
+    trust: list[tuple[Path, Path] | None] = field(default_factory=list)
+    """Per view its confidence map and coverage mask; None counts it as a photo."""
+    clouds: list[Path] = field(default_factory=list)
+    """PLY files in the capture's frame."""
+    notes: list[str] = field(default_factory=list)
+
+
+def read_generated(folder: Path, similarity: Similarity) -> GeneratedFrames:
+    """The generated views of a folder; all images of a dataset that does not say which of them are photos.
+
+    Args:
+        folder: Nerfstudio dataset in the capture's frame.
+        similarity: from the capture's frame to the dataparser's.
+
+    Raises:
+        InputError: the folder cannot be read as a dataset.
+    """
+    files = read_transforms(folder)
+    meta = json.loads((files.folder / "transforms.json").read_text())
+    entries = {entry["file_path"]: entry for entry in meta["frames"]}
+    frames = [f for f in files.frames if not entries[f.name].get("fvgen", {}).get("photo", False)]
+    is_ours = "fvgen" in meta
+    clouds = [files.folder / name for name in ("dense.ply", "hole_seeds.ply") if (files.folder / name).is_file()]
+    notes = meta["fvgen"]["notes"] if is_ours else []
+    if not frames:
+        return GeneratedFrames(clouds=clouds if is_ours else [], notes=notes)
+    c2w = torch.from_numpy(np.stack([similarity.pose_to_working(f.c2w) for f in frames]))
+    return GeneratedFrames(
+        images=[f.photo for f in frames],
+        cameras=to_nerfstudio(frames, flip_axes(c2w)[:, :3]),
+        trust=[_trust(files.folder, entries[f.name]) for f in frames],
+        clouds=clouds if is_ours else [],
+        notes=notes,
+    )
+
+
+def _trust(folder: Path, entry: dict) -> tuple[Path, Path] | None:
+    if "confidence_file_path" not in entry:
+        return None
+    return folder / entry["confidence_file_path"], folder / entry["covered_file_path"]
+
+
+def _made_views(split: CaptureSplit, config: DensifyConfig, generate: bool) -> GeneratedFrames:
+    """Views and points of this configuration, from the cache or made now."""
+    from fvgen.generation.views_folder import is_complete
+
+    if config.geometry == "none":
+        return GeneratedFrames()
+    key = views_key(split, config)
+    folder = cache_folder(split, config, key)
+    if is_complete(folder, key):
+        CONSOLE.log(f"Reading dense points and generated views from {folder}")
+    elif generate:
+        from fvgen_ns.produce import produce
+
+        CONSOLE.log(f"Making dense points and generated views in {folder}")
+        produce(split, config, folder, key)
+    else:
+        missing = f"No generated views in {folder}: showing the photos alone."
+        CONSOLE.log(missing)
+        return GeneratedFrames(notes=[missing])
+    return read_generated(folder, split.similarity)
+
+
+def _seeds(split: CaptureSplit, made: GeneratedFrames, max_points: int, image_size: int) -> PointCloud:
+    """Where Gaussians start: the capture's sparse points, and the dense cloud no finer than the training pixels."""
+    parts = [] if split.sparse is None else [split.sparse]
+    dense = merge([read_ply(path, torch.float64) for path in made.clouds])
+    if len(dense):
+        xyz = split.similarity.points_to_working(dense.xyz)
+        dense = PointCloud(xyz, dense.rgb, dense.confidence)
+        longest = max(max(frame.size) for frame in split.frames)
+        focal = sum(frame.K[0, 0] for frame in split.frames) / len(split.frames) * min(1.0, image_size / longest)
+        pixel = split.scene_scale(dense) / focal
+        room = max(max_points - sum(len(part) for part in parts), 0)
+        parts.append(thin_to(dense, room, pixel))
+    return merge(parts)
+
+
+def thin_to(cloud: PointCloud, most: int, size: float) -> PointCloud:
+    """The cloud on a grid of ``size``, coarser where that leaves more than ``most`` points."""
+    thinned = voxel_thin(cloud, size)
+    while len(thinned) > most > 0:
+        size *= 1.1
+        thinned = voxel_thin(cloud, size)
+    return thinned

@@ -1,0 +1,230 @@
+"""Nerfstudio's cameras and splits <-> fvgen's cameras and frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from nerfstudio.cameras.cameras import Cameras as NerfstudioCameras
+from nerfstudio.cameras.cameras import CameraType
+from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataparserOutputs
+from torch import Tensor
+
+from fvgen.checks import InputError, complaint, require
+from fvgen.data.capture import DEPTH_UNIT, CaptureFrame, check_depth_unit, check_frame, check_frames, check_photos
+from fvgen.data.transforms_json import UNDISTORT
+from fvgen.geometry.similarity import Similarity
+from fvgen.types import Cameras, PointCloud
+
+_MEND = "Mend or export the capture again; without a dataparser's name, fvgen-data finds out what kind it is."
+
+
+def flip_axes(c2w: Tensor) -> Tensor:
+    """[..., 3 or 4, 4] camera-to-world between OpenGL (y up, z back) and OpenCV (y down, z forward)."""
+    flipped = c2w.clone()
+    flipped[..., :3, 1:3] *= -1
+    return flipped
+
+
+def to_fvgen(cameras: NerfstudioCameras, height: int, width: int) -> Cameras:
+    """Nerfstudio's perspective cameras (flat batch, all of size ``height`` x ``width``) as fvgen's."""
+    c2w = torch.eye(4).repeat(len(cameras), 1, 1)
+    c2w[:, :3] = flip_axes(cameras.camera_to_worlds.detach().cpu().float())
+    return Cameras(c2w, cameras.get_intrinsics_matrices().cpu().float(), height, width)
+
+
+def to_nerfstudio(
+    frames: Sequence[CaptureFrame], poses: Tensor, distortion_params: Tensor | None = None
+) -> NerfstudioCameras:
+    """The cameras of a capture's frames as Nerfstudio's perspective cameras, each of its own size.
+
+    Args:
+        frames: F frames, whose intrinsics and sizes count.
+        poses: [F, 3, 4] camera-to-world, OpenGL axes.
+        distortion_params: [F, 6] Nerfstudio's k1 k2 k3 k4 p1 p2; None for none.
+    """
+    K = torch.from_numpy(np.stack([frame.K for frame in frames])).float()
+    size = torch.tensor([frame.size for frame in frames])
+    return NerfstudioCameras(
+        camera_to_worlds=poses.float(),
+        fx=K[:, 0, 0, None],
+        fy=K[:, 1, 1, None],
+        cx=K[:, 0, 2, None],
+        cy=K[:, 1, 2, None],
+        width=size[:, :1],
+        height=size[:, 1:],
+        distortion_params=distortion_params,
+        camera_type=CameraType.PERSPECTIVE,
+    )
+
+
+def concatenate(first: NerfstudioCameras, second: NerfstudioCameras) -> NerfstudioCameras:
+    """Both batches of perspective cameras after one another; each keeps its own sizes."""
+
+    def join(name: str) -> Tensor:
+        return torch.cat([getattr(first, name).float(), getattr(second, name).float()])
+
+    distortion = [
+        torch.zeros(len(c), 6) if c.distortion_params is None else c.distortion_params for c in (first, second)
+    ]
+    return NerfstudioCameras(
+        camera_to_worlds=join("camera_to_worlds"),
+        fx=join("fx"),
+        fy=join("fy"),
+        cx=join("cx"),
+        cy=join("cy"),
+        width=join("width").long(),
+        height=join("height").long(),
+        distortion_params=torch.cat(distortion),
+        camera_type=torch.cat([first.camera_type, second.camera_type]),
+        metadata={},
+    )
+
+
+def read_outputs(parser: DataParser, split: str) -> DataparserOutputs:
+    """What a dataparser reads.
+
+    Raises:
+        InputError: it refuses the capture, or fails on it: Nerfstudio's own do so with errors of many kinds.
+    """
+    try:
+        return parser.get_dataparser_outputs(split=split)
+    except InputError:
+        raise
+    except Exception as error:
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        rule = f"be a capture that Nerfstudio's dataparser {type(parser).__name__} can read"
+        cure = UNDISTORT if isinstance(error, NotImplementedError) else _MEND  # a lens it does not know
+        raise InputError(complaint("--data", rule, f"{parser.config.data} ({cause})", cure)) from error
+
+
+@dataclass(frozen=True)
+class CaptureSplit:
+    """The photos of a split, as Nerfstudio describes them and as fvgen does; both in the dataparser's frame."""
+
+    outputs: DataparserOutputs
+    frames: tuple[CaptureFrame, ...]
+    """One per image of ``outputs``."""
+    sparse: PointCloud | None
+    """The capture's own points; None when it has none."""
+    similarity: Similarity
+    """From the capture's own frame to the dataparser's."""
+    depth_unit: float
+    """Units of the dataparser's frame that one step of a depth file stands for."""
+
+    @staticmethod
+    def read(parser: DataParser, split: str) -> CaptureSplit:
+        """What a dataparser reads for "train", "val" or "test".
+
+        Raises:
+            InputError: the dataparser fails, or as `of`.
+        """
+        return CaptureSplit.of(read_outputs(parser, split))
+
+    @staticmethod
+    def of(outputs: DataparserOutputs) -> CaptureSplit:
+        """What a dataparser has read.
+
+        Raises:
+            InputError: a camera is no perspective camera, or points are not finite.
+        """
+        unit = float(outputs.metadata.get("depth_unit_scale_factor", DEPTH_UNIT))
+        scale = float(outputs.dataparser_scale)
+        return CaptureSplit(
+            outputs=outputs,
+            frames=tuple(_frames(outputs)),
+            sparse=_sparse_points(outputs),
+            similarity=Similarity(outputs.dataparser_transform.double().numpy()[:3], scale),
+            depth_unit=unit * scale,
+        )
+
+    def check_training(self) -> None:
+        """Refuse photos that cannot be trained on.
+
+        Raises:
+            InputError: see `fvgen.data.capture.check_frames` and `fvgen.data.capture.check_depth_unit`.
+        """
+        check_frames(self.frames)
+        check_depth_unit(self.frames, self.sparse, self.depth_unit)
+
+    def check_held_out(self) -> None:
+        """Refuse photos that could not be compared with, before hours of training end in them.
+
+        Raises:
+            InputError: see `fvgen.data.capture.check_frame` and `fvgen.data.capture.check_photos`.
+        """
+        for frame in self.frames:
+            check_frame(frame)
+        check_photos(self.frames)
+
+    def scene_scale(self, points: PointCloud | None) -> float:
+        """Typical distance from the cameras to what they see, in scene units.
+
+        The median depth of the points in front of the cameras; without points, the spread of the cameras.
+        """
+        positions = np.stack([frame.c2w[:3, 3] for frame in self.frames])
+        spread = float(np.max(np.linalg.norm(positions - positions.mean(axis=0), axis=1)))
+        if points is None or not len(points):
+            return max(spread, 1e-6)
+        xyz = points.xyz.double().cpu().numpy()
+        forward = np.stack([frame.c2w[:3, 2] for frame in self.frames])
+        depth = ((xyz[None] - positions[:, None]) * forward[:, None]).sum(axis=-1)
+        in_front = depth[depth > 0]
+        return float(np.median(in_front)) if len(in_front) else max(spread, 1e-6)
+
+
+def _frames(outputs: DataparserOutputs) -> list[CaptureFrame]:
+    cameras = outputs.cameras
+    types = {int(kind) for kind in cameras.camera_type.flatten()}
+    require(
+        types <= {CameraType.PERSPECTIVE.value},
+        "cameras",
+        "be perspective cameras",
+        sorted(CameraType(kind).name for kind in types),
+        UNDISTORT,
+    )
+    c2w = torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1)
+    c2w[:, :3] = flip_axes(cameras.camera_to_worlds.double())
+    K = cameras.get_intrinsics_matrices().double()
+    depths = outputs.metadata.get("depth_filenames") or [None] * len(cameras)
+    masks: list[Path | None] = list(outputs.mask_filenames or []) or [None] * len(cameras)
+    return [
+        CaptureFrame(
+            name=path.name,
+            photo=path,
+            c2w=c2w[i].numpy(),
+            K=K[i].numpy(),
+            size=(int(cameras.width[i]), int(cameras.height[i])),
+            distortion=_distortion(cameras.distortion_params, i),
+            depth=depths[i],
+            mask=masks[i],
+        )
+        for i, path in enumerate(outputs.image_filenames)
+    ]
+
+
+def _distortion(parameters: torch.Tensor | None, index: int) -> tuple[float, ...]:
+    """OpenCV's k1 k2 p1 p2 k3 from Nerfstudio's k1 k2 k3 k4 p1 p2."""
+    if parameters is None:
+        return (0.0,) * 5
+    k1, k2, k3, k4, p1, p2 = (float(value) for value in parameters[index])
+    require(k4 == 0, "distortion k4", "be 0 for a perspective camera", k4, UNDISTORT)
+    return k1, k2, p1, p2, k3
+
+
+def _sparse_points(outputs: DataparserOutputs) -> PointCloud | None:
+    xyz = outputs.metadata.get("points3D_xyz")
+    if xyz is None or not len(xyz):
+        return None
+    require(
+        bool(torch.isfinite(xyz).all()),
+        "sparse points",
+        "be finite",
+        "NaN or infinite coordinates",
+        "Export the point cloud again.",
+    )
+    rgb = outputs.metadata["points3D_rgb"].float() / 255
+    return PointCloud(xyz.float(), rgb, torch.ones(len(xyz)))
