@@ -3,7 +3,7 @@
     python benchmarks/generator.py --captures CAPTURES --output generator.json
 
 Held-out photos between the same two train photos make one clip with them. All methods get the same geometry and draw
-the same cameras; covered and holes are told apart by the point render.
+the same cameras; the point render decides what is covered and what is a hole.
 """
 
 from __future__ import annotations
@@ -156,11 +156,11 @@ def measure(
             networks[method].pipeline.to(device)  # loading is not timed
         synchronize(device)
         start = time.perf_counter()
-        frames, sure = torch.zeros_like(test.photos), []
+        frames, confidences = torch.zeros_like(test.photos), []
         for path, members in clips:
             rgb, confidence = draws[method](path)
             frames[members] = rgb[1:-1]
-            sure.append(confidence if confidence is None else confidence[1:-1])
+            confidences.append(confidence if confidence is None else confidence[1:-1])
         synchronize(device)
         seconds = (time.perf_counter() - start) / len(frames)
         scores[method] = {
@@ -171,7 +171,7 @@ def measure(
             "seconds": seconds,
         }
         pictures.append(frames)
-        for confidence, (_, members) in zip(sure, clips, strict=True):
+        for confidence, (_, members) in zip(confidences, clips, strict=True):
             if confidence is not None:
                 calibration.add(method, confidence, frames[members], test.photos[members], real[members])
     _sheet(pictures, options.output.with_name(f"{options.output.stem}_{name}.jpg"))

@@ -1,4 +1,4 @@
-"""Geometry from the train photos alone, judged in the held-out views.
+"""Geometry from the train photos alone, measured in the held-out views.
 
 Per capture: how much of a held-out view the cloud covers and how well it does there, seconds per train photo; and
 whole-frame PSNR of `warp` frames beside the raw render (black holes) and the render inpainted by OpenCV (Telea).

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Progress = Callable[[int, int, str], None]
-"""``progress(done, total, what)``: how work over two seconds tells how far it is. Numerics never print."""
+"""``progress(done, total, what)``: how work over two seconds reports how far it is. Numerics never print."""
 
 
 def no_progress(done: int, total: int, what: str) -> None:
@@ -173,7 +173,7 @@ class PointRender(_TensorRecord):
 
 @dataclass(frozen=True)
 class Conditions(_TensorRecord):
-    """What a video network is told about B clips."""
+    """What a video network is given of B clips."""
 
     render_latents: Tensor
     """[B, F, C, h, w] encoded point renders, photos where a frame is a photo"""

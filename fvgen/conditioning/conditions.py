@@ -1,4 +1,4 @@
-"""From renders and photos to what a video network is told."""
+"""From renders and photos to what a video network is given."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A network that corrects a warped clip: what it diffuses, and what it is told.
+"""A network that corrects a warped clip: what it diffuses, and what it is given.
 
 The diffused latents are the residual on the warp, z = (codec(image) - codec(warp)) / scale, whose scale is small where
-the warp trusts itself and large where it does not; so z = 0 is the warp itself, and an untrained network whose output
+the warp is confident and large where it is not; so z = 0 is the warp itself, and an untrained network whose output
 is zero returns it unchanged. This needs a codec that is affine in its pixels (`fvgen.models.codec.SpaceToDepth`).
 """
 
@@ -17,10 +17,10 @@ from torch.nn import functional
 from fvgen.checks import require
 from fvgen.models.codec import SpaceToDepthCodec
 
-MASKS = ("photo", "covered", "trust")
-"""The maps that a network is told beside renders and warps, in the order of their channels."""
+MASKS = ("photo", "covered", "confidence")
+"""The maps that a network is given beside renders and warps, in the order of their channels."""
 SMOOTHINGS = (1.5, 6.0)
-"""Deviations, in the network's pixels, of the smoothed warps that it is told."""
+"""Deviations, in the network's pixels, of the smoothed warps that it is given."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class WarpedClips:
     """[B, F, 3, H, W] in [0, 1], as `fvgen.generation.warp.WarpViews` draws it"""
     covered: Tensor
     """[B, F, 1, H, W] bool: where the cloud was seen; True throughout a photo"""
-    trust: Tensor
+    confidence: Tensor
     """[B, F, 1, H, W] in [0, 1]: the warp's own pixel confidence"""
     photo: Tensor
     """[B, F] bool: frames that are photos"""
@@ -50,7 +50,7 @@ class WarpedClips:
         shapes = {
             "warp": (batch, frames, 3, height, width),
             "covered": (batch, frames, 1, height, width),
-            "trust": (batch, frames, 1, height, width),
+            "confidence": (batch, frames, 1, height, width),
             "photo": (batch, frames),
         }
         for name, shape in shapes.items():
@@ -62,16 +62,16 @@ class WarpedClips:
 class ResidualSpace:
     """Images <-> normalised residuals on the warp. Scales are in units of pixels in [0, 1].
 
-    The error of a warp falls evenly with its trust, and at equal trust it is about the same
-    in the holes as on covered pixels; the defaults are that line, so latents have about unit deviation everywhere.
+    The error of a warp falls evenly with its confidence, and at equal confidence it is about the same in the holes as
+    on covered pixels. The defaults are that line, so latents have about unit deviation everywhere.
     """
 
     photo: float = 0.025
     """scale on frames that are photos, whose residual is 0"""
     trusted: float = 0.03
-    """scale at trust 1"""
+    """scale at confidence 1"""
     untrusted: float = 0.17
-    """scale at trust 0"""
+    """scale at confidence 0"""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -90,7 +90,7 @@ class ResidualSpace:
 
     def scale(self, clips: WarpedClips, codec: SpaceToDepthCodec) -> Tensor:
         """[B, F, C, h, w] what one unit of each latent is worth, in the codec's own units."""
-        pixels = self.untrusted + (self.trusted - self.untrusted) * clips.trust.to(clips.warp)
+        pixels = self.untrusted + (self.trusted - self.untrusted) * clips.confidence.to(clips.warp)
         pixels = torch.where(clips.photo[:, :, None, None, None], self.photo, pixels).expand_as(clips.warp)
         # The codec is affine, so the difference of two codes is the code of a difference.
         return codec.encode(pixels) - codec.encode(torch.zeros_like(pixels))
@@ -99,21 +99,21 @@ class ResidualSpace:
 def residual_condition(clips: WarpedClips, space: ResidualSpace, codec: SpaceToDepthCodec) -> Tensor:
     """[B, F, 4C + 3p², h, w] for `Conditions.render_latents`: candidates, `MASKS` in [-1, 1], warp latents.
 
-    A candidate is told as the residual that would give it: 0 is the warp again. Three of them, of C channels each: the
-    render where it covers, and the warp smoothed as `SMOOTHINGS` says, each pixel weighing by its trust. What is
+    A candidate is given as the residual that would give it: 0 is the warp again. Three of them, of C channels each: the
+    render where it covers, and the warp smoothed as `SMOOTHINGS` says, each pixel weighing by its confidence. What is
     learnt is when to move towards which; from the plain latents alone, whose details are small beside their brightness,
     a network learns that a hundred times more slowly.
 
     A mask keeps every pixel: a p x p patch of it becomes p² channels, as in the codec.
     """
     photo = clips.photo[:, :, None, None, None].expand_as(clips.covered)
-    masks = torch.cat([2 * mask.to(clips.warp) - 1 for mask in (photo, clips.covered, clips.trust)], dim=2)
+    masks = torch.cat([2 * mask.to(clips.warp) - 1 for mask in (photo, clips.covered, clips.confidence)], dim=2)
     masks = functional.pixel_unshuffle(masks.flatten(0, 1), codec.downscale).unflatten(0, photo.shape[:2])
     candidates = [torch.where(clips.covered, clips.render, clips.warp)]
-    candidates += [smoothed(clips.warp, clips.trust.to(clips.warp) ** 2, sigma) for sigma in SMOOTHINGS]
+    candidates += [smoothed(clips.warp, clips.confidence.to(clips.warp) ** 2, sigma) for sigma in SMOOTHINGS]
     warp, scale = codec.encode(clips.warp), space.scale(clips, codec)
-    told = [(codec.encode(candidate) - warp) / scale for candidate in candidates]
-    return torch.cat([*told, masks.to(warp), warp], dim=2)
+    residuals = [(codec.encode(candidate) - warp) / scale for candidate in candidates]
+    return torch.cat([*residuals, masks.to(warp), warp], dim=2)
 
 
 def smoothed(images: Tensor, weight: Tensor, sigma: float) -> Tensor:
@@ -144,9 +144,9 @@ def warped_clips_of(condition: Tensor, space: ResidualSpace, codec: SpaceToDepth
         [channels, len(SMOOTHINGS) * channels, len(MASKS) * patch**2, channels], dim=2
     )
     maps = functional.pixel_shuffle(masks.flatten(0, 1), patch).unflatten(0, condition.shape[:2])
-    photo, covered, trust = ((maps + 1) / 2).split(1, dim=2)
+    photo, covered, confidence = ((maps + 1) / 2).split(1, dim=2)
     pixels = codec.decode(warp)
-    clips = WarpedClips(pixels, pixels, covered > 0.5, trust.clamp(0, 1), photo.mean(dim=(2, 3, 4)) > 0.5)
+    clips = WarpedClips(pixels, pixels, covered > 0.5, confidence.clamp(0, 1), photo.mean(dim=(2, 3, 4)) > 0.5)
     return replace(clips, render=clips.covered * space.decode(render, clips, codec))
 
 

@@ -21,6 +21,9 @@ from fvgen.generation.warped_clip import warped_clip
 from fvgen.models.codec import Codec, SpaceToDepth, SpaceToDepthCodec, latent_fingerprint
 from fvgen.types import Conditions, SceneGeometry, TrainBatch
 
+_STORED_CONFIDENCE = "trust"
+"""What stored clips call the warp's confidence: sets that are there stay readable."""
+
 
 @dataclass(frozen=True)
 class EncodedClip:
@@ -96,14 +99,14 @@ class PixelEncoding:
             "render": _bytes(warped.render[0, drawn]),
             "warp": _bytes(warped.warp[0, drawn]),
             "covered": np.packbits(warped.covered[0, drawn].numpy()),
-            "trust": _bytes(warped.trust[0, drawn]),
+            _STORED_CONFIDENCE: _bytes(warped.confidence[0, drawn]),
             "known": clip.known.numpy(),
         }
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         middle = len(clip.frames) // 2
         preview = [clip.frames[0], clip.frames[middle], warped.render[0, middle], warped.warp[0, middle]]
-        preview += [mask[0, middle].float().expand(3, -1, -1) for mask in (warped.covered, warped.trust)]
+        preview += [mask[0, middle].float().expand(3, -1, -1) for mask in (warped.covered, warped.confidence)]
         preview.append((2 * (warped.warp[0, middle] - clip.frames[middle]).abs()).clamp_max(1))
         height, width = clip.frames.shape[2:]
         return EncodedClip(clip.name, "npz", buffer.getvalue(), height, width, tuple(preview))
@@ -116,9 +119,8 @@ class PixelEncoding:
             covered = np.unpackbits(stored["covered"], count=int(np.prod(drawn))).reshape(drawn)
             # cut out as bytes: what is not seen is not made to floats
             frames = view.of(stored["frames"])
-            parts = {name: view.of(stored[name]) for name in ("render", "warp", "trust")} | {
-                "covered": view.of(covered)
-            }
+            parts = {name: view.of(stored[name]) for name in ("render", "warp")}
+            parts |= {"covered": view.of(covered), "confidence": view.of(stored[_STORED_CONFIDENCE])}
         step = -1 if view.backwards and known[0] and known[-1] else 1
         whole = {}
         for name, values in parts.items():

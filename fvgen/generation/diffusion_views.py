@@ -122,24 +122,24 @@ class DiffusionViews:
         clips = [part for part in clips_of(path) if bool((path.photo[part] < 0).any())]
         if not clips:
             return join_with_photos(capture, geometry, path, out)
-        tell = self._step_counter([path.photo[part] for part in clips], progress)
-        trust = torch.zeros(len(path))
+        count_step = self._step_counter([path.photo[part] for part in clips], progress)
+        view_confidence = torch.zeros(len(path))
         scene = _Scene(capture, geometry, path.ends)
         for frames in clips:
             clip = part_of(path, frames)
             render = resolve("teacher").render(geometry.points, drawn_cameras(clip), TEACHER_RADIUS)
-            samples = self._samples(capture, geometry, clip, render.rgb, seed, tell)
+            samples = self._samples(capture, geometry, clip, render.rgb, seed, count_step)
             disagreement = seed_disagreement(samples) if self.confidence_seeds else None
             for i, at in enumerate((clip.photo < 0).nonzero()[:, 0].tolist()):
                 place, frame = places[int(frames[at])], int(frames[at])
                 spread = None if disagreement is None else disagreement[at : at + 1]
-                view = scene.judge(samples[0, at : at + 1], render[i], clip.cameras[at], clip.ends[at], spread)
+                view = scene.assess(samples[0, at : at + 1], render[i], clip.cameras[at], clip.ends[at], spread)
                 out.rgb[place], out.depth[place] = samples[0, at], view.depth[0]
                 out.covered[place], out.confidence[place] = render.depth[i] > 0, view.pixel_confidence[0]
-                trust[frame] = view.view_confidence
+                view_confidence[frame] = view.view_confidence
         views = join_with_photos(capture, geometry, path, out)
         drawn = ~views.is_photo
-        views.view_confidence[drawn] = trust.to(views.view_confidence)[drawn]
+        views.view_confidence[drawn] = view_confidence.to(views.view_confidence)[drawn]
         return views
 
     def _samples(
@@ -247,14 +247,14 @@ class DiffusionViews:
         count: Iterator[int] = iter(range(1, windows * steps + 1))
         what = f"drawing views ({self.kind}), steps"
 
-        def tell(done: int, total: int, of: str) -> None:
+        def count_step(done: int, total: int, of: str) -> None:
             progress(next(count), windows * steps, what)
 
-        return tell
+        return count_step
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Assessment:
     depth: Tensor
     """[1, 1, H, W] without zeros"""
     pixel_confidence: Tensor
@@ -263,7 +263,7 @@ class _Judged:
 
 
 class _Scene:
-    """What generated frames are judged by: the photos, and depth as seen from them."""
+    """What generated frames are compared with: the photos, and depth as seen from them."""
 
     def __init__(self, capture: Capture, geometry: SceneGeometry, ends: Tensor) -> None:
         self.capture = capture
@@ -271,16 +271,16 @@ class _Scene:
         self.known = geometry.depths[:, None] > 0
         self.depths = filled_photo_depths(geometry, ends.unique().tolist())  # a path may be a clip of a long capture
 
-    def judge(
+    def assess(
         self, rgb: Tensor, render: PointRender, camera: Cameras, ends: Tensor, disagreement: Tensor | None
-    ) -> _Judged:
+    ) -> _Assessment:
         """Depth and confidence of one frame rgb [1, 3, H, W] between the photos ``ends`` [2]."""
         at = torch.unique(ends).to(rgb.device)
         capture = self.capture
         beside = Neighbours(capture.photos[at], capture.valid[at], capture.cameras[at], self.depths[at], self.known[at])
         depth = torch.where(render.depth > 0, render.depth, fill_depth(render.depth, self.far))
         there = beside.look_at(camera, depth)
-        return _Judged(
+        return _Assessment(
             depth,
             generated_pixel_confidence(rgb, render, depth_agreement(there), disagreement),
             reprojection_confidence(rgb, render.depth > 0, there),

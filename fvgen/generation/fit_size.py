@@ -82,6 +82,6 @@ def fit_warps(warps: WarpedClips, render: Tensor, size: SizeFit) -> WarpedClips:
         render=render,
         warp=photo * render + ~photo * size.apply(warps.warp).to(render),
         covered=photo | (size.apply(warps.covered.float()) > 0.5).to(render.device),
-        trust=size.apply(warps.trust).to(render).masked_fill(photo, 1),
+        confidence=size.apply(warps.confidence).to(render).masked_fill(photo, 1),
         photo=warps.photo.to(render.device),
     )

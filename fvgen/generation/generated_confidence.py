@@ -1,4 +1,4 @@
-"""How far what a diffusion network drew can be trusted: against the points, the photos and other seeds."""
+"""Confidence in what a diffusion network drew: against the points, the photos and other seeds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fvgen.generation.confidence import IN_HOLES, agreement, hole_trust
+from fvgen.generation.confidence import IN_HOLES, agreement, hole_confidence
 from fvgen.generation.warp import warp_photos
 from fvgen.geometry.cameras import project, unproject
 from fvgen.types import Cameras, PointRender
@@ -18,9 +18,9 @@ _DEPTH_TOLERANCE = 0.03
 _NEIGHBOURHOOD = 5
 """Pixels over which colours are compared: codec and resampling move edges by a pixel or two."""
 _HOLES_COUNT = 0.1
-"""Weight of a hole beside a covered pixel when a view is judged: its depth is a guess."""
+"""Weight of a hole beside a covered pixel in the score of a view: its depth is a guess."""
 _UNSEEN = 0.5
-"""Trust in a view of which no photo sees anything."""
+"""Confidence in a view of which no photo sees anything."""
 
 
 @dataclass(frozen=True)
@@ -60,28 +60,28 @@ class Reprojection:
 
 
 def generated_pixel_confidence(
-    rgb: Tensor, render: PointRender, depth_trust: Tensor, disagreement: Tensor | None = None
+    rgb: Tensor, render: PointRender, depth_confidence: Tensor, disagreement: Tensor | None = None
 ) -> Tensor:
     """[1, 1, H, W] in [IN_HOLES, 1] of one generated frame.
 
-    A covered pixel is trusted as its points are, by how densely they cover it, whether the photos' depth agrees, and
-    whether the network kept their colour. A hole is trusted by its distance to the cover.
+    A covered pixel's confidence is that of its points, less where they are thin, where the photos' depth disagrees and
+    where the network changed their colour. A hole's falls with the distance to the cover.
 
     Args:
         rgb: [1, 3, H, W] as generated.
         render: of the frame: what the network was shown, at this size.
-        depth_trust: [1, 1, H, W] from `depth_agreement`.
+        depth_confidence: [1, 1, H, W] from `depth_agreement`.
         disagreement: [1, 1, H, W] from `seed_disagreement`; None when only one sample was drawn.
     """
     covered = render.depth > 0
     seen = render.rgb / render.alpha.clamp_min(1e-6)  # the compositing darkens thin places
     confidence = render.confidence / render.alpha.clamp_min(1e-6)
     kept = agreement(_local_difference(rgb, seen, covered.to(rgb)))
-    on_points = (0.5 + 0.5 * confidence.clamp(0, 1)) * (0.5 + 0.5 * render.alpha) * depth_trust * kept
-    trust = torch.where(covered, on_points, hole_trust(covered))
+    on_points = (0.5 + 0.5 * confidence.clamp(0, 1)) * (0.5 + 0.5 * render.alpha) * depth_confidence * kept
+    out = torch.where(covered, on_points, hole_confidence(covered))
     if disagreement is not None:
-        trust = trust * agreement(disagreement)
-    return trust.clamp(IN_HOLES, 1)
+        out = out * agreement(disagreement)
+    return out.clamp(IN_HOLES, 1)
 
 
 def seed_disagreement(samples: Tensor) -> Tensor:
@@ -90,14 +90,14 @@ def seed_disagreement(samples: Tensor) -> Tensor:
 
 
 def depth_agreement(there: Reprojection) -> Tensor:
-    """[1, 1, H, W] in (0, 1]: which share of the photos that could tell agrees with a frame's depth.
+    """[1, 1, H, W] in (0, 1]: which share of the photos that can compare agrees with a frame's depth.
 
     A photo that measured something farther in that direction looked through the place and contradicts it; one that
-    measured something nearer cannot see it and says nothing. Where none can tell, it is 1.
+    measured something nearer cannot see it and says nothing. Where none can compare, it is 1.
     """
-    told = (there.seen > 0) & there.known
-    agree = (told & ((there.depth_ratio - 1).abs() <= _DEPTH_TOLERANCE)).sum(0, keepdim=True)
-    against = (told & (there.depth_ratio < 1 - _DEPTH_TOLERANCE)).sum(0, keepdim=True)
+    comparable = (there.seen > 0) & there.known
+    agree = (comparable & ((there.depth_ratio - 1).abs() <= _DEPTH_TOLERANCE)).sum(0, keepdim=True)
+    against = (comparable & (there.depth_ratio < 1 - _DEPTH_TOLERANCE)).sum(0, keepdim=True)
     return (agree + 1) / (agree + against + 1)
 
 

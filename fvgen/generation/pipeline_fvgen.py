@@ -212,7 +212,7 @@ class FVGenPipeline(DiffusionPipeline):
             given, expected = tuple(warps.warp.shape), tuple(renders.shape)
             require(given == expected, "warps", f"have the renders' shape {expected}", given, "Use the same clips.")
             check_pixels("warps", warps.warp)
-            check_pixels("warps.trust", warps.trust)
+            check_pixels("warps.confidence", warps.confidence)
 
     @torch.no_grad()
     def __call__(

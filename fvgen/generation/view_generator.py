@@ -84,9 +84,9 @@ def join_with_photos(capture: Capture, geometry: SceneGeometry, path: CameraPath
         out = of_photos.new_empty((len(photo), *of_photos.shape[1:]))
         out[is_photo], out[~is_photo] = of_photos, of_drawn
         joined[name] = out
-    trust = view_confidence(joined["pixel_confidence"])
-    trust[is_photo] = 1
-    return GeneratedViews(cameras=path.cameras, view_confidence=trust, is_photo=is_photo, **joined)
+    confidence = view_confidence(joined["pixel_confidence"])
+    confidence[is_photo] = 1
+    return GeneratedViews(cameras=path.cameras, view_confidence=confidence, is_photo=is_photo, **joined)
 
 
 def check_path(capture: Capture, path: CameraPath) -> None:
@@ -148,7 +148,7 @@ class PointViews:
             progress(i, len(cameras), "rendering points")
             render = renderer.render(geometry.points, cameras[i], self.radius)
             out.rgb[i], out.depth[i] = render.rgb[0], render.depth[0]
-            # A thin place is darkened by what it lacks in alpha, so it is trusted by that much less.
+            # A thin place is darkened by what it lacks in alpha, so its confidence is that much less.
             out.confidence[i] = render.confidence[0].clamp(IN_HOLES, 1)
             out.covered[i] = render.depth[0] > 0
         progress(len(cameras), len(cameras), "rendering points")

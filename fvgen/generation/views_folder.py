@@ -5,7 +5,7 @@
     transforms.json      written last: a folder with it is complete
     images/              photos byte for byte, generated views as PNG
     depth/               16-bit PNG, 0 where unknown; unit in transforms.json
-    confidence/ covered/ 8-bit PNG per generated view: trust, and where the point cloud was seen
+    confidence/ covered/ 8-bit PNG per generated view: confidence, and where the point cloud was seen
     dense.ply            the fused cloud
     frames/              one JSON per finished frame with its checksums: what a killed run goes on from
 

@@ -89,13 +89,13 @@ def _read_frame(
     whole = resize_intrinsics(Cameras(c2w[None], K[None], entry["h"], entry["w"]), *cover)
     cameras = crop_intrinsics(whole, top, left, height, width).to(torch.float32)
     known = torch.ones(1, height, width)
-    trusted = "confidence_file_path" in entry
+    generated = "confidence_file_path" in entry
     return {
         "cameras": cameras,
         "rgb": torch.from_numpy(rgb.copy()).permute(2, 0, 1).float() / 255,
         "depth": (torch.from_numpy(steps.astype(np.float64)) * unit).float()[None],
-        "pixel_confidence": _grey(folder / entry["confidence_file_path"]) if trusted else known,
-        "covered": _grey(folder / entry["covered_file_path"]) > 0.5 if trusted else known > 0,
+        "pixel_confidence": _grey(folder / entry["confidence_file_path"]) if generated else known,
+        "covered": _grey(folder / entry["covered_file_path"]) > 0.5 if generated else known > 0,
         "view_confidence": torch.tensor(float(entry["fvgen"].get("view_confidence", 1))),
         "is_photo": torch.tensor(bool(entry["fvgen"]["photo"])),
     }

@@ -26,7 +26,7 @@ _FILLED: WeakKeyDictionary[SceneGeometry, dict[int, Tensor]] = WeakKeyDictionary
 _POINT_PIXELS = 1.0
 """Radius of a point in depth renders, in pixels."""
 _KEEPS_DETAIL = 0.4
-"""Trust from which a pixel keeps the warped colour as it is."""
+"""Confidence from which a pixel keeps the warped colour as it is."""
 _FEATHER = 0.06
 """Share of the shorter side over which a photo fades in from its border, so that no seam shows there."""
 _DEPTH_TOLERANCE = 0.03
@@ -70,14 +70,14 @@ class WarpViews:
             colour, seen = warp_photos(
                 capture.photos[near], capture.valid[near], photo_depths[near], capture.cameras[near], cameras[i], depth
             )
-            rgb, disagreement, sure = _blend(colour, seen, weight[:, None, None, None])
+            rgb, disagreement, visibility = _blend(colour, seen, weight[:, None, None, None])
             covered = render.depth > 0
             first, second = change[i, near[0]], change[i, near[1]]
             away = float(2 * first / (first + second))
-            trust = pixel_confidence(covered, disagreement, sure, render.confidence, away)
-            # What is hardly trusted would be a wrong detail: there the trusted surroundings go on instead.
-            rgb = push_pull(rgb, (trust / _KEEPS_DETAIL).clamp_max(1) ** 2)
-            out.rgb[i], out.depth[i], out.covered[i], out.confidence[i] = rgb[0], depth[0], covered[0], trust[0]
+            confidence = pixel_confidence(covered, disagreement, visibility, render.confidence, away)
+            # Of little confidence, a detail is mostly wrong: the surroundings go on there instead.
+            rgb = push_pull(rgb, (confidence / _KEEPS_DETAIL).clamp_max(1) ** 2)
+            out.rgb[i], out.depth[i], out.covered[i], out.confidence[i] = rgb[0], depth[0], covered[0], confidence[0]
             progress(i + 1, len(cameras), "warping photos")
         return join_with_photos(capture, geometry, path, out)
 
@@ -128,7 +128,7 @@ def warp_photos(
     Args:
         photos: [S, 3, H, W].
         valid: [S, H, W] bool, False where a photo has no pixel.
-        depths: [S, 1, H, W] without zeros, to tell what is hidden in a photo.
+        depths: [S, 1, H, W] without zeros, to find what is hidden in a photo.
         cameras: S cameras of the photos.
         frame: one camera.
         depth: [1, 1, H, W] of the frame, without zeros.
@@ -166,7 +166,7 @@ def _squareness(uv: Tensor) -> Tensor:
 
 
 def _blend(colour: Tensor, seen: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """One frame from S warped photos: rgb [1, 3, H, W], disagreement and sureness [1, 1, H, W].
+    """One frame from S warped photos: rgb [1, 3, H, W], disagreement and visibility [1, 1, H, W].
 
     Args:
         colour: [S, 3, H, W].

@@ -60,13 +60,13 @@ class WarpCorrection:
                 render=small(warps.render).clamp(0, 1),
                 warp=small(warps.warp).clamp(0, 1),
                 covered=small(warps.covered) > 0.5,
-                trust=small(warps.trust).clamp(0, 1),
+                confidence=small(warps.confidence).clamp(0, 1),
                 photo=known[None],
             ),
         )
 
     def window(self, frames: Tensor, known: Tensor, window: Tensor) -> WarpedClips:
-        """What the network is told of the frames ``window`` [n] of the clip.
+        """What the network is given of the frames ``window`` [n] of the clip.
 
         Args:
             frames: [L, 3, h, w], as drawn so far at the known frames.
@@ -75,13 +75,13 @@ class WarpCorrection:
         """
         given = known[window].to(frames.device)
         keys = given[None, :, None, None, None]
-        part = {name: getattr(self.small, name)[:, window] for name in ("render", "warp", "covered", "trust")}
+        part = {name: getattr(self.small, name)[:, window] for name in ("render", "warp", "covered", "confidence")}
         drawn = frames[window][None]
         return WarpedClips(
             render=torch.where(keys, drawn, part["render"]),
             warp=torch.where(keys, drawn, part["warp"]),
             covered=part["covered"] | keys,
-            trust=part["trust"].masked_fill(keys, 1),
+            confidence=part["confidence"].masked_fill(keys, 1),
             photo=given[None],
         )
 

@@ -44,6 +44,6 @@ def warped_clip(
         render=torch.where(given, frames, renders.clamp(0, 1))[None],
         warp=torch.where(given, frames, warp.rgb)[None],
         covered=(given | warp.covered)[None],
-        trust=torch.where(given, 1.0, warp.pixel_confidence)[None],
+        confidence=torch.where(given, 1.0, warp.pixel_confidence)[None],
         photo=known[None],
     )

@@ -1,4 +1,4 @@
-"""What makes depth trustworthy: agreement between views, no speckles, nothing that hangs between two surfaces."""
+"""What makes depth reliable: agreement between views, no speckles, nothing that hangs between two surfaces."""
 
 from __future__ import annotations
 

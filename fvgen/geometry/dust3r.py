@@ -40,7 +40,7 @@ class Dust3r:
     neighbours: int = 3
     """how many of the nearest photos each one is paired with"""
     least_confidence: float = 1.1
-    """pixels of which the network is less sure (from 1 up) are dropped; the teacher's own data kept them from 1.0986"""
+    """pixels of less confidence (1 and more) are dropped; the teacher's own data kept them from 1.0986"""
 
     def reconstruct(self, capture: Capture, progress: Progress = no_progress) -> SceneGeometry:
         """See `fvgen.geometry.provider.GeometryProvider`.
@@ -57,9 +57,9 @@ class Dust3r:
         total, weights = torch.zeros_like(images[:, 0]), torch.zeros_like(images[:, 0])
         for done, (i, j) in enumerate(pairs):
             progress(done, len(pairs), "DUSt3R")
-            for photo, depth, sure in pair_depths(network, images, cameras, i, j):
+            for photo, depth, confidence in pair_depths(network, images, cameras, i, j):
                 # DUSt3R's own aligner weighs by the logarithm of confidence, too
-                weight = sure.clamp_min(1).log() * (sure >= self.least_confidence) * (depth > 0)
+                weight = confidence.clamp_min(1).log() * (confidence >= self.least_confidence) * (depth > 0)
                 total[photo] += weight * depth.clamp_min(0)
                 weights[photo] += weight
         progress(len(pairs), len(pairs), "DUSt3R")

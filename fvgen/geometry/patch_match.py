@@ -61,7 +61,7 @@ class PatchMatch:
             cameras: V cameras.
             pairs: neighbours and range of each photo; one without them keeps its depth and gets correlation 0.
             depths: [V, H, W] to start from; where 0, a random depth of the range.
-            progress: told of each photo and round.
+            progress: called after each photo and round.
         """
         views = [_View(greys.cpu().float(), cameras.to("cpu"), i, pairs, depth) for i, depth in enumerate(depths.cpu())]
         chosen = [view for view in views if view.neighbours]

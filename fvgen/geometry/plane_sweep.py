@@ -119,8 +119,8 @@ class PlaneSweep:
         greys = grey_images(capture.photos, capture.valid)
         depths, scores = PatchMatch(absent=self.absent).refine(greys, capture.cameras, pairs, depths, progress)
         slanted = replace(self, **_SLANTED_RULES)
-        more, less_sure = slanted._filter(depths, scores, capture.cameras, pairs)
-        confidence = torch.where(kept > 0, confidence, less_sure)
+        more, lower = slanted._filter(depths, scores, capture.cameras, pairs)
+        confidence = torch.where(kept > 0, confidence, lower)
         kept = self._without_strays(torch.where(kept > 0, kept, more), capture.cameras)
         return kept, confidence * (kept > 0)
 

@@ -15,7 +15,7 @@ class GeometryProvider(Protocol):
     """Depth and points for a capture. An implementation is a frozen dataclass that is its own config."""
 
     def reconstruct(self, capture: Capture, progress: Progress = no_progress) -> SceneGeometry:
-        """Geometry of the capture at its working size, on its device; an empty cloud when nothing can be trusted."""
+        """Geometry of the capture at its working size, on its device; an empty cloud when nothing is reliable."""
         ...
 
 

@@ -20,7 +20,7 @@ _NEARER, _FARTHER = 0.8, 1.3
 """Margins beyond them."""
 _LEAST_SHARED = 0.3
 """Part of a view that another camera must see too for a depth to be tried."""
-_TRUSTED_POINTS = 30
+_FEWEST_POINTS = 30
 """With fewer sparse points in a view, their depths say too little about its range."""
 
 
@@ -62,7 +62,7 @@ def ranges_from_points(cameras: Cameras, xyz: Tensor) -> list[tuple[float, float
     ranges: list[tuple[float, float] | None] = []
     for i in range(len(cameras)):
         depth = z[i][seen[i]].double()
-        if len(depth) < _TRUSTED_POINTS:
+        if len(depth) < _FEWEST_POINTS:
             ranges.append(None)
             continue
         near, far = torch.quantile(depth, torch.tensor(_QUANTILES, dtype=torch.float64, device=depth.device))

@@ -44,7 +44,7 @@ def clips(seed: int = 0, frames: int = 3) -> WarpedClips:
         render=torch.where(photo[:, :, None, None, None], warp, covered * torch.rand(size, generator=generator)),
         warp=warp,
         covered=covered,
-        trust=torch.rand(2, frames, 1, 8, 16, generator=generator),
+        confidence=torch.rand(2, frames, 1, 8, 16, generator=generator),
         photo=photo,
     )
 
@@ -75,11 +75,11 @@ def test_photos_are_untouched_whatever_the_network_says():
 
 
 def test_scale_follows_trust_pixel_by_pixel():
-    """One unit of a latent moves its pixel by the scale of that pixel's trust."""
+    """One unit of a latent moves its pixel by the scale of that pixel's confidence."""
     known, space = replace(clips(), warp=torch.full((2, 3, 3, 8, 16), 0.5)), ResidualSpace(trusted=0.1, untrusted=0.3)
     one = torch.ones(2, 3, codec().latent_channels, 2, 4)
     moved = space.decode(one, known, codec()) - 0.5
-    expected = (0.3 - 0.2 * known.trust) * ~known.photo[:, :, None, None, None]
+    expected = (0.3 - 0.2 * known.confidence) * ~known.photo[:, :, None, None, None]
     torch.testing.assert_close(moved, expected.expand_as(moved), atol=1e-6, rtol=0)
 
 
@@ -87,16 +87,16 @@ def test_condition_holds_every_pixel():
     known, code, space = clips(), codec(), ResidualSpace()
     stack = residual_condition(known, space, code)
     assert stack.shape == (2, 3, residual_condition_channels(code), 2, 4)
-    told, masks, warp = stack.split([3 * code.latent_channels, 3 * 16, code.latent_channels], dim=2)
+    residuals, masks, warp = stack.split([3 * code.latent_channels, 3 * 16, code.latent_channels], dim=2)
     torch.testing.assert_close(code.decode(warp), known.warp)
     whole = torch.nn.functional.pixel_shuffle(masks.flatten(0, 1), 4).unflatten(0, (2, 3))
     assert torch.equal(whole[:, :, 0] > 0, known.photo[:, :, None, None].expand(2, 3, 8, 16))
     assert torch.equal(whole[:, :, 1:2] > 0, known.covered)
-    torch.testing.assert_close(whole[:, :, 2:] / 2 + 0.5, known.trust)
-    render, fine, coarse = (space.decode(part, known, code) for part in told.split(code.latent_channels, dim=2))
+    torch.testing.assert_close(whole[:, :, 2:] / 2 + 0.5, known.confidence)
+    render, fine, coarse = (space.decode(part, known, code) for part in residuals.split(code.latent_channels, dim=2))
     torch.testing.assert_close(render, torch.where(known.covered, known.render, known.warp), atol=1e-6, rtol=0)
     for candidate, sigma in ((fine, SMOOTHINGS[0]), (coarse, SMOOTHINGS[1])):
-        expected = smoothed(known.warp, known.trust**2, sigma)
+        expected = smoothed(known.warp, known.confidence**2, sigma)
         expected[known.photo] = known.warp[known.photo]
         torch.testing.assert_close(candidate, expected, atol=1e-6, rtol=0)
 
@@ -104,7 +104,7 @@ def test_condition_holds_every_pixel():
 def test_smoothing_is_a_mean_under_weights():
     """Against SciPy's filter, and: what weighs nothing leaves no trace, what is constant stays as it is."""
     known = clips()
-    images, weight = known.warp, known.trust
+    images, weight = known.warp, known.confidence
     reach, ours = math.ceil(2.5 * 1.5), smoothed(images, weight, 1.5)
     blur = partial(gaussian_filter, sigma=1.5, axes=(3, 4), radius=reach, mode="constant")
     over, under = blur((images * weight).double().numpy()), blur(weight.double().numpy())
@@ -127,6 +127,6 @@ def test_bad_input_is_refused():
 def test_a_condition_holds_all_of_its_clips():
     known = clips(seed=3)
     found = warped_clips_of(residual_condition(known, ResidualSpace(), codec()), ResidualSpace(), codec())
-    for name in ("render", "warp", "trust"):
+    for name in ("render", "warp", "confidence"):
         torch.testing.assert_close(getattr(found, name), getattr(known, name), atol=1e-6, rtol=0)
     assert torch.equal(found.covered, known.covered) and torch.equal(found.photo, known.photo)

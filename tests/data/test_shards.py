@@ -207,7 +207,7 @@ def test_mirrored_and_backwards_views():
     assert torch.equal(turned, images.flip(-1)) and torch.equal(other.covered, warped.covered.flip(-1))
     turned, other = encoding.read(content, View(False, True, 0, 0, 32, 48))
     if bool(clip.known[-1]):
-        assert torch.equal(turned, images.flip(1)) and torch.equal(other.trust, warped.trust.flip(1))
+        assert torch.equal(turned, images.flip(1)) and torch.equal(other.confidence, warped.confidence.flip(1))
     else:  # a window that ends before a photo has no mirror image in time
         assert torch.equal(turned, images)
 

@@ -51,7 +51,7 @@ def true_pictures():
 
 @pytest.fixture
 def no_geometry(plane) -> SceneGeometry:
-    """What a provider returns when nothing can be trusted."""
+    """What a provider returns when nothing is reliable."""
     nothing = torch.zeros_like(plane[1].depths)
     cloud = PointCloud(torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0))
     return SceneGeometry(plane[0].cameras, cloud, nothing, nothing)

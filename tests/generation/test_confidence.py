@@ -1,4 +1,4 @@
-"""Trust falls with everything that makes a pixel wrong, and never to zero."""
+"""Confidence falls with everything that makes a pixel wrong, and never to zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trust in generated frames of a textured plane whose truth is known."""
+"""Confidence in generated frames of a textured plane whose truth is known."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_disagreeing_seeds_lower_trust_everywhere(middle):
     assert torch.equal(generated_pixel_confidence(rgb, render, one, same), alone)
 
 
-def test_a_view_is_judged_by_what_the_photos_show(middle):
+def test_a_view_is_compared_with_what_the_photos_show(middle):
     camera, rgb, depth, render, beside = middle
     covered = render.depth > 0
     there = beside.look_at(camera, depth)

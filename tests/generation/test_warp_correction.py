@@ -80,11 +80,11 @@ def test_frames_of_an_earlier_window_are_keys_of_the_next(plane, first_clip, cor
         capture, geometry, first_clip, torch.rand(FRAMES - 2, 3, *capture.photos.shape[2:]), 24, 32
     )
     frames, known = torch.rand(FRAMES, 3, 24, 32), torch.tensor([True, True, False, True])
-    told = correction.window(frames, known, torch.tensor([1, 2, 3]))
-    assert told.photo.tolist() == [[True, False, True]]
-    assert torch.equal(told.warp[0, 0], frames[1]) and torch.equal(told.render[0, 0], frames[1])
-    assert torch.equal(told.warp[0, 1], correction.small.warp[0, 2])
-    assert told.covered[0, 0].all() and (told.trust[0, 0] == 1).all()
+    given = correction.window(frames, known, torch.tensor([1, 2, 3]))
+    assert given.photo.tolist() == [[True, False, True]]
+    assert torch.equal(given.warp[0, 0], frames[1]) and torch.equal(given.render[0, 0], frames[1])
+    assert torch.equal(given.warp[0, 1], correction.small.warp[0, 2])
+    assert given.covered[0, 0].all() and (given.confidence[0, 0] == 1).all()
 
 
 def test_warps_are_asked_for_and_checked(plane, first_clip):
@@ -97,8 +97,8 @@ def test_warps_are_asked_for_and_checked(plane, first_clip):
     assert call(warps=warps).frames.shape == warps.render.shape
     with pytest.raises(InputError, match="warps must be given to a network that corrects warps"):
         call()
-    with pytest.raises(InputError, match=r"warps.trust must be finite"):
-        call(warps=replace(warps, trust=warps.trust * float("nan")))
+    with pytest.raises(InputError, match=r"warps.confidence must be finite"):
+        call(warps=replace(warps, confidence=warps.confidence * float("nan")))
     student = partial(tiny_pipeline("student"), warps.render, capture.photos[None, :2], first_clip.cameras)
     with pytest.raises(InputError, match="to no other"):
         student(warps=warps)

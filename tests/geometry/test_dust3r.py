@@ -40,11 +40,11 @@ class Knowing:
         to_i = cameras.w2c[i] @ cameras.c2w[j]
         noise = 1 + self.noise * torch.randn(2, height, width, 1, generator=torch.Generator().manual_seed(10 * i + j))
         mine, other = SCALES[i, j] * points[i], SCALES[i, j] * (points[j] @ to_i[:3, :3].T + to_i[:3, 3])
-        sure = torch.full((1, height, width), 4.0)
-        sure[:, : height // 8] = 1.0
+        confidence = torch.full((1, height, width), 4.0)
+        confidence[:, : height // 8] = 1.0
         return (
-            {"pts3d": (noise[0] * mine)[None], "conf": sure},
-            {"pts3d_in_other_view": (noise[1] * other)[None], "conf": sure},
+            {"pts3d": (noise[0] * mine)[None], "conf": confidence},
+            {"pts3d_in_other_view": (noise[1] * other)[None], "conf": confidence},
         )
 
 
@@ -71,7 +71,7 @@ def test_depth_has_the_scale_of_the_cameras(exact_capture, knowing, noise, toler
     assert ((geometry.confidences > 0) == known).all() and geometry.confidences.max() <= 1
 
 
-def test_pixels_that_the_network_is_not_sure_of_are_dropped(exact_capture, knowing):
+def test_pixels_that_the_network_is_not_confidence_of_are_dropped(exact_capture, knowing):
     knowing()
     depths = Dust3r(long_side=96).reconstruct(exact_capture).depths
     assert (depths[:, : depths.shape[1] // 8 - 2] == 0).all()
@@ -80,17 +80,17 @@ def test_pixels_that_the_network_is_not_sure_of_are_dropped(exact_capture, knowi
 def test_scale_needs_a_baseline(exact_capture):
     cameras = exact_capture.cameras
     points = pixel_rays(cameras)[1] * exact_capture.depths[1][..., None]
-    sure = torch.ones(points.shape[:2])
-    assert baseline_scale(points, sure, torch.eye(4), pixel_rays(cameras)[1]) is None
+    confidence = torch.ones(points.shape[:2])
+    assert baseline_scale(points, confidence, torch.eye(4), pixel_rays(cameras)[1]) is None
     to_j = cameras.w2c[1] @ cameras.c2w[0]
     there = (points - to_j[:3, 3]) @ to_j[:3, :3]
-    assert baseline_scale(0.25 * there, sure, to_j, pixel_rays(cameras)[1]) == pytest.approx(4, rel=1e-3)
+    assert baseline_scale(0.25 * there, confidence, to_j, pixel_rays(cameras)[1]) == pytest.approx(4, rel=1e-3)
     wrong = there.clone()
     wrong[: len(wrong) // 4] *= 1.5  # a quarter of the picture is off
-    assert baseline_scale(wrong, sure, to_j, pixel_rays(cameras)[1]) == pytest.approx(1, rel=0.01)
+    assert baseline_scale(wrong, confidence, to_j, pixel_rays(cameras)[1]) == pytest.approx(1, rel=0.01)
 
 
-def test_what_is_missing_is_said(exact_capture, monkeypatch):
+def test_the_error_names_what_is_missing(exact_capture, monkeypatch):
     monkeypatch.setitem(sys.modules, "dust3r", None)
     with pytest.raises(InputError, match=r"must have the package dust3r installed.*git clone --recursive"):
         Dust3r().reconstruct(exact_capture)
