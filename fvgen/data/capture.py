@@ -13,7 +13,7 @@ import torch
 
 from fvgen.checks import require
 from fvgen.data.depth_files import check_depth_size, read_depth
-from fvgen.data.photos import check_photo_size, read_photo
+from fvgen.data.photos import check_photo_size
 from fvgen.devices import cpu_count
 from fvgen.geometry.cameras import check_camera, check_cameras
 from fvgen.types import Cameras, PointCloud
@@ -173,30 +173,12 @@ def check_photos(frames: Sequence[CaptureFrame]) -> None:
     """Decode every photo, mask and depth map to its end.
 
     Raises:
-        InputError: as `read_photo` and `read_depth`, for the first file that is truncated or otherwise damaged, or that
-            leaves no pixel to train on.
+        InputError: see `fvgen.data.decoded_frame.decode_frame`; for the first file that has a fault.
     """
+    from fvgen.data.decoded_frame import decode_frame
 
     def decode(frame: CaptureFrame) -> None:
-        pixels = read_photo(frame.photo, frame.size)
-        require(
-            pixels.shape[2] == 3 or bool(pixels[..., 3].any()),
-            f"photo {frame.photo}",
-            "have visible pixels",
-            "a wholly transparent one",
-            "Leave its frame out.",
-        )
-        if frame.mask is not None:
-            mask = read_photo(frame.mask, frame.size)
-            require(
-                bool((mask[..., 0] > 127).any()),
-                f"mask {frame.mask}",
-                "be white where the photo counts",
-                "a wholly black one",
-                "Invert the mask, or leave its frame out.",
-            )
-        if frame.depth is not None:
-            read_depth(frame.depth, unit=1.0)
+        decode_frame(frame, DEPTH_UNIT)
 
     with ThreadPoolExecutor(cpu_count()) as pool:  # decoders release the interpreter's lock
         list(pool.map(decode, frames))

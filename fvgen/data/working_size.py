@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,8 +13,7 @@ import torch
 
 from fvgen.checks import require
 from fvgen.data.capture import DEPTH_UNIT, CaptureFrame, Split, check_frames
-from fvgen.data.depth_files import read_depth
-from fvgen.data.photos import read_photo
+from fvgen.data.decoded_frame import DecodedFrame, decode_frame
 from fvgen.data.transforms_json import read_transforms
 from fvgen.geometry.points import read_ply
 from fvgen.types import Cameras, Capture, PointCloud, Progress, no_progress
@@ -74,21 +73,9 @@ def make_capture(
     size = working_size([frame.size for frame in frames], long_side)
     scaled = []
     for i, frame in enumerate(frames):
-        scaled.append(_at_size(frame, size, depth_unit))
+        scaled.append(at_size(decode_frame(frame, depth_unit), size))
         progress(i + 1, len(frames), "reading photos")
-    depths = [np.zeros(size[::-1], np.float32) if one.depth is None else one.depth for one in scaled]
-    return Capture(
-        photos=torch.from_numpy(np.stack([one.rgb for one in scaled])).permute(0, 3, 1, 2).contiguous(),
-        cameras=Cameras(
-            torch.from_numpy(np.stack([frame.c2w for frame in frames])).float(),
-            torch.from_numpy(np.stack([one.K for one in scaled])).float(),
-            size[1],
-            size[0],
-        ),
-        valid=torch.from_numpy(np.stack([one.valid for one in scaled])),
-        sparse=sparse,
-        depths=torch.from_numpy(np.stack(depths)) if any(one.depth is not None for one in scaled) else None,
-    )
+    return capture_of(scaled, sparse)
 
 
 def working_size(sizes: Sequence[tuple[int, int]], long_side: int) -> tuple[int, int]:
@@ -104,22 +91,26 @@ def working_size(sizes: Sequence[tuple[int, int]], long_side: int) -> tuple[int,
     return max(round(width * factor), 1), max(round(height * factor), 1)
 
 
-class _Scaled(NamedTuple):
+@dataclass(frozen=True)
+class ScaledFrame:
     """One photo at the working size."""
 
     rgb: np.ndarray
-    """[H, W, 3] float32 in [0, 1]"""
+    """[H, W, 3] float32 in [0, 1], black where it is not valid"""
     valid: np.ndarray
     """[H, W] bool"""
+    c2w: np.ndarray
+    """[4, 4]"""
     K: np.ndarray
     """[3, 3]"""
     depth: np.ndarray | None
     """[H, W] float32"""
 
 
-def _at_size(frame: CaptureFrame, size: tuple[int, int], depth_unit: float) -> _Scaled:
+def at_size(decoded: DecodedFrame, size: tuple[int, int]) -> ScaledFrame:
     """The frame at (width, height): undistorted, scaled to cover, cropped at the centre."""
-    rgb, alpha, depth = _read(frame, depth_unit)
+    frame = decoded.frame
+    rgb, alpha, depth = _as_floats(decoded)
     if any(frame.distortion):
         rgb, alpha, depth = _undistort(frame, rgb, alpha, depth)
     (width, height), (w, h) = frame.size, size
@@ -133,21 +124,41 @@ def _at_size(frame: CaptureFrame, size: tuple[int, int], depth_unit: float) -> _
     K[0, 2] -= left
     K[1, 2] -= top
     way = cv2.INTER_AREA if scale <= 1 else cv2.INTER_LINEAR
-    return _Scaled(
-        rgb=cv2.resize(rgb, cover, interpolation=way)[window],
+    # copies, because a part would keep the whole in memory
+    return ScaledFrame(
+        rgb=cv2.resize(rgb, cover, interpolation=way)[window].copy(),
         valid=cv2.resize(alpha, cover, interpolation=way)[window] > _FULLY_SEEN,
+        c2w=frame.c2w,
         K=K,
-        depth=None if depth is None else _nearest(depth, cover)[window],
+        depth=None if depth is None else _nearest(depth, cover)[window].copy(),
     )
 
 
-def _read(frame: CaptureFrame, depth_unit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def capture_of(scaled: Sequence[ScaledFrame], sparse: PointCloud | None = None) -> Capture:
+    """V photos of one size as a batch, with points in the frame of their cameras."""
+    height, width = scaled[0].valid.shape
+    depths = [np.zeros((height, width), np.float32) if one.depth is None else one.depth for one in scaled]
+    return Capture(
+        photos=torch.from_numpy(np.stack([one.rgb for one in scaled])).permute(0, 3, 1, 2).contiguous(),
+        cameras=Cameras(
+            torch.from_numpy(np.stack([one.c2w for one in scaled])).float(),
+            torch.from_numpy(np.stack([one.K for one in scaled])).float(),
+            height,
+            width,
+        ),
+        valid=torch.from_numpy(np.stack([one.valid for one in scaled])),
+        sparse=sparse,
+        depths=torch.from_numpy(np.stack(depths)) if any(one.depth is not None for one in scaled) else None,
+    )
+
+
+def _as_floats(decoded: DecodedFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Photo [H, W, 3] in [0, 1], alpha [H, W] and depth [H, W] or None, at the photo's own size."""
-    pixels = read_photo(frame.photo, frame.size).astype(np.float32) / 255
+    pixels = decoded.pixels.astype(np.float32) / 255
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else np.ones(pixels.shape[:2], np.float32)
-    if frame.mask is not None:
-        alpha = alpha * (read_photo(frame.mask, frame.size)[..., 0] > 127)
-    depth = None if frame.depth is None else _nearest(read_depth(frame.depth, depth_unit), frame.size)
+    if decoded.mask is not None:
+        alpha = alpha * decoded.mask
+    depth = None if decoded.depth is None else _nearest(decoded.depth, decoded.frame.size)
     return pixels[..., :3] * alpha[..., None], alpha, depth
 
 
