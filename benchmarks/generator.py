@@ -36,10 +36,10 @@ from torch import Tensor
 from fvgen.checks import InputError, require
 from fvgen.devices import default_device, synchronize
 from fvgen.generation.diffusion_views import DiffusionViews
-from fvgen.generation.model_folder import TINY
 from fvgen.generation.view_generator import ViewGenerator
 from fvgen.generation.warp import WarpViews
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
+from fvgen.models.find import TINY
 from fvgen.rendering.point_renderer import radius_of_pixels, resolve
 from fvgen.types import CameraPath, Capture, SceneGeometry
 

@@ -57,7 +57,7 @@ from tiny_video_runs import (
 from fvgen.checks import require
 from fvgen.devices import cpu_count
 from fvgen.generation.diffusion_views import DiffusionViews
-from fvgen.generation.model_folder import BUNDLED
+from fvgen.models.find import BUNDLED
 
 SMOOTHED = 10
 """Updates that a point of a curve is the mean of."""

@@ -24,9 +24,10 @@ import fvgen
 from fvgen.checks import require
 from fvgen.data.capture import DEPTH_UNIT
 from fvgen.data.transforms_json import read_transforms
-from fvgen.generation.model_folder import NEEDS_MODEL, find_model, locate_model, model_fingerprint
 from fvgen.geometry.points import merge, read_ply, voxel_thin
 from fvgen.geometry.similarity import Similarity
+from fvgen.models.find import NEEDS_MODEL, find_model, locate_model
+from fvgen.models.folder import model_fingerprint
 from fvgen.types import PointCloud
 from fvgen_ns.frames import CaptureSplit, concatenate, flip_axes, to_nerfstudio
 

@@ -19,12 +19,12 @@ from fvgen.data.photos import read_photo
 from fvgen.data.working_size import make_capture
 from fvgen.devices import default_device, free_memory
 from fvgen.generation.hole_seeding import decide_seeding, hole_points
-from fvgen.generation.model_folder import NEEDS_MODEL
 from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.generation.views_folder import DEPTH_STEPS, ViewsWriter
 from fvgen.geometry.points import write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of, part_of
+from fvgen.models.find import NEEDS_MODEL
 from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 from fvgen_ns.densify import DensifyConfig
 from fvgen_ns.frames import CaptureSplit

@@ -151,17 +151,14 @@ def _encoder(options: Shared) -> ClipEncoder:
             options.model is None, "model", "be left out for pixels", options.model, "Or ask for --encoding latents."
         )
         return PixelEncoding()
-    there = options.model is not None and (options.model / "model_index.json").is_file()
-    require(there, "model", "be a pipeline folder for latents", options.model, "Name one that conversion has written.")
-    assert options.model is not None
+    if options.model is None:
+        next_step = "Name one that conversion has written."
+        raise InputError(complaint("model", "be a pipeline folder for latents", None, next_step))
     from fvgen.devices import default_device, default_dtype
-    from fvgen.generation.pipeline_fvgen import FVGenPipeline
+    from fvgen.generation.pipeline_fvgen import load_pipeline
 
     device = default_device()
-    dtype = default_dtype(device)
-    pipeline = FVGenPipeline.from_pretrained(
-        str(options.model), local_files_only=True, use_safetensors=True, torch_dtype=dtype
-    ).to(device)
+    pipeline = load_pipeline(options.model, default_dtype(device)).to(device)
     return LatentEncoding(options.model.name, pipeline.codec, pipeline.token_encoder(), device)
 
 

@@ -58,7 +58,7 @@ def main(options: FromTeacher | FromNothing) -> None:
     from fvgen.distillation.settings import identity
     from fvgen.distillation.start import start_roles
     from fvgen.distillation.trainer import train
-    from fvgen.generation.model_folder import model_fingerprint
+    from fvgen.models.folder import model_fingerprint
 
     output = options.output
     require(output.is_dir() or not output.exists(), "output", "be a folder", f"the file {output}", "Name another one.")
@@ -174,7 +174,7 @@ def _write_untrained(options: FromNothing, data: ShardDataset, folder: Path) -> 
     from fvgen.distillation import checkpoint
     from fvgen.distillation.export import writing
     from fvgen.distillation.trainer import CHECKPOINTS
-    from fvgen.generation.untrained import write_untrained
+    from fvgen.distillation.untrained import write_untrained
 
     if folder.is_dir() and checkpoint.latest(options.output / CHECKPOINTS):
         return
@@ -207,11 +207,12 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
 
     from fvgen.distillation import checkpoint
     from fvgen.distillation.averaging import averaged, start_average
-    from fvgen.distillation.export import ModelCard, export_pipeline, few_steps, whole_folder, writing
+    from fvgen.distillation.export import ModelCard, export_pipeline, few_steps, writing
     from fvgen.distillation.meters import last_figures
     from fvgen.distillation.settings import config_hash
     from fvgen.distillation.start import start_roles
     from fvgen.distillation.trainer import CHECKPOINTS
+    from fvgen.files import whole_folder
 
     path = checkpoint.exported(options.output / CHECKPOINTS, options.export)
     roles = start_roles(options.objective, start, options.train.seed)

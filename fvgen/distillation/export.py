@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from fvgen.checks import InputError, complaint
-from fvgen.distillation.pipeline_folder import INDEX, read_index
+from fvgen.models.folder import component_classes, new_folder, read_settings
 from fvgen.models.unet_3d import VideoUNet
 
 
@@ -114,30 +114,14 @@ def export_pipeline(
         InputError: ``like`` is no pipeline folder.
         OSError: the folder cannot be written; an older export is then as it was.
     """
-    index = read_index(like)
-    with whole_folder(output) as folder:
-        for name, part in index.items():
-            if isinstance(part, list) and part[0] is not None and name != "unet":
-                shutil.copytree(like / name, folder / name)
-        torch.nn.Module.to(network, dtype).save_pretrained(folder / "unet", max_shard_size=max_shard_size)
-        _forget_origin(folder / "unet" / "config.json")
-        (folder / INDEX).write_text(json.dumps({**index, "sampler": sampler}, indent=2), encoding="utf-8")
-        (folder / "README.md").write_text(card.text(), encoding="utf-8")
+    index = read_settings(like)
+    with new_folder(output, sampler, index.get("residual")) as writer:
+        for name in component_classes(index):
+            if name != "unet":
+                writer.copy(name, like)
+        writer.add("unet", torch.nn.Module.to(network, dtype), max_shard_size)
+        (writer.path / "README.md").write_text(card.text(), encoding="utf-8")
     return output
-
-
-@contextmanager
-def whole_folder(output: Path) -> Iterator[Path]:
-    """Gives a folder to write into, which takes ``output``'s place afterwards; after an error nothing has changed."""
-    unfinished = output.with_name(f".{output.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        _replace(unfinished, output)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 @contextmanager
@@ -153,19 +137,3 @@ def writing(folder: Path) -> Iterator[None]:
         found = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # the first of all files' complaints
         next_step = "Free disk space and start the same command again: checkpoints are kept."
         raise InputError(complaint(str(folder), "be written whole", f"'{found}'", next_step)) from error
-
-
-def _forget_origin(config: Path) -> None:
-    """diffusers notes the folder that a network was loaded from; a path of this machine says nothing to others."""
-    settings = json.loads(config.read_text(encoding="utf-8"))
-    settings.pop("_name_or_path", None)
-    config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-def _replace(new: Path, output: Path) -> None:
-    old = output.with_name(f".{output.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if output.exists():
-        output.rename(old)
-    new.rename(output)
-    shutil.rmtree(old, ignore_errors=True)

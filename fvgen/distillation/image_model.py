@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel, UNet2DModel
 from fvgen.checks import require
 from fvgen.diffusion.schedule import NoiseSchedule, OutputKind
 from fvgen.distillation.objectives.frame_matching import FrameMatching
-from fvgen.distillation.pipeline_folder import load_component, read_settings
+from fvgen.models.folder import load_component, read_settings
 
 _SCHEDULER = "scheduler/scheduler_config.json"
 _NETWORK = "unet/config.json"
@@ -76,7 +76,7 @@ def load_image_model(folder: Path) -> tuple[Any, NoiseSchedule]:
         **{name: noise[name] for name in known}, rescale_to_zero_snr=noise.get("rescale_betas_zero_snr", False)
     )
     kind = _NETWORKS[_read(folder, _NETWORK)["_class_name"]]
-    return load_component(kind.from_pretrained, folder / "unet"), schedule
+    return load_component(kind, folder / "unet"), schedule
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

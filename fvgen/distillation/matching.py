@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fvgen.checks import require
-from fvgen.distillation.pipeline_folder import read_index, read_settings
-from fvgen.distillation.start import load_codec
-from fvgen.models.codec import SpaceToDepth, latent_fingerprint
+from fvgen.models.codec import SpaceToDepth, codec_name, latent_fingerprint, load_codec
+from fvgen.models.folder import component_classes, read_settings
 from fvgen.types import TrainBatch
 
-_CODECS = {"AutoencoderKL": "KLCodec", "AutoencoderTiny": "TinyCodec", "SpaceToDepth": "SpaceToDepthCodec"}
-"""Component of a pipeline -> what encodes with it."""
 _PREPARE = "Prepare the clips with this teacher: scripts/prepare_clips.py --encoding latents --model TEACHER."
 
 
@@ -93,13 +90,14 @@ def check_codec(meta: Mapping[str, Any], teacher: Path) -> None:
     Raises:
         InputError: another kind of codec, other settings or weights, or another residual space.
     """
-    index = read_index(teacher)
+    index = read_settings(teacher)
     vae = read_settings(teacher, "vae/config.json")
-    own = index["vae"][1]
+    _, own = component_classes(index).get("vae", ("", "none"))
     codec = meta["codec"]
     pixels = codec["name"] == "space-to-depth"
     kind = "SpaceToDepthCodec" if pixels else codec["kind"]
-    require(kind == _CODECS.get(own), "the clips' codec", f"be the teacher's {_CODECS.get(own, own)}", kind, _PREPARE)
+    wanted = codec_name(own)
+    require(kind == wanted, "the clips' codec", f"be the teacher's {wanted or own}", kind, _PREPARE)
     for setting in ("patch_size", "scaling_factor"):
         if setting in codec:
             wanted, given = vae.get(setting), codec[setting]

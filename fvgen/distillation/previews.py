@@ -21,12 +21,12 @@ from fvgen.distillation.averaging import averaged
 from fvgen.distillation.batches import ClipSource, held_out_keys
 from fvgen.distillation.meters import Log
 from fvgen.distillation.parallel import Processes
-from fvgen.distillation.pipeline_folder import read_index
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.settings import TrainConfig
-from fvgen.distillation.start import load_codec
 from fvgen.distillation.updates import autocast
 from fvgen.films import encode_mp4, image_bytes
+from fvgen.models.codec import load_codec
+from fvgen.models.folder import read_settings
 from fvgen.types import TrainBatch
 
 Decode = Callable[[Tensor, TrainBatch], Tensor]
@@ -119,7 +119,7 @@ class HeldOutPreview:
 def decoder(teacher: Path) -> Decode:
     """Decodes latents with the codec of a pipeline folder, by its residual space where it has one."""
     codec: Any = load_codec(teacher)
-    residual = read_index(teacher).get("residual")
+    residual = read_settings(teacher).get("residual")
     if residual is None:
         return lambda z, batch: codec.decode(z)
     space = ResidualSpace(**residual)

@@ -6,18 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, AutoencoderTiny
-
-from fvgen.checks import require
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.image_model import load_image_model
-from fvgen.distillation.pipeline_folder import load_component, read_index
 from fvgen.distillation.roles import Backbone, Roles, build_roles
-from fvgen.models.codec import Codec, SpaceToDepth, codec_for
 from fvgen.models.discriminator import ClipDiscriminator
+from fvgen.models.folder import load_component, read_settings
 from fvgen.models.unet_3d import VideoUNet
-
-_CODECS = {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderTiny, SpaceToDepth)}
 
 
 @dataclass(frozen=True)
@@ -53,34 +47,23 @@ def start_roles(objective: Any, start: Start, seed: int) -> Roles:
     Raises:
         InputError: a folder is missing or holds something else, or the networks do not fit together.
     """
-    read_index(start.teacher)
+    read_settings(start.teacher)
     if start.student is not None:
-        read_index(start.student)
+        read_settings(start.student)
     student, trained = start.student, start.discriminator
-    judge = None if trained is None else load_component(ClipDiscriminator.from_pretrained, trained)
+    judge = None if trained is None else load_component(ClipDiscriminator, trained)
     frame_teacher, frame_schedule = (
         (None, None) if start.frame_teacher is None else load_image_model(start.frame_teacher)
     )
     return build_roles(
         objective,
-        load_component(VideoUNet.from_pretrained, start.teacher / "unet"),
-        load_component(NoiseSchedule.from_pretrained, start.teacher / "schedule"),
+        load_component(VideoUNet, start.teacher / "unet"),
+        load_component(NoiseSchedule, start.teacher / "schedule"),
         backbone=start.backbone,
-        student=None if student is None else load_component(VideoUNet.from_pretrained, student / "unet"),
+        student=None if student is None else load_component(VideoUNet, student / "unet"),
         discriminator=judge,
         frame_teacher=frame_teacher,
         frame_schedule=frame_schedule,
         adapter_rank=start.adapter_rank,
         seed=seed,
     )
-
-
-def load_codec(folder: Path) -> Codec:
-    """The codec of a pipeline folder, without the rest of it.
-
-    Raises:
-        InputError: there is none that is known.
-    """
-    kind = read_index(folder)["vae"][1]
-    require(kind in _CODECS, "vae", f"be one of {sorted(_CODECS)}", kind, "Use another teacher.")
-    return codec_for(load_component(_CODECS[kind].from_pretrained, folder / "vae").eval(), chunk=4)

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fvgen.checks import InputError, complaint, require
+from fvgen.checks import require
 from fvgen.devices import default_device, default_dtype, free_memory
 from fvgen.generation.generated_confidence import (
     Neighbours,
@@ -26,8 +26,7 @@ from fvgen.generation.generated_confidence import (
     reprojection_confidence,
     seed_disagreement,
 )
-from fvgen.generation.model_folder import find_model, stored_names
-from fvgen.generation.pipeline_fvgen import FVGenPipeline
+from fvgen.generation.pipeline_fvgen import FVGenPipeline, load_pipeline
 from fvgen.generation.sampler_settings import SAMPLING
 from fvgen.generation.view_generator import blank_drawing, check_path, drawn_cameras, join_with_photos
 from fvgen.generation.warp import fill_depth, filled_photo_depths, typical_depth
@@ -35,6 +34,7 @@ from fvgen.generation.warp_correction import WarpCorrection, resized
 from fvgen.geometry.cameras import resize_intrinsics
 from fvgen.geometry.trajectory import clips_of, part_of
 from fvgen.models.codec import codec_for
+from fvgen.models.find import find_model
 from fvgen.rendering.point_renderer import TEACHER_RADIUS, resolve
 from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, PointRender, Progress, SceneGeometry, no_progress
 
@@ -73,27 +73,8 @@ class DiffusionViews:
         Raises:
             InputError: it is not there, damaged, or of another kind.
         """
-        folder, device = find_model(self.kind, self.model), default_device()
-        dtype = default_dtype(device)
-        # diffusers knows this argument by the name ``torch_dtype`` in all its versions, and calls that name old
-        cast = {} if dtype == torch.float32 else {"torch_dtype": dtype}
-        again = "Convert or save the pipeline again."
-        try:
-            pipeline = FVGenPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True, **cast)
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-            text = complaint("model", "have weights that fit its settings", f"{folder} ({error})", again)
-            raise InputError(text) from error
-        for name in ("unet", "vae", "image_projector"):
-            if (part := getattr(pipeline, name)) is not None:  # diffusers only warns of weights that are not there
-                missing = sorted(set(part.state_dict()) - stored_names(folder / name))
-                require(
-                    not missing,
-                    "model",
-                    "have weights that fit its settings",
-                    f"{folder / name} without {', '.join(missing[:3])}",
-                    again,
-                )
-        pipeline.set_progress_bar_config(disable=True)
+        device = default_device()
+        pipeline = load_pipeline(find_model(self.kind, self.model), default_dtype(device))
         if self.low_memory:
             pipeline.enable_low_memory()
             return pipeline

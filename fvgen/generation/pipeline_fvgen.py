@@ -13,7 +13,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel
 
-from fvgen.checks import require
+from fvgen.checks import InputError, complaint, require
 from fvgen.conditioning.conditions import FPS, encode_conditions, insert_photos
 from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.conditioning.prompts import PROMPT
@@ -27,6 +27,7 @@ from fvgen.generation.call_checks import check_cameras, check_numbers, check_pix
 from fvgen.generation.fit_size import Fit, SizeFit, fit_warps
 from fvgen.generation.sampler_settings import SAMPLING, Sampler, Sampling
 from fvgen.models.codec import Codec, SpaceToDepth, SpaceToDepthCodec, codec_for
+from fvgen.models.folder import align_weights, check_folder, check_loaded
 from fvgen.models.image_projector import ImageProjector
 from fvgen.models.unet_3d import VideoUNet
 from fvgen.types import Cameras, Conditions, Progress, no_progress
@@ -109,6 +110,15 @@ class FVGenPipeline(DiffusionPipeline):
         self.tokenizer_folder: Path | None = None
         self.codec_chunk: int | None = 4  # frames at a time: a whole clip at 576x1024 would need tens of GiB
         self._tokens: TokenEncoder | None = None
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **options: Any) -> FVGenPipeline:
+        """As diffusers loads a pipeline, with weights that give the same results as before they were saved."""
+        pipeline = super().from_pretrained(*args, **options)
+        for part in pipeline.components.values():
+            if isinstance(part, nn.Module):
+                align_weights(part)
+        return pipeline
 
     def enable_low_memory(self) -> None:
         """Encode and decode one frame at a time and, on a GPU, keep only the layer at work in its memory."""
@@ -340,3 +350,29 @@ class FVGenPipeline(DiffusionPipeline):
         if self.config.sampler == "few_step":
             return sample_few_step(denoise, x_T, timesteps, self.schedule, **run)
         return sample_ddim(denoise, x_T, timesteps, self.schedule, eta=how.eta, **run)
+
+
+def load_pipeline(folder: Path, dtype: torch.dtype | None = None) -> FVGenPipeline:
+    """The pipeline in a folder, complete and on the CPU; nothing is downloaded.
+
+    Args:
+        folder: as `fvgen.models.find.find_model` finds it.
+        dtype: what the networks are cast to; None for float32. The schedule's tables stay float32.
+
+    Raises:
+        InputError: the folder is no whole pipeline, or its weights do not fit its settings or are not finite.
+    """
+    # diffusers knows this argument by the name ``torch_dtype`` in all its versions, and calls that name old
+    cast = {} if dtype in (None, torch.float32) else {"torch_dtype": dtype}
+    check_folder(folder)
+    try:
+        pipeline = FVGenPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True, **cast)
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        next_step = "Convert or save the pipeline again."
+        text = complaint("model", "have weights that fit its settings", f"{folder} ({error})", next_step)
+        raise InputError(text) from error
+    for name, part in pipeline.components.items():
+        if isinstance(part, nn.Module):
+            check_loaded(part, folder / name)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

@@ -167,4 +167,4 @@ VIEW_GENERATORS: Mapping[str, Callable[..., ViewGenerator]] = {
     "teacher": _loader("diffusion_views", "DiffusionViews", kind="teacher"),
 }
 """Name -> factory, which takes the fields of the generator's dataclass; each is imported on first use. Those that need
-a model are in `fvgen.generation.model_folder.NEEDS_MODEL`."""
+a model are in `fvgen.models.find.NEEDS_MODEL`."""

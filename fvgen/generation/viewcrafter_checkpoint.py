@@ -6,23 +6,21 @@ file, opened anew for each and let go after it, so that only the largest network
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import diffusers
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from fvgen.checks import require
 from fvgen.diffusion.schedule import CHECKPOINT_BUFFERS, NoiseSchedule
+from fvgen.files import whole_file
 from fvgen.models.convert_viewcrafter import Architecture, Shapes, components
 from fvgen.models.convert_viewcrafter_file import read_checkpoint
 from fvgen.models.convert_viewcrafter_unet import check_layout
+from fvgen.models.folder import new_folder, weight_files
 from fvgen.models.viewcrafter_variants import VARIANTS, Variant, VariantName
 from fvgen.types import Progress, no_progress
 
@@ -83,11 +81,9 @@ def convert_checkpoint(
     total = len(tensors)
     del tensors
     parts = components(_trained_on(VARIANTS[variant], architecture))
-    with _written_whole(folder) as partial:
-        partial.mkdir()
-        NoiseSchedule(base_scale=VARIANTS[variant].base_scale).save_pretrained(partial / "schedule")
+    with new_folder(folder, sampler="ddim") as writer:
+        writer.add("schedule", NoiseSchedule(base_scale=VARIANTS[variant].base_scale))
         reasons: dict[str, str] = {}
-        index: dict[str, object] = {"schedule": [NoiseSchedule.__module__, NoiseSchedule.__name__]}
         for done, component in enumerate(parts):
             progress(done, len(parts), component.folder)
             mine = _below(read_checkpoint(checkpoint, trust_pickle), component.prefix)
@@ -96,13 +92,11 @@ def convert_checkpoint(
                     reasons[component.prefix + name] = reason
             network = component.empty()
             network.load_state_dict(component.convert(_cast(mine, dtype), network), assign=True)
-            network.save_pretrained(partial / component.folder, max_shard_size=_PIECE)  # type: ignore[operator]
-            index[component.folder] = _library_and_class(network)
+            writer.add(component.folder, network, max_shard_size=_PIECE)
             del mine, network  # with its last tensor the file's mapping goes, too
         progress(len(parts), len(parts), UNUSED_FILE)
         tensors = read_checkpoint(checkpoint, trust_pickle)
-        save_file({name: tensors[name].contiguous() for name in reasons}, partial / UNUSED_FILE)
-        _write_index(partial, index)
+        save_file({name: tensors[name].contiguous() for name in reasons}, writer.path / UNUSED_FILE)
     return ConversionReport(variant, total - len(reasons), reasons)
 
 
@@ -142,7 +136,9 @@ def revert_folder(
     for done, component in enumerate(parts):
         progress(done, len(parts), component.folder)
         network = component.empty()
-        state = _load_network(folder / component.folder)
+        state = {
+            name: tensor for file in weight_files(folder / component.folder) for name, tensor in load_file(file).items()
+        }
         expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
         check_layout(state, expected, f"FOLDER/{component.folder}")
         converted = component.revert(_cast(state, dtype), network)
@@ -151,8 +147,8 @@ def revert_folder(
     shapes = checkpoint_shapes(architecture)
     check_layout(tensors, shapes, "FOLDER")
     progress(len(parts), len(parts), checkpoint.name)
-    with _written_whole(checkpoint) as partial:
-        torch.save({"state_dict": {name: tensors[name] for name in shapes}}, partial)
+    with whole_file(checkpoint) as unfinished:
+        torch.save({"state_dict": {name: tensors[name] for name in shapes}}, unfinished)
     return len(tensors)
 
 
@@ -200,12 +196,6 @@ def _trained_on(variant: Variant, architecture: Architecture) -> Architecture:
     return replace(architecture, unet={**architecture.unet, **clips})
 
 
-def _load_network(folder: Path) -> dict[str, Tensor]:
-    files = sorted(folder.glob("*.safetensors"))
-    require(bool(files), "FOLDER", f"hold {folder.name}/*.safetensors", folder, "Save it with save_pretrained.")
-    return {name: tensor for file in files for name, tensor in load_file(file).items()}
-
-
 def _cast(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
     return {name: tensor if dtype is None else tensor.to(dtype) for name, tensor in tensors.items()}
 
@@ -214,30 +204,5 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _library_and_class(network: nn.Module) -> list[str]:
-    module = type(network).__module__
-    library = module.split(".")[0]
-    return [module if library == "fvgen" else library, type(network).__name__]
-
-
-def _write_index(folder: Path, parts: Mapping[str, object]) -> None:
-    index = {
-        "_class_name": "FVGenPipeline",
-        "_diffusers_version": diffusers.__version__,
-        **parts,
-        "sampler": "ddim",
-    }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
-
-
 def _require_new(path: Path) -> None:
     require(not path.exists(), "OUT", "not exist yet", path, "Name another place or remove it first.")
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to, renamed to ``path`` at the end and removed when anything fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-partial-", dir=path.parent) as room:
-        yield Path(room) / path.name
-        (Path(room) / path.name).replace(path)

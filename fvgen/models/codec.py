@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +19,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from fvgen.checks import require
+from fvgen.models.folder import component_classes, load_component, read_settings
 
 
 class Codec(Protocol):
@@ -200,11 +202,12 @@ class SpaceToDepthCodec(_FrameCodec):
         return self.vae.decode(latents.to(self.device, torch.float32)).float().clamp(0, 1)
 
 
-_CODECS: dict[type[nn.Module], type[KLCodec] | type[TinyCodec] | type[SpaceToDepthCodec]] = {
+CODECS: dict[type[nn.Module], type[KLCodec] | type[TinyCodec] | type[SpaceToDepthCodec]] = {
     AutoencoderKL: KLCodec,
     AutoencoderTiny: TinyCodec,
     SpaceToDepth: SpaceToDepthCodec,
 }
+"""Component of a pipeline folder -> codec around it."""
 
 
 def codec_for(vae: nn.Module, chunk: int | None = None, device: torch.device | None = None) -> Codec:
@@ -218,15 +221,34 @@ def codec_for(vae: nn.Module, chunk: int | None = None, device: torch.device | N
     Raises:
         InputError: for another component.
     """
-    matches = [codec for kind, codec in _CODECS.items() if isinstance(vae, kind)]
-    require(
-        bool(matches),
-        "vae",
-        f"be one of {[kind.__name__ for kind in _CODECS]}",
-        type(vae).__name__,
-        "Load the folder's own vae.",
-    )
+    matches = [codec for kind, codec in CODECS.items() if isinstance(vae, kind)]
+    _require_known(bool(matches), type(vae).__name__)
     return matches[0](vae, chunk, device)  # type: ignore[arg-type]
+
+
+def load_codec(folder: Path, chunk: int | None = 4) -> Codec:
+    """The codec of a pipeline folder, without the rest of it.
+
+    Args:
+        folder: the pipeline's.
+        chunk: see `codec_for`.
+
+    Raises:
+        InputError: the folder has no codec that is known, or not all of its weights.
+    """
+    _, name = component_classes(read_settings(folder)).get("vae", ("", "none"))
+    kinds = {kind.__name__: kind for kind in CODECS}
+    _require_known(name in kinds, name)
+    return codec_for(load_component(kinds[name], folder / "vae").eval(), chunk)
+
+
+def codec_name(component: str) -> str | None:
+    """The name of the codec around a component of this class name; None for an unknown one."""
+    return {kind.__name__: codec.__name__ for kind, codec in CODECS.items()}.get(component)
+
+
+def _require_known(known: bool, given: str) -> None:
+    require(known, "vae", f"be one of {[kind.__name__ for kind in CODECS]}", given, "Load the folder's own vae.")
 
 
 def latent_fingerprint(vae: nn.Module) -> str:

@@ -12,7 +12,8 @@ import torch
 
 from fvgen.checks import InputError
 from fvgen.generation import diffusion_views
-from fvgen.generation.model_folder import BUNDLED, find_model, locate_model, model_fingerprint
+from fvgen.models.find import BUNDLED, find_model, locate_model
+from fvgen.models.folder import model_fingerprint
 from fvgen_ns import densify as densify_module
 from fvgen_ns.densify import DensifyConfig, densify, views_key
 from fvgen_ns.frames import CaptureSplit

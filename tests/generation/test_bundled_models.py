@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fvgen.generation.model_folder import BUNDLED, NEEDS_MODEL, TINY, find_model
 from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.metrics import psnr
+from fvgen.models.find import BUNDLED, NEEDS_MODEL, TINY, find_model
 from fvgen.procedural.clips.scenes import ClipLayout, procedural_clip, procedural_geometry
 
 MIB = 1 << 20

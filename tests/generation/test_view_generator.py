@@ -10,11 +10,11 @@ from torch.testing import assert_close
 
 from fvgen.checks import InputError
 from fvgen.generation.confidence import IN_HOLES
-from fvgen.generation.model_folder import NEEDS_MODEL
 from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.generation.warp import fill_depth, push_pull
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of, part_of, path_between
 from fvgen.metrics import psnr
+from fvgen.models.find import NEEDS_MODEL
 from fvgen.rendering.point_renderer import resolve
 from fvgen.types import Cameras, Capture, GeneratedViews
 

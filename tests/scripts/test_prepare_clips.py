@@ -174,7 +174,10 @@ def test_latents_of_a_pipeline(prepare_clips, tiny_room, tiny_model, tmp_path):
         (("procedural", "--shard", "²/3"), "shard must be i/n"),
         (("procedural", "--shard", "3/3"), "shard must be i/n with 0 <= i < n"),
         (("procedural", "--encoding", "latents"), "model must be a pipeline folder for latents, got None"),
-        (("procedural", "--encoding", "latents", "--model", "nowhere"), "model must be a pipeline folder"),
+        (
+            ("procedural", "--encoding", "latents", "--model", "nowhere"),
+            "model nowhere must be a pipeline folder with model_index.json",
+        ),
         (("procedural", "--model", "x"), "model must be left out for pixels"),
         (("captures", "--captures", "nowhere"), "captures must be a folder"),
         (("captures", "--captures", "tests/scripts"), "captures must hold a transforms.json or a COLMAP model"),

@@ -24,8 +24,8 @@ from fvgen.data.clip_encodings import EncodedClip, PixelEncoding
 from fvgen.data.shards import ShardDataset, write_index, write_shard
 from fvgen.distillation.configs import PRESETS
 from fvgen.distillation.options import parse
-from fvgen.generation.model_folder import find_model
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
+from fvgen.models.find import find_model
 
 ROOT = Path(__file__).parents[2]
 CLIPS, FRAMES, SIDE = 5, 3, 16

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from fvgen.data.shards import ShardDataset
-from fvgen.generation.model_folder import find_model
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
+from fvgen.models.find import find_model
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,8 +1,7 @@
-"""A whole pipeline around a network that has learnt nothing: from there a teacher is trained as a student is."""
+"""A pipeline around a network that has learnt nothing: from there a teacher is trained as a student is."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import torch
 
 from fvgen.checks import require
 from fvgen.diffusion.schedule import NoiseSchedule
-from fvgen.generation.pipeline_fvgen import FVGenPipeline
 from fvgen.models.codec import SpaceToDepth
+from fvgen.models.folder import new_folder
 from fvgen.models.unet_3d import VideoUNet
 
 
@@ -27,15 +26,16 @@ def write_untrained(
     """Save a new network with the codec, channels and tokens of a training set, whole or not at all.
 
     Args:
-        folder: to write.
-        meta: of the training set, which is stored as pixels.
+        folder: where to write; an older one there is replaced.
+        meta: description of the training set, which is stored as pixels.
         latents: [B, F, C, h, w] shape of its clips.
         network: further settings of `VideoUNet`.
-        base_scale: of the noise schedule.
-        seed: of the weights.
+        base_scale: base scale of the noise schedule.
+        seed: random seed of the weights.
 
     Raises:
         InputError: clips stored as latents, which have a teacher already.
+        OSError: the folder cannot be written.
     """
     stored = meta["encoding"]
     require(stored == "pixels", "data", "be stored as pixels", stored, "Prepare clips with --encoding pixels.")
@@ -54,11 +54,7 @@ def write_untrained(
             temporal_dropout=0.0,
             **network,
         )
-    codec = SpaceToDepth(meta["codec"]["patch_size"])
-    pipeline = FVGenPipeline(
-        unet, codec, NoiseSchedule(base_scale=base_scale), sampler="ddim", residual=meta.get("residual")
-    )
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    pipeline.save_pretrained(unfinished)
-    unfinished.rename(folder)
+    with new_folder(folder, "ddim", meta.get("residual")) as writer:
+        writer.add("unet", unet)
+        writer.add("vae", SpaceToDepth(meta["codec"]["patch_size"]))
+        writer.add("schedule", NoiseSchedule(base_scale=base_scale))
