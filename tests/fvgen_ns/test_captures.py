@@ -7,9 +7,9 @@ import shutil
 
 import numpy as np
 import pytest
+from nerfstudio_commands import config_of, run, train
 from other_captures import as_blender, as_colmap
 from PIL import Image
-from test_commands import config_of, run, train
 
 QUICK = ("--max-num-iterations", 5)
 

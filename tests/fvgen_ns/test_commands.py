@@ -1,80 +1,19 @@
 """The plugin through Nerfstudio's own commands, as a user runs them, on a small capture."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from help_text import options
+from nerfstudio_commands import STEPS, cache_state, config_of, run, train
 from plyfile import PlyData
 
 from fvgen_ns.densify import DensifyConfig
 from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModelConfig
-
-BIN = Path(sys.executable).parent
-STEPS = 40
-
-
-def run_environment(cwd: Path, columns: int = 200) -> dict[str, str]:
-    """As in an activated environment (ns-render looks for ffmpeg), with a cache of its own and no terminal."""
-    changed = {"XDG_CACHE_HOME": cwd / "cache", "OMP_NUM_THREADS": 1, "COLUMNS": columns}
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, **{name: str(value) for name, value in changed.items()}}
-
-
-def run(
-    command: str, *arguments: object, cwd: Path, check: bool = True, columns: int = 200
-) -> subprocess.CompletedProcess:
-    """A command of the environment the tests run in, without a terminal."""
-    done = subprocess.run(
-        [str(BIN / command), *map(str, arguments)],
-        cwd=cwd, env=run_environment(cwd, columns), text=True, capture_output=True, timeout=400, check=False,
-    )  # fmt: skip
-    if check and done.returncode:
-        pytest.fail(
-            f"{command} {arguments} exited with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        )
-    return done
-
-
-def train(cwd: Path, capture: Path, *options: object, timestamp: str = "run", check: bool = True):
-    return run(
-        "ns-train",
-        "fvgen-splat-cpu",
-        "--data",
-        capture,
-        "--vis",
-        "tensorboard",
-        "--timestamp",
-        timestamp,
-        "--experiment-name",
-        "small",
-        "--max-num-iterations",
-        STEPS,
-        "--pipeline.datamanager.image-size",
-        96,
-        "--pipeline.datamanager.densify.working-size",
-        96,
-        "--pipeline.datamanager.densify.frames-per-clip",
-        4,
-        *options,
-        cwd=cwd,
-        check=check,
-    )
-
-
-def config_of(cwd: Path, timestamp: str = "run") -> Path:
-    return cwd / "outputs/small/fvgen-splat-cpu" / timestamp / "config.yml"
-
-
-def cache_state(cwd: Path) -> dict[str, tuple[int, int]]:
-    return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in sorted((cwd / "cache").rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_commands import BIN, cache_state, config_of, run_environment, train
+from nerfstudio_commands import BIN, cache_state, config_of, run_environment, train, training
 
 pytestmark = pytest.mark.slow
 
 
 def kill_when(reached: Callable[[], bool], cwd: Path, capture: Path, *options: object) -> None:
     """Start ns-train and kill it, whatever it is doing, once ``reached``."""
-    command = [
-        str(BIN / "ns-train"), "fvgen-splat-cpu", "--data", str(capture), "--vis", "tensorboard", "--timestamp", "run",
-        "--experiment-name", "small", "--pipeline.datamanager.image-size", "96",
-        "--pipeline.datamanager.densify.working-size", "96", *map(str, options),
-    ]  # fmt: skip
+    command = [str(BIN / "ns-train"), *training(capture, *options)]
     with (cwd / "killed.log").open("w") as log:
         process = subprocess.Popen(
             command, cwd=cwd, env=run_environment(cwd), stdout=log, stderr=log, start_new_session=True
@@ -59,14 +55,7 @@ def test_killed_while_training(tiny_room, tmp_path):
     """Every checkpoint that is there loads, and training goes on from the last of them with the cached views."""
     folder = config_of(tmp_path).parent / "nerfstudio_models"
     saving = ("--max-num-iterations", 100_000, "--steps-per-save", 10)
-    kill_when(
-        lambda: len(list(folder.glob("*.ckpt"))) > 0,
-        tmp_path,
-        tiny_room,
-        *saving,
-        "--pipeline.datamanager.densify.frames-per-clip",
-        4,
-    )
+    kill_when(lambda: len(list(folder.glob("*.ckpt"))) > 0, tmp_path, tiny_room, *saving)
     views = cache_state(tmp_path)
     checkpoints = sorted(folder.glob("*.ckpt"))
     assert checkpoints

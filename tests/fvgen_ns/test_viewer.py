@@ -4,14 +4,11 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from test_commands import config_of, run_environment, train
-
-BIN = Path(sys.executable).parent
+from nerfstudio_commands import BIN, config_of, run_environment, train
 
 
 @pytest.fixture

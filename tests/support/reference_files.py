@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-_VIEWCRAFTER = Path(__file__).resolve().parents[2] / "shared" / "reference" / "viewcrafter"
+_VIEWCRAFTER = Path(__file__).resolve().parents[3] / "shared" / "reference" / "viewcrafter"
 VECTORS = _VIEWCRAFTER / "vectors"
 """Inputs and outputs of the original code: a .safetensors file per case and a .json with its settings."""
 MANIFESTS = _VIEWCRAFTER / "manifests"

@@ -1,0 +1,73 @@
+"""Nerfstudio's own commands, run as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+STEPS = 40
+"""Steps of a training unless it is given others."""
+
+
+def run_environment(cwd: Path, columns: int = 200) -> dict[str, str]:
+    """As in an activated environment (ns-render looks for ffmpeg), with a cache of its own and no terminal."""
+    changed = {"XDG_CACHE_HOME": cwd / "cache", "OMP_NUM_THREADS": 1, "COLUMNS": columns}
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, **{name: str(value) for name, value in changed.items()}}
+
+
+def run(
+    command: str, *arguments: object, cwd: Path, check: bool = True, columns: int = 200
+) -> subprocess.CompletedProcess:
+    """A command of the environment the tests run in, without a terminal."""
+    done = subprocess.run(
+        [str(BIN / command), *map(str, arguments)],
+        cwd=cwd,
+        env=run_environment(cwd, columns),
+        text=True,
+        capture_output=True,
+        timeout=400,
+        check=False,
+    )
+    if check and done.returncode:
+        pytest.fail(
+            f"{command} {arguments} exited with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        )
+    return done
+
+
+def training(capture: Path, *options: object, timestamp: str = "run") -> list[str]:
+    """Arguments of ns-train for a short run at a small size."""
+    arguments = {
+        "--data": capture,
+        "--vis": "tensorboard",
+        "--timestamp": timestamp,
+        "--experiment-name": "small",
+        "--max-num-iterations": STEPS,
+        "--pipeline.datamanager.image-size": 96,
+        "--pipeline.datamanager.densify.working-size": 96,
+        "--pipeline.datamanager.densify.frames-per-clip": 4,
+    }
+    return ["fvgen-splat-cpu", *(str(part) for pair in arguments.items() for part in pair), *map(str, options)]
+
+
+def train(
+    cwd: Path, capture: Path, *options: object, timestamp: str = "run", check: bool = True
+) -> subprocess.CompletedProcess:
+    """ns-train on a capture, in a folder of its own."""
+    return run("ns-train", *training(capture, *options, timestamp=timestamp), cwd=cwd, check=check)
+
+
+def config_of(cwd: Path, timestamp: str = "run") -> Path:
+    """The configuration that ``train`` left in this folder."""
+    return cwd / "outputs/small/fvgen-splat-cpu" / timestamp / "config.yml"
+
+
+def cache_state(cwd: Path) -> dict[str, tuple[int, int]]:
+    """Time and size of every file in the cache of generated views."""
+    return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in sorted((cwd / "cache").rglob("*")) if p.is_file()}
