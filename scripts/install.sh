@@ -1,8 +1,14 @@
 #!/usr/bin/env bash
 # Makes .venv and installs this repository into it, in the versions of constraints.txt.
 # What is already there is used again, what is half done is finished.
-# Usage: bash scripts/install.sh [test]      test: with the tools that scripts/test.sh needs
+# Usage: bash scripts/install.sh [test]
+#   test  with the tools that scripts/test.sh needs
 set -euo pipefail
+case "$*" in
+    "" | test) ;;
+    --help | -h) sed -n '/^#!/d; /^set/q; s/^# //p' "${BASH_SOURCE[0]}" && exit ;;
+    *) echo "The only argument is test, got $*. See --help." >&2 && exit 2 ;;
+esac
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD
 VENV=$ROOT/.venv

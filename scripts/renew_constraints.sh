@@ -3,6 +3,7 @@
 # Usage: bash scripts/renew_constraints.sh [REQUIREMENT...]      for example: torch==2.14.1 torchvision==0.29.1
 # Afterwards run scripts/test.sh without .venv: only what passes there may be committed.
 set -euo pipefail
+case "${1:-}" in --help | -h) sed -n '/^#!/d; /^set/q; s/^# //p' "${BASH_SOURCE[0]}" && exit ;; esac
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
