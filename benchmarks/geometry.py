@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: seconds are those
 import resource
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +127,13 @@ def measure(options: Options, name: str) -> dict[str, float | None]:
     train, test = train.to(device), test.to(device)
     sparse = train.sparse
     if options.without_sparse:
-        train = Capture(train.photos, train.cameras, train.valid, None, train.depths)
+        train = replace(train, sparse=None)
     # on one thread of a CPU, processor time is what other programs on the machine do not change
     clock = time.perf_counter if is_gpu(device) else time.process_time
     start = clock()
     geometry = GEOMETRY_PROVIDERS[options.geometry]().reconstruct(train)
     len(geometry.points.xyz.cpu())  # waits for a GPU
-    seconds = (clock() - start) / len(train.photos)
+    seconds = (clock() - start) / len(train)
 
     renderer = resolve("front")
     radius = radius_of_pixels(options.point_pixels, test.cameras.height, test.cameras.width)

@@ -4,7 +4,6 @@ what was drawn comes to those."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,17 +53,7 @@ def train_and_test(folder: Path, long_side: int) -> tuple[Capture, Capture]:
     sparse = None if files.sparse_ply is None else read_ply(files.sparse_ply)
     frames = [files.frames[i] for i in (*train, *test)]
     whole = make_capture(frames, long_side, sparse=sparse, depth_unit=files.depth_unit)
-    known, held_out = (
-        replace(
-            whole,
-            photos=whole.photos[part],
-            cameras=whole.cameras[part],
-            valid=whole.valid[part],
-            depths=None if whole.depths is None else whole.depths[part],
-        )
-        for part in (slice(None, len(train)), slice(len(train), None))
-    )
-    return known, held_out
+    return whole[: len(train)], whole[len(train) :]
 
 
 def held_out_clips(train: Capture, test: Capture) -> list[tuple[CameraPath, list[int]]]:

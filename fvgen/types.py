@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fvgen.checks import InputError, complaint, require
 
@@ -30,7 +31,7 @@ def no_progress(done: int, total: int, what: str) -> None:
 class _TensorRecord:
     """Moves every tensor of a frozen dataclass at once."""
 
-    def to(self, *args, **kwargs) -> Self:
+    def to(self, *args: Any, **kwargs: Any) -> Self:
         """The same record with each tensor (and nested record) passed through ``.to(*args, **kwargs)``."""
         moved = {}
         for field in fields(self):  # type: ignore[arg-type]
@@ -38,6 +39,24 @@ class _TensorRecord:
             if isinstance(value, (Tensor, _TensorRecord)):
                 moved[field.name] = value.to(*args, **kwargs)
         return replace(self, **moved)  # type: ignore[type-var]
+
+
+class Cover(NamedTuple):
+    """How an image comes to another shape: scaled to ``height`` x ``width``, which cover it, and cropped."""
+
+    height: int
+    width: int
+    top: int
+    """First row that is kept."""
+    left: int
+    """First column that is kept."""
+
+    @classmethod
+    def of(cls, size: tuple[int, int], wanted: tuple[int, int]) -> Cover:
+        """From (height, width) to another: the smallest scale that covers it, cropped at the centre."""
+        scale = max(wanted[0] / size[0], wanted[1] / size[1])
+        height, width = (max(round(scale * old), new) for old, new in zip(size, wanted, strict=True))
+        return cls(height, width, (height - wanted[0]) // 2, (width - wanted[1]) // 2)
 
 
 @dataclass(frozen=True)
@@ -75,6 +94,48 @@ class Cameras(_TensorRecord):
         if isinstance(index, int):
             index = [index]
         return Cameras(self.c2w[index], self.K[index], self.height, self.width)
+
+    def size_within(self, longest: int) -> tuple[int, int]:
+        """(height, width) shrunk, if need be, so that the longer side has ``longest`` pixels."""
+        scale = min(1.0, longest / max(self.height, self.width))
+        return max(round(self.height * scale), 1), max(round(self.width * scale), 1)
+
+    def resized(self, height: int, width: int) -> Cameras:
+        """The same cameras for images resized to ``height`` x ``width``; pixel centres at +0.5 make K only scale.
+
+        Raises:
+            InputError: the size is not positive.
+        """
+        require(
+            height > 0 and width > 0, "image size", "be positive", f"{width}x{height}", "Ask for 1x1 pixels or more."
+        )
+        scale = torch.tensor([width / self.width, height / self.height, 1.0], dtype=torch.float64)
+        K = (self.K.double() * scale.to(self.K.device)[:, None]).to(self.K.dtype)
+        return Cameras(self.c2w, K, height, width)
+
+    def cropped(self, top: int, left: int, height: int, width: int) -> Cameras:
+        """The same cameras for the part of the image that starts at row ``top``, column ``left``.
+
+        Raises:
+            InputError: the part is empty or reaches out of the image.
+        """
+        inside = top >= 0 and left >= 0 and top + height <= self.height and left + width <= self.width
+        require(
+            inside and height > 0 and width > 0,
+            "the crop",
+            f"lie within the {self.width}x{self.height} image",
+            f"{width}x{height} pixels from column {left}, row {top}",
+            "Choose a smaller part.",
+        )
+        K = self.K.clone()
+        K[:, 0, 2] -= left
+        K[:, 1, 2] -= top
+        return Cameras(self.c2w, K, height, width)
+
+    def covering(self, height: int, width: int) -> Cameras:
+        """The same cameras for images that are scaled to cover ``height`` x ``width`` and cropped at the centre."""
+        cover = Cover.of((self.height, self.width), (height, width))
+        return self.resized(cover.height, cover.width).cropped(cover.top, cover.left, height, width)
 
     @property
     def w2c(self) -> Tensor:
@@ -121,6 +182,55 @@ class Capture(_TensorRecord):
     depths: Tensor | None = None
     """[V, H, W] measured depth, 0 where unknown, when the capture has it."""
 
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int | slice | list[int] | Tensor) -> Capture:
+        """The chosen photos with what belongs to each, always as a batch; the sparse points stay."""
+        if isinstance(index, int):
+            index = [index]
+        return replace(
+            self,
+            photos=self.photos[index],
+            cameras=self.cameras[index],
+            valid=self.valid[index],
+            depths=None if self.depths is None else self.depths[index],
+        )
+
+    def resized(self, height: int, width: int, mode: Literal["area", "bilinear"] = "area") -> Capture:
+        """The capture at another size; masks and depth by nearest pixel, as a mean over a silhouette lies nowhere.
+
+        Args:
+            height: H of the result.
+            width: W of the result.
+            mode: how photos are resampled: means over areas, for much smaller sizes, or antialiased bilinear.
+        """
+        photos, size = self.photos, (height, width)
+        if mode == "area":
+            photos = functional.interpolate(photos, size, mode=mode)
+        elif photos.shape[2:] != size:
+            photos = functional.interpolate(photos, size, mode=mode, antialias=True, align_corners=False).clamp(0, 1)
+        return replace(
+            self,
+            photos=photos,
+            cameras=self.cameras.resized(height, width),
+            valid=_nearest(self.valid, size) > 0.5,
+            depths=None if self.depths is None else _nearest(self.depths, size),
+        )
+
+    def covering(self, height: int, width: int) -> Capture:
+        """The capture scaled (antialiased bilinear) to cover ``height`` x ``width``, and cropped at the centre."""
+        cover = Cover.of((self.cameras.height, self.cameras.width), (height, width))
+        whole = self.resized(cover.height, cover.width, "bilinear")
+        window = (..., slice(cover.top, cover.top + height), slice(cover.left, cover.left + width))
+        return replace(
+            whole,
+            photos=whole.photos[window].contiguous(),
+            cameras=self.cameras.covering(height, width),
+            valid=whole.valid[window],
+            depths=None if whole.depths is None else whole.depths[window],
+        )
+
 
 @dataclass(frozen=True)
 class SceneGeometry(_TensorRecord):
@@ -133,6 +243,12 @@ class SceneGeometry(_TensorRecord):
     """[V, H, W] filtered depth per photo, 0 where the filters left nothing."""
     confidences: Tensor
     """[V, H, W] in [0, 1]; 0 exactly where depth is 0."""
+
+    def resized(self, height: int, width: int) -> SceneGeometry:
+        """The geometry of photos at another size, by nearest pixel; the points stay."""
+        size = (height, width)
+        depths, confidences = _nearest(self.depths, size), _nearest(self.confidences, size)
+        return replace(self, cameras=self.cameras.resized(height, width), depths=depths, confidences=confidences)
 
 
 @dataclass(frozen=True)
@@ -150,6 +266,20 @@ class CameraPath(_TensorRecord):
 
     def __len__(self) -> int:
         return len(self.cameras)
+
+    def part(self, frames: Tensor) -> CameraPath:
+        """The given frames [L] (int64) alone, in that order."""
+        return CameraPath(
+            self.cameras[frames.to(self.cameras.c2w.device)],
+            self.ends[frames.to(self.ends.device)],
+            self.position[frames.to(self.position.device)],
+            self.photo[frames.to(self.photo.device)],
+        )
+
+    @property
+    def drawn(self) -> Cameras:
+        """The cameras of the D frames at which no photo stands."""
+        return self.cameras[self.photo.to(self.cameras.c2w.device) < 0]
 
 
 @dataclass(frozen=True)
@@ -228,3 +358,8 @@ class GeneratedViews(_TensorRecord):
 
     def __len__(self) -> int:
         return len(self.cameras)
+
+
+def _nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """[V, H, W] maps at another size, each pixel one of theirs."""
+    return functional.interpolate(maps[:, None].float(), size, mode="nearest-exact")[:, 0]

@@ -23,7 +23,7 @@ from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.generation.views_folder import DEPTH_STEPS, ViewsWriter
 from fvgen.geometry.points import write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
-from fvgen.geometry.trajectory import PATH_STYLES, clips_of, part_of
+from fvgen.geometry.trajectory import PATH_STYLES, clips_of
 from fvgen.models.find import NEEDS_MODEL
 from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 from fvgen_ns.densify import DensifyConfig
@@ -127,7 +127,7 @@ def _generate(
         done.update(new)
         missing = [i for i in new if not writer.has(int(places[i]))]
         if missing:
-            views = generator.generate(capture, geometry, part_of(path, clip), config.seed, within_clip)
+            views = generator.generate(capture, geometry, path.part(clip), config.seed, within_clip)
             for at, i in enumerate(clip.tolist()):
                 if i in missing:
                     info = {

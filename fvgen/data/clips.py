@@ -5,20 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fvgen.checks import InputError, complaint, require
 from fvgen.data.capture import CaptureFrame
 from fvgen.data.colmap import read_colmap
 from fvgen.data.transforms_json import read_transforms
 from fvgen.data.working_size import make_capture
-from fvgen.geometry.cameras import crop_intrinsics, resize_intrinsics
 from fvgen.geometry.provider import GeometryProvider
 from fvgen.types import CameraPath, Capture, SceneGeometry
 
@@ -122,16 +120,13 @@ class CaptureScene:
     def _clip(self, name: str, frames: list[CaptureFrame], depth_unit: float) -> Clip:
         portrait = frames[0].size[1] > frames[0].size[0]
         height, width = (self.width, self.height) if portrait else (self.height, self.width)
-        whole = _fitted(make_capture(frames, _long_side(frames, height, width), depth_unit=depth_unit), height, width)
+        read = make_capture(frames, _long_side(frames, height, width), depth_unit=depth_unit)
+        whole = read.covering(height, width)
         count, ends = len(frames), [0, len(frames) - 1]
         photo = torch.full((count,), -1, dtype=torch.int64)
         photo[ends] = torch.tensor([0, 1])
         path = CameraPath(whole.cameras, torch.tensor([[0, 1]]).expand(count, 2), torch.linspace(0, 1, count), photo)
-        depths = None if whole.depths is None else whole.depths[ends]
-        two = replace(
-            whole, photos=whole.photos[ends], cameras=whole.cameras[ends], valid=whole.valid[ends], depths=depths
-        )
-        return Clip(name, two, path, whole.photos, photo >= 0)
+        return Clip(name, whole[ends], path, whole.photos, photo >= 0)
 
 
 def _in_reading_order(name: str) -> list[tuple[int, str]]:
@@ -147,22 +142,3 @@ def _long_side(frames: list[CaptureFrame], height: int, width: int) -> int:
         scale <= 1.01, frames[0].name, f"be {width}x{height} pixels or larger", f"{w}x{h}", "Ask for smaller clips."
     )
     return int(np.ceil(scale * max(w, h)))
-
-
-def _fitted(capture: Capture, height: int, width: int) -> Capture:
-    """A capture that covers ``height`` x ``width``, or nearly, scaled and cropped at its centre to just that."""
-    rows, columns = capture.photos.shape[2:]
-    scale = max(height / rows, width / columns)
-    size = (max(round(rows * scale), height), max(round(columns * scale), width))
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    window = (..., slice(top, top + height), slice(left, left + width))
-
-    def nearest(values: Tensor) -> Tensor:
-        return functional.interpolate(values[:, None].float(), size, mode="nearest-exact")[:, 0][window]
-
-    photos = capture.photos
-    if size != (rows, columns):
-        photos = functional.interpolate(photos, size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
-    cameras = crop_intrinsics(resize_intrinsics(capture.cameras, *size), top, left, height, width)
-    depths = None if capture.depths is None else nearest(capture.depths)
-    return Capture(photos[window].contiguous(), cameras, nearest(capture.valid) > 0.5, None, depths)

@@ -28,11 +28,10 @@ from fvgen.generation.generated_confidence import (
 )
 from fvgen.generation.pipeline_fvgen import FVGenPipeline, load_pipeline
 from fvgen.generation.sampler_settings import SAMPLING
-from fvgen.generation.view_generator import blank_drawing, check_path, drawn_cameras, join_with_photos
+from fvgen.generation.view_generator import blank_drawing, check_path, join_with_photos
 from fvgen.generation.warp import fill_depth, filled_photo_depths, typical_depth
 from fvgen.generation.warp_correction import WarpCorrection, resized
-from fvgen.geometry.cameras import resize_intrinsics
-from fvgen.geometry.trajectory import clips_of, part_of
+from fvgen.geometry.trajectory import clips_of
 from fvgen.models.codec import codec_for
 from fvgen.models.find import find_model
 from fvgen.rendering.point_renderer import TEACHER_RADIUS, resolve
@@ -99,7 +98,7 @@ class DiffusionViews:
         """
         check_path(capture, path)
         places = (torch.cumsum(path.photo < 0, dim=0) - 1).tolist()
-        out = blank_drawing(capture, len(drawn_cameras(path)))
+        out = blank_drawing(capture, len(path.drawn))
         clips = [part for part in clips_of(path) if bool((path.photo[part] < 0).any())]
         if not clips:
             return join_with_photos(capture, geometry, path, out)
@@ -107,8 +106,8 @@ class DiffusionViews:
         view_confidence = torch.zeros(len(path))
         scene = _Scene(capture, geometry, path.ends)
         for frames in clips:
-            clip = part_of(path, frames)
-            render = resolve("teacher").render(geometry.points, drawn_cameras(clip), TEACHER_RADIUS)
+            clip = path.part(frames)
+            render = resolve("teacher").render(geometry.points, clip.drawn, TEACHER_RADIUS)
             samples = self._samples(capture, geometry, clip, render.rgb, seed, count_step)
             disagreement = seed_disagreement(samples) if self.confidence_seeds else None
             for i, at in enumerate((clip.photo < 0).nonzero()[:, 0].tolist()):
@@ -137,7 +136,7 @@ class DiffusionViews:
         ``renders`` [D, 3, H, W] are the point renders of the frames without a photo.
         """
         height, width = self.network_size(capture.cameras)
-        small = resize_intrinsics(clip.cameras, height, width)
+        small = clip.cameras.resized(height, width)
         here = (clip.photo >= 0).to(capture.photos.device)
         photos = capture.photos[clip.photo[clip.photo >= 0].to(capture.photos.device)]
         start_frames = photos.new_zeros(len(clip), 3, height, width)
@@ -148,7 +147,7 @@ class DiffusionViews:
             start_frames[~here] = correction.small.render[0, ~here]
         else:  # a network for whole frames is shown points of its own size
             if renders.shape[2:] != (height, width):
-                renders = resolve("teacher").render(geometry.points, drawn_cameras(replace(clip, cameras=small))).rgb
+                renders = resolve("teacher").render(geometry.points, replace(clip, cameras=small).drawn).rgb
             start_frames[~here] = renders.clamp(0, 1)
         drawn = int((clip.photo < 0).nonzero()[0, 0])
         start, end = clip.ends[drawn].tolist()
@@ -156,7 +155,7 @@ class DiffusionViews:
         for sample in range(1 + self.confidence_seeds):
             frames = start_frames.clone()
             known = clip.photo >= 0
-            number = (sample * len(capture.photos) + start) * len(capture.photos) + end
+            number = (sample * len(capture) + start) * len(capture) + end
             for at in self.windows(clip.photo):
                 window = torch.arange(at.start, at.stop)
                 self._draw(frames, known, small, window, seed, number, progress, correction)

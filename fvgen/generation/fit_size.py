@@ -10,7 +10,6 @@ from torch import Tensor
 
 from fvgen.checks import require
 from fvgen.conditioning.residual import WarpedClips
-from fvgen.geometry.cameras import crop_intrinsics
 from fvgen.types import Cameras
 
 Fit = Literal["pad", "crop"]
@@ -66,7 +65,7 @@ class SizeFit:
         if self.fit == "pad":
             return cameras
         (top, bottom), (left, right) = self.rows, self.columns
-        return crop_intrinsics(cameras, top, left, self.height - top - bottom, self.width - left - right)
+        return cameras.cropped(top, left, self.height - top - bottom, self.width - left - right)
 
 
 def fit_warps(warps: WarpedClips, render: Tensor, size: SizeFit) -> WarpedClips:

@@ -6,15 +6,14 @@ memorise what starts in mid-air. So two short fits are compared on each left-out
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fvgen.generation.quick_fit import fit_splat
-from fvgen.geometry.cameras import resize_intrinsics, unproject
+from fvgen.geometry.cameras import unproject
 from fvgen.geometry.points import depth_to_points, merge, voxel_thin
 from fvgen.metrics import psnr
 from fvgen.types import Capture, GeneratedViews, PointCloud, Progress, SceneGeometry, no_progress
@@ -81,8 +80,9 @@ def decide_seeding(
         scene_scale: typical distance from the cameras.
         seed: order of photos in the trials.
     """
-    capture, geometry = _shrunk(capture, geometry)
-    count = len(capture.photos)
+    size = capture.cameras.size_within(TRIAL_SIDE)
+    capture, geometry = capture.resized(*size), geometry.resized(*size)
+    count = len(capture)
     folds = _spread(count, MAX_FOLDS) if count >= 3 else []
     gains: list[float] = []
     for done, fold in enumerate(folds):
@@ -98,27 +98,6 @@ def decide_seeding(
     return SeedingDecision(bool(gains) and min(gains) > MARGIN_DB, tuple(gains))
 
 
-def _shrunk(capture: Capture, geometry: SceneGeometry) -> tuple[Capture, SceneGeometry]:
-    """Both at the size of the trials; depth by nearest pixel, because a mean over a silhouette is nowhere."""
-    height, width = capture.photos.shape[-2:]
-    factor = min(1.0, TRIAL_SIDE / max(height, width))
-    size = (max(round(height * factor), 1), max(round(width * factor), 1))
-
-    def nearest(maps: Tensor) -> Tensor:
-        return functional.interpolate(maps[:, None].float(), size, mode="nearest-exact")[:, 0]
-
-    cameras = resize_intrinsics(capture.cameras, *size)
-    small = replace(
-        capture,
-        photos=functional.interpolate(capture.photos, size, mode="area"),
-        cameras=cameras,
-        valid=nearest(capture.valid) > 0.5,
-        depths=None if capture.depths is None else nearest(capture.depths),
-    )
-    depths, confidences = nearest(geometry.depths), nearest(geometry.confidences)
-    return small, replace(geometry, cameras=cameras, depths=depths, confidences=confidences)
-
-
 def _spread(count: int, most: int) -> list[int]:
     """At most ``most`` indices below ``count``, evenly spaced, ends avoided when there are enough others."""
     inner = list(range(1, count - 1)) if count > 3 else list(range(count))
@@ -126,17 +105,10 @@ def _spread(count: int, most: int) -> list[int]:
     return [inner[i] for i in dict.fromkeys(chosen)]
 
 
-def _subset(capture: Capture, geometry: SceneGeometry, kept: Sequence[int]) -> tuple[Capture, SceneGeometry]:
+def _subset(capture: Capture, geometry: SceneGeometry, kept: list[int]) -> tuple[Capture, SceneGeometry]:
     """The capture and geometry without the other photos, whose points leave the cloud too."""
-    index = torch.tensor(kept)
-    part = Capture(
-        capture.photos[index],
-        capture.cameras[index],
-        capture.valid[index],
-        capture.sparse,
-        None if capture.depths is None else capture.depths[index],
-    )
-    depths, confidences = geometry.depths[index], geometry.confidences[index]
+    part = capture[kept]
+    depths, confidences = geometry.depths[kept], geometry.confidences[kept]
     points = depth_to_points(part.photos, part.cameras, depths, confidences)
     return part, replace(geometry, cameras=part.cameras, points=points, depths=depths, confidences=confidences)
 

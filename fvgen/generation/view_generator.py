@@ -1,8 +1,8 @@
 """Frames between the photos: one protocol, generators by name.
 
 A generator draws only the frames of a path at which no photo stands; the photos pass through pixel for pixel.
-What it draws in a clip depends on nothing outside that clip, so a path can be generated clip by clip (`clips_of`,
-`part_of` in `fvgen.geometry.trajectory`), stored and continued.
+What it draws in a clip depends on nothing outside that clip, so a path can be generated clip by clip
+(`fvgen.geometry.trajectory.clips_of`, `CameraPath.part`), stored and continued.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from torch import Tensor
 
 from fvgen.checks import require
 from fvgen.generation.confidence import IN_HOLES, view_confidence
-from fvgen.geometry.trajectory import part_of
 from fvgen.rendering.point_renderer import TEACHER_RADIUS, resolve
-from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
+from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 
 
 class ViewGenerator(Protocol):
@@ -101,11 +100,6 @@ def check_path(capture: Capture, path: CameraPath) -> None:
     )
 
 
-def drawn_cameras(path: CameraPath) -> Cameras:
-    """The cameras of the D frames to be drawn."""
-    return path.cameras[path.photo.to(path.cameras.c2w.device) < 0]
-
-
 @dataclass(frozen=True)
 class PhotosOnly:
     """Generates nothing: the photos that stand on the path."""
@@ -120,7 +114,7 @@ class PhotosOnly:
     ) -> GeneratedViews:
         """See `ViewGenerator.generate`; only the frames with a photo come back."""
         here = (path.photo >= 0).nonzero()[:, 0]
-        return join_with_photos(capture, geometry, part_of(path, here), blank_drawing(capture, 0))
+        return join_with_photos(capture, geometry, path.part(here), blank_drawing(capture, 0))
 
 
 @dataclass(frozen=True)
@@ -142,7 +136,7 @@ class PointViews:
     ) -> GeneratedViews:
         """See `ViewGenerator.generate`."""
         check_path(capture, path)
-        renderer, cameras = resolve(self.renderer), drawn_cameras(path)
+        renderer, cameras = resolve(self.renderer), path.drawn
         out = blank_drawing(capture, len(cameras))
         for i in range(len(cameras)):
             progress(i, len(cameras), "rendering points")

@@ -14,9 +14,8 @@ from torch import Tensor
 from fvgen.checks import require
 from fvgen.files import intact, read_json
 from fvgen.generation.views_folder import FORMAT, OPENGL_AXES
-from fvgen.geometry.cameras import crop_intrinsics, resize_intrinsics
 from fvgen.geometry.similarity import Similarity
-from fvgen.types import Cameras, GeneratedViews
+from fvgen.types import Cameras, Cover, GeneratedViews
 
 
 def load_views(folder: Path) -> GeneratedViews:
@@ -76,22 +75,19 @@ def _read_frame(
         steps = np.array(depth)
     if steps.shape != size:  # a photo of another shape, which has no depth
         steps = np.zeros(size, np.uint16)
-    scale = max(width / entry["w"], height / entry["h"])
-    cover = (max(round(scale * entry["h"]), height), max(round(scale * entry["w"]), width))
-    top, left = (cover[0] - height) // 2, (cover[1] - width) // 2
+    cover = Cover.of((entry["h"], entry["w"]), size)
     with Image.open(folder / entry["file_path"]) as image:
         rgb = np.asarray(image.convert("RGB"))
-    if rgb.shape[:2] != cover:
-        rgb = cv2.resize(rgb, cover[::-1], interpolation=cv2.INTER_AREA)
-    rgb = rgb[top : top + height, left : left + width]
+    if rgb.shape[:2] != (cover.height, cover.width):
+        rgb = cv2.resize(rgb, (cover.width, cover.height), interpolation=cv2.INTER_AREA)
+    rgb = rgb[cover.top : cover.top + height, cover.left : cover.left + width]
     K = torch.tensor([[entry["fl_x"], 0, entry["cx"]], [0, entry["fl_y"], entry["cy"]], [0, 0, 1]], dtype=torch.float64)
     c2w = torch.from_numpy(similarity.pose_to_working(np.array(entry["transform_matrix"]) @ OPENGL_AXES))
-    whole = resize_intrinsics(Cameras(c2w[None], K[None], entry["h"], entry["w"]), *cover)
-    cameras = crop_intrinsics(whole, top, left, height, width).to(torch.float32)
+    camera = Cameras(c2w[None], K[None], entry["h"], entry["w"]).covering(height, width)
     known = torch.ones(1, height, width)
     generated = "confidence_file_path" in entry
     return {
-        "cameras": cameras,
+        "cameras": camera.to(torch.float32),
         "rgb": torch.from_numpy(rgb.copy()).permute(2, 0, 1).float() / 255,
         "depth": (torch.from_numpy(steps.astype(np.float64)) * unit).float()[None],
         "pixel_confidence": _grey(folder / entry["confidence_file_path"]) if generated else known,

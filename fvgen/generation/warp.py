@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fvgen.generation.confidence import pixel_confidence
-from fvgen.generation.view_generator import blank_drawing, check_path, drawn_cameras, join_with_photos
+from fvgen.generation.view_generator import blank_drawing, check_path, join_with_photos
 from fvgen.geometry.cameras import project, unproject
 from fvgen.geometry.photo_order import focus_point, view_change
 from fvgen.rendering.point_renderer import radius_of_pixels, resolve
@@ -54,7 +54,7 @@ class WarpViews:
     ) -> GeneratedViews:
         """See `fvgen.generation.view_generator.ViewGenerator.generate`; nothing here is random."""
         check_path(capture, path)
-        cameras = drawn_cameras(path)
+        cameras = path.drawn
         renderer = resolve("front")
         radius = radius_of_pixels(_POINT_PIXELS, cameras.height, cameras.width)
         far = typical_depth(geometry)

@@ -1,7 +1,7 @@
-"""Pinhole cameras with OpenCV axes: projection, its inverse, changes of the image size, and the check before any work.
+"""Pinhole cameras with OpenCV axes: projection, its inverse, and the check before any work.
 
-Pixel centres lie at +0.5, so the image covers [0, W] x [0, H] and resizing only scales the intrinsics. Formulas:
-Hartley & Zisserman, "Multiple View Geometry", chapter 6.
+Pixel centres lie at +0.5, so the image covers [0, W] x [0, H]. Formulas: Hartley & Zisserman, "Multiple View
+Geometry", chapter 6.
 """
 
 from __future__ import annotations
@@ -111,40 +111,6 @@ def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Tensor:
     c2w[..., :3, 3] = eye
     c2w[..., 3, 3] = 1
     return c2w
-
-
-def resize_intrinsics(cameras: Cameras, height: int, width: int) -> Cameras:
-    """The same cameras for images resized to ``height`` x ``width`` pixels."""
-    require(
-        height > 0 and width > 0,
-        "the new image size",
-        "be positive",
-        f"{width}x{height}",
-        "Ask for 1x1 pixels or more.",
-    )
-    scale = torch.tensor([width / cameras.width, height / cameras.height, 1.0], dtype=torch.float64)
-    K = (cameras.K.double() * scale.to(cameras.K.device)[:, None]).to(cameras.K.dtype)
-    return Cameras(cameras.c2w, K, height, width)
-
-
-def crop_intrinsics(cameras: Cameras, top: int, left: int, height: int, width: int) -> Cameras:
-    """The same cameras for the part of the image that starts at row ``top``, column ``left``.
-
-    Raises:
-        InputError: the part is empty or reaches out of the image.
-    """
-    inside = top >= 0 and left >= 0 and top + height <= cameras.height and left + width <= cameras.width
-    require(
-        inside and height > 0 and width > 0,
-        "the crop",
-        f"lie within the {cameras.width}x{cameras.height} image",
-        f"{width}x{height} pixels from column {left}, row {top}",
-        "Choose a smaller part.",
-    )
-    K = cameras.K.clone()
-    K[:, 0, 2] -= left
-    K[:, 1, 2] -= top
-    return Cameras(cameras.c2w, K, height, width)
 
 
 def check_cameras(cameras: Cameras, names: Sequence[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fvgen.checks import InputError, complaint, require
-from fvgen.geometry.cameras import check_cameras, pixel_rays, resize_intrinsics
+from fvgen.geometry.cameras import check_cameras, pixel_rays
 from fvgen.geometry.capture_depth import CaptureDepth
 from fvgen.geometry.photo_order import view_change
 from fvgen.geometry.points import depth_to_points
@@ -49,10 +49,10 @@ class Dust3r:
             InputError: DUSt3R or its weights are not installed, or the cameras cannot be used.
         """
         check_cameras(capture.cameras)
-        require(len(capture.photos) > 1, "the capture", "have at least two photos", len(capture.photos), "Add photos.")
+        require(len(capture) > 1, "the capture", "have at least two photos", len(capture), "Add photos.")
         network = load_network(self.model).to(capture.photos.device).eval()
         images = self._images(capture.photos)
-        cameras = resize_intrinsics(capture.cameras, *images.shape[2:])
+        cameras = capture.cameras.resized(*images.shape[2:])
         pairs = self._pairs(cameras)
         total, weights = torch.zeros_like(images[:, 0]), torch.zeros_like(images[:, 0])
         for done, (i, j) in enumerate(pairs):

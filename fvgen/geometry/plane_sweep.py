@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from fvgen.geometry.cameras import check_cameras, resize_intrinsics
+from fvgen.geometry.cameras import check_cameras
 from fvgen.geometry.correlation import grey_images
 from fvgen.geometry.depth_filters import (
     agreeing_views,
@@ -98,15 +97,14 @@ class PlaneSweep:
             pairs = pairs_from_points(capture.cameras, capture.sparse.xyz, self.neighbours, widest)
             if pairs.complete:
                 return pairs
-        scale = _COARSE_SIDE / max(capture.cameras.height, capture.cameras.width)
-        coarse = capture if scale >= 1 else _shrink(capture, scale)
+        coarse = capture.resized(*capture.cameras.size_within(_COARSE_SIDE))
         pairs = pairs_from_cameras(coarse.cameras, self.neighbours, widest)
         depths, confidences = self._depths(coarse, pairs, 2 * self.hypotheses, progress, "finding the range of depth")
         found = depth_to_points(coarse.photos, coarse.cameras, depths, confidences)
         return pairs_from_points(capture.cameras, found.xyz, self.neighbours, widest)
 
     def _few(self, capture: Capture) -> bool:
-        return len(capture.photos) <= self.slanted_photos
+        return len(capture) <= self.slanted_photos
 
     def _depths(
         self, capture: Capture, pairs: ViewPairs, hypotheses: int, progress: Progress, what: str = "estimating depth"
@@ -176,11 +174,3 @@ class PlaneSweep:
     def _without_strays(self, depths: Tensor, cameras: Cameras) -> Tensor:
         depths = without_speckles(depths, self.speckle, _PATCH_STEP)
         return without_flying_pixels(depths * (seen_through(depths, cameras, _SMOOTH) == 0), _SMOOTH)
-
-
-def _shrink(capture: Capture, scale: float) -> Capture:
-    """The capture's photos, masks and cameras at a smaller size; no depth."""
-    height, width = (max(1, round(side * scale)) for side in capture.photos.shape[-2:])
-    photos = functional.interpolate(capture.photos, (height, width), mode="area")
-    valid = functional.interpolate(capture.valid[:, None].float(), (height, width), mode="area")[:, 0] > 0.999
-    return Capture(photos, resize_intrinsics(capture.cameras, height, width), valid)

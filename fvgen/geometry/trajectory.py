@@ -218,13 +218,3 @@ def clips_of(path: CameraPath) -> list[Tensor]:
     cuts.append(frames)
     shared = [1 if b < frames and photo[b] >= 0 else 0 for b in cuts[1:]]
     return [torch.arange(a, b + extra) for a, b, extra in zip(cuts[:-1], cuts[1:], shared, strict=True)]
-
-
-def part_of(path: CameraPath, frames: Tensor) -> CameraPath:
-    """The path's given frames [L] (int64) alone, in that order."""
-    return CameraPath(
-        path.cameras[frames.to(path.cameras.c2w.device)],
-        path.ends[frames.to(path.ends.device)],
-        path.position[frames.to(path.position.device)],
-        path.photo[frames.to(path.photo.device)],
-    )

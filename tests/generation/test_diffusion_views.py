@@ -16,7 +16,7 @@ from fvgen.generation.confidence import IN_HOLES
 from fvgen.generation.diffusion_views import DiffusionViews
 from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.geometry.cameras import project
-from fvgen.geometry.trajectory import PATH_STYLES, clips_of, part_of, path_between
+from fvgen.geometry.trajectory import PATH_STYLES, clips_of, path_between
 from fvgen.rendering.point_renderer import resolve
 from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, PointCloud, SceneGeometry
 
@@ -60,10 +60,10 @@ def test_photos_pass_through_and_the_rest_is_drawn(kind, plane, tiny_model):
 def test_a_clip_alone_is_the_clip_of_the_whole_path(style, frames, plane, student):
     capture, geometry = plane
     path = PATH_STYLES[style](capture.cameras, frames)
-    path = part_of(path, torch.arange(min(len(path), 16)))
+    path = path.part(torch.arange(min(len(path), 16)))
     whole = student.generate(capture, geometry, path, seed=3)
     for clip in clips_of(path):
-        alone = student.generate(capture, geometry, part_of(path, clip), seed=3)
+        alone = student.generate(capture, geometry, path.part(clip), seed=3)
         for name, value in values(alone).items():
             # small matrix products of the confidence round by where in memory their operands lie
             tolerance = 1e-6 if name.endswith("confidence") else 0
@@ -72,7 +72,7 @@ def test_a_clip_alone_is_the_clip_of_the_whole_path(style, frames, plane, studen
 
 def test_same_seed_same_pixels_other_seed_other_pixels(plane, student):
     capture, geometry = plane
-    path = part_of(between(capture, 7), torch.arange(7))
+    path = between(capture, 7).part(torch.arange(7))
     first, again, other = (student.generate(capture, geometry, path, seed).rgb[1:-1] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert (first - other).abs().mean() > 1e-3
@@ -104,7 +104,7 @@ def test_long_clips_are_chained_by_shared_frames(plane, student, monkeypatch):
         return out
 
     monkeypatch.setattr(type(student.pipeline), "__call__", watch)
-    path = part_of(between(capture, 8), torch.arange(8))
+    path = between(capture, 8).part(torch.arange(8))
     sized = replace(student, size="working")
     views = sized.generate(capture, geometry, path)
     assert [len(call[0]) for call in calls] == [3, 4, 3]  # 8 frames in windows of at most 4, ends shared
@@ -126,7 +126,7 @@ def test_noise_of_a_frame_does_not_depend_on_the_windows(plane, student, monkeyp
         return ours(seed, clips, frames, stream, first_frame)
 
     monkeypatch.setattr(pipeline_fvgen, "ClipNoise", recorded)
-    path = part_of(between(plane[0], 9), torch.arange(9))
+    path = between(plane[0], 9).part(torch.arange(9))
     for window in (9, 5, 3):
         replace(student, window=window).generate(*plane, path, seed=1)
     assert sorted(drawn) == list(range(9))
@@ -153,7 +153,7 @@ def test_windows(student, length, photos_at, expected):
 def test_no_window_is_spent_on_frames_that_are_there(plane, student):
     """Windows of two frames: the last one would join a drawn frame to a photo."""
     said = []
-    path = part_of(between(plane[0], 4), torch.arange(4))
+    path = between(plane[0], 4).part(torch.arange(4))
     replace(student, window=2).generate(*plane, path, 0, lambda *done: said.append(done))
     assert [done for done, _, _ in said] == [1, 2] and {total for _, total, _ in said} == {2}
 
@@ -202,7 +202,7 @@ def test_progress_counts_steps_of_all_windows_and_samples(plane, student):
 
 def test_samples_that_disagree_are_trusted_less(plane, student):
     capture, geometry = plane
-    path = part_of(between(capture, 4), torch.arange(4))
+    path = between(capture, 4).part(torch.arange(4))
     one = student.generate(capture, geometry, path)
     more = replace(student, confidence_seeds=1).generate(capture, geometry, path)
     assert torch.equal(one.rgb, more.rgb)
@@ -223,7 +223,7 @@ def test_freeing_lets_the_weights_go(plane, tiny_model):
     import weakref
 
     generator = VIEW_GENERATORS["student"](model=tiny_model("student"), steps=1)
-    path = part_of(between(plane[0], 4), torch.arange(4))
+    path = between(plane[0], 4).part(torch.arange(4))
     first = generator.generate(*plane, path).rgb
     unet = weakref.ref(generator.pipeline.unet)
     generator.free()
@@ -232,7 +232,7 @@ def test_freeing_lets_the_weights_go(plane, tiny_model):
 
 
 def test_low_memory_draws_the_same(plane, student):
-    path = part_of(between(plane[0], 4), torch.arange(4))
+    path = between(plane[0], 4).part(torch.arange(4))
     frugal = replace(student, low_memory=True)
     a, b = (g.generate(*plane, path).rgb for g in (student, frugal))
     assert frugal.pipeline.codec_chunk == 1

@@ -12,7 +12,7 @@ from fvgen.checks import InputError
 from fvgen.generation.confidence import IN_HOLES
 from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.generation.warp import fill_depth, push_pull
-from fvgen.geometry.trajectory import PATH_STYLES, clips_of, part_of, path_between
+from fvgen.geometry.trajectory import PATH_STYLES, clips_of, path_between
 from fvgen.metrics import psnr
 from fvgen.models.find import NEEDS_MODEL
 from fvgen.rendering.point_renderer import resolve
@@ -59,7 +59,7 @@ def test_a_clip_does_not_depend_on_the_others(name, plane):
     path = path_between(capture.cameras, range(4), False, 4)
     whole = VIEW_GENERATORS[name]().generate(capture, geometry, path, seed=3)
     for clip in clips_of(path):
-        alone = VIEW_GENERATORS[name]().generate(capture, geometry, part_of(path, clip), seed=3)
+        alone = VIEW_GENERATORS[name]().generate(capture, geometry, path.part(clip), seed=3)
         part = GeneratedViews(whole.cameras[clip], *(getattr(whole, f.name)[clip] for f in fields(whole)[1:]))
         # vectorised sums may end differently by where operands lie in memory: one unit in the last place
         for field in fields(alone)[1:]:
@@ -116,7 +116,7 @@ def test_colours_outside_all_photos_continue_the_picture(plane):
     turn = torch.tensor([[angle.cos(), 0, angle.sin()], [0, 1, 0], [-angle.sin(), 0, angle.cos()]])
     turned[0, :3, :3] = turned[0, :3, :3] @ turn
     path = PATH_STYLES["between"](capture.cameras, 3)
-    aside = part_of(path, torch.tensor([1]))
+    aside = path.part(torch.tensor([1]))
     camera = Cameras(turned, capture.cameras.K[:1], capture.cameras.height, capture.cameras.width)
     aside = type(aside)(camera, aside.ends, aside.position, aside.photo)
     views = VIEW_GENERATORS["warp"]().generate(capture, geometry, aside)

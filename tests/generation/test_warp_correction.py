@@ -14,7 +14,7 @@ from fvgen.generation.diffusion_views import DiffusionViews
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
 from fvgen.generation.warp import WarpViews
 from fvgen.generation.warp_correction import WarpCorrection
-from fvgen.geometry.trajectory import PATH_STYLES, part_of
+from fvgen.geometry.trajectory import PATH_STYLES
 
 FRAMES = 4
 
@@ -37,7 +37,7 @@ def corrector(tmp_path_factory):
 @pytest.fixture
 def first_clip(plane):
     capture, _ = plane
-    return part_of(PATH_STYLES["between"](capture.cameras, FRAMES), torch.arange(FRAMES))
+    return PATH_STYLES["between"](capture.cameras, FRAMES).part(torch.arange(FRAMES))
 
 
 @pytest.mark.parametrize("size", ["working", "trained"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from fvgen.checks import InputError
-from fvgen.geometry.cameras import check_cameras, crop_intrinsics, look_at, project, resize_intrinsics, unproject
+from fvgen.geometry.cameras import check_cameras, look_at, project, unproject
 from fvgen.types import Cameras
 
 
@@ -63,18 +63,18 @@ def test_project_equals_the_projection_matrix(cameras):
 def test_resizing_scales_picture_positions(cameras, height, width):
     xyz = cameras.positions + cameras.c2w[:, :3, 2] * 5
     before, _ = project(xyz, cameras)
-    after, _ = project(xyz, resize_intrinsics(cameras, height, width))
+    after, _ = project(xyz, cameras.resized(height, width))
     scale = torch.tensor([width / cameras.width, height / cameras.height], dtype=torch.float64)
     assert torch.allclose(after, before * scale, rtol=1e-9, atol=1e-6)
 
 
 def test_cropping_shifts_picture_positions(exact_capture):
-    cameras, part = exact_capture.cameras, crop_intrinsics(exact_capture.cameras, 10, 20, 30, 40)
+    cameras, part = exact_capture.cameras, exact_capture.cameras.cropped(10, 20, 30, 40)
     xyz = torch.tensor([[0.1, -0.2, 5.0]])
     assert torch.allclose(project(xyz, part)[0], project(xyz, cameras)[0] - torch.tensor([20.0, 10.0]), atol=1e-4)
     assert (part.height, part.width) == (30, 40)
     with pytest.raises(InputError, match="lie within the 96x72 image"):
-        crop_intrinsics(cameras, 50, 0, 30, 40)
+        cameras.cropped(50, 0, 30, 40)
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from fvgen.checks import InputError
 from fvgen.geometry import dust3r
-from fvgen.geometry.cameras import pixel_rays, resize_intrinsics
+from fvgen.geometry.cameras import pixel_rays
 from fvgen.geometry.dust3r import Dust3r, baseline_scale
 
 SCALES = {(0, 1): 0.2, (1, 0): 3.0, (1, 2): 0.7, (2, 1): 1.0, (0, 2): 12.0, (2, 0): 0.05}
@@ -34,7 +34,7 @@ class Knowing:
         assert first["img"].min() < -0.2 and first["img"].max() > 0.2  # [-1, 1]
         self.seen.append((i, j))
         height, width = first["img"].shape[2:]
-        cameras = resize_intrinsics(self.capture.cameras, height, width)
+        cameras = self.capture.cameras.resized(height, width)
         depths = functional.interpolate(self.capture.depths[:, None], (height, width), mode="nearest-exact")[:, 0]
         points = pixel_rays(cameras) * depths[..., None]
         to_i = cameras.w2c[i] @ cameras.c2w[j]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fvgen.checks import InputError
-from fvgen.geometry.cameras import crop_intrinsics, look_at, project
+from fvgen.geometry.cameras import look_at, project
 from fvgen.geometry.correlation import Correlation, PlaneWarp, best_mean, grey_images, window_mean
 from fvgen.geometry.depth_filters import (
     agreeing_views,
@@ -195,7 +195,7 @@ def test_photos_smaller_than_the_window_give_nothing(exact_capture, size):
     capture = exact_capture
     small = Capture(
         capture.photos[..., : size[0], : size[1]],
-        crop_intrinsics(capture.cameras, 0, 0, *size),
+        capture.cameras.cropped(0, 0, *size),
         capture.valid[..., : size[0], : size[1]],
     )
     assert len(PlaneSweep().reconstruct(small).points) == 0

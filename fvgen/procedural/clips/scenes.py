@@ -16,7 +16,7 @@ from fvgen.data.clips import Clip
 from fvgen.geometry.cameras import look_at
 from fvgen.geometry.plane_sweep import PlaneSweep
 from fvgen.geometry.points import depth_to_points
-from fvgen.geometry.trajectory import part_of, path_between
+from fvgen.geometry.trajectory import path_between
 from fvgen.procedural.clips.defects import random_defects
 from fvgen.procedural.clips.layouts import make_scene
 from fvgen.procedural.clips.photo import exposures, random_camera, random_exposures
@@ -154,7 +154,7 @@ def _window(photos: Cameras, order: list[int], frames: int, rng: np.random.Gener
     known = torch.zeros(frames, dtype=torch.bool)
     known[0] = True  # a photo, or the last frame that the window before has drawn
     known[-1] = window == windows - 1
-    return part_of(path, torch.arange(start, start + frames)), known
+    return path.part(torch.arange(start, start + frames)), known
 
 
 def _worth_seeing(scene: ClipScene, photos: Cameras, path: Cameras) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fvgen.geometry.cameras import pixel_rays, project, resize_intrinsics
+from fvgen.geometry.cameras import pixel_rays, project
 from fvgen.procedural.rooms.scene import Scene, Solid
 from fvgen.types import Cameras
 
@@ -28,7 +28,7 @@ def render_scene(scene: Scene, cameras: Cameras, supersampling: int = 2) -> tupl
     Returns:
         rgb [C, 3, H, W] in [0, 1], the mean over each pixel; depth [C, H, W] along the viewing axis at its centre.
     """
-    fine = resize_intrinsics(cameras, cameras.height * supersampling, cameras.width * supersampling)
+    fine = cameras.resized(cameras.height * supersampling, cameras.width * supersampling)
     photos, depths = [], []
     for i in range(len(cameras)):
         camera = fine[i]
