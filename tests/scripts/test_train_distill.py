@@ -6,16 +6,15 @@ import importlib.util
 import io
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from full_disk import files_up_to
 from help_text import options
 from safetensors.torch import load_file, save_file
 
@@ -328,17 +327,6 @@ def test_another_network_is_made_until_something_was_trained_and_then_refused(tm
     assert FVGenPipeline.from_pretrained(tmp_path / "teacher").unet.config.model_channels == 16
     with pytest.raises(InputError, match=r"got .*network.model_channels 8 \(there: 16\)"):
         command(*line, *TINY)
-
-
-@contextmanager
-def files_up_to(size: int):
-    """Files may grow to so many bytes: what is over it fails as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_an_export_that_cannot_be_written_is_one_sentence_and_leaves_the_old_one(tmp_path, data, teacher, command):
