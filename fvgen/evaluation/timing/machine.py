@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import platform
 import statistics
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from fvgen import files
 from fvgen.devices import cpu_count, gpu_name, synchronize
 
 _PACKAGES = ("torch", "nerfstudio", "gsplat", "numba", "numpy", "diffusers", "transformers", "opencv-python-headless")
@@ -68,7 +68,4 @@ def median_seconds(
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write ``data`` with the machine's description, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps({**data, "machine": machine()}, indent=1) + "\n")
-    unfinished.replace(path)
+    files.write_json(path, {**data, "machine": machine()})
