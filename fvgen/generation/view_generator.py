@@ -121,11 +121,6 @@ class PhotosOnly:
 class PointViews:
     """The rendered cloud, exactly as the teacher is shown it: holes are black."""
 
-    radius: float = TEACHER_RADIUS
-    """radius of a point in NDC"""
-    renderer: str = "teacher"
-    """which point renderer draws"""
-
     def generate(
         self,
         capture: Capture,
@@ -136,11 +131,11 @@ class PointViews:
     ) -> GeneratedViews:
         """See `ViewGenerator.generate`."""
         check_path(capture, path)
-        renderer, cameras = resolve(self.renderer), path.drawn
+        renderer, cameras = resolve("teacher"), path.drawn
         out = blank_drawing(capture, len(cameras))
         for i in range(len(cameras)):
             progress(i, len(cameras), "rendering points")
-            render = renderer.render(geometry.points, cameras[i], self.radius)
+            render = renderer.render(geometry.points, cameras[i], TEACHER_RADIUS)
             out.rgb[i], out.depth[i] = render.rgb[0], render.depth[0]
             # A thin place is darkened by what it lacks in alpha, so its confidence is that much less.
             out.confidence[i] = render.confidence[0].clamp(IN_HOLES, 1)

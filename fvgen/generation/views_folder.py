@@ -29,7 +29,7 @@ from fvgen.checks import InputError, complaint, require
 from fvgen.files import UNFINISHED, intact, read_json, sha256, store
 from fvgen.geometry.points import write_ply
 from fvgen.geometry.similarity import Similarity
-from fvgen.types import Cameras, GeneratedViews, PointCloud
+from fvgen.types import Cameras, PointCloud
 
 FORMAT = 2
 """Version of the folder's layout; folders of another are made anew."""
@@ -240,47 +240,6 @@ def is_complete(folder: Path, key: str) -> bool:
     if meta is None or meta.get("fvgen", {}).get("key") != key or meta["fvgen"].get("format") != FORMAT:
         return False
     return "fvgen_checksums" in meta and intact(Path(folder), meta["fvgen_checksums"])
-
-
-def save_views(
-    folder: Path,
-    views: GeneratedViews,
-    points: PointCloud,
-    *,
-    key: str,
-    provenance: dict[str, Any] | None = None,
-    similarity: Similarity | None = None,
-) -> None:
-    """All frames at once, in their order, photos among them as PNG; `load_views` gives them back.
-
-    Args:
-        folder: made when missing.
-        views: F frames.
-        points: the fused cloud, in the views' frame.
-        key: hash of all that the views depend on.
-        provenance: JSON values for the whole folder.
-        similarity: from the capture's frame to the views'; without it they are the same.
-
-    Raises:
-        InputError: the folder holds something else, or cannot be written.
-    """
-    similarity = similarity or Similarity.identity()
-    farthest = float(views.depth.max()) / similarity.scale if views.depth.numel() else 0.0
-    unit = farthest / DEPTH_STEPS if farthest > 0 else 1e-3
-    writer = ViewsWriter(folder, key, similarity, unit, provenance or {})
-    for i in range(len(views)):
-        info = {"photo": bool(views.is_photo[i]), "view_confidence": float(views.view_confidence[i]), "key": key}
-        if not writer.has(i):
-            writer.put_view(
-                i,
-                views.cameras[i],
-                views.rgb[i],
-                views.depth[i, 0],
-                views.pixel_confidence[i, 0],
-                views.covered[i, 0],
-                info,
-            )
-    writer.finish(len(views), points)
 
 
 def _refuse_foreign(folder: Path) -> None:

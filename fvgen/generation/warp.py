@@ -23,6 +23,10 @@ from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, Progress, 
 
 _FILLED: WeakKeyDictionary[SceneGeometry, dict[int, Tensor]] = WeakKeyDictionary()
 """What `filled_photo_depths` has made, by geometry and photo."""
+_PHOTOS_PER_FRAME = 6
+"""So many of the nearest photos may give colour to a frame."""
+_NEARNESS = 3.0
+"""Exponent with which a photo's weight falls with the change of view."""
 _POINT_PIXELS = 1.0
 """Radius of a point in depth renders, in pixels."""
 _KEEPS_DETAIL = 0.4
@@ -38,11 +42,6 @@ _DEPTH_FALLOFF = 0.05
 @dataclass(frozen=True)
 class WarpViews:
     """Depth-aware warp of the nearest photos."""
-
-    photos_per_frame: int = 6
-    """how many of the nearest photos may give colour to a frame"""
-    nearness: float = 3.0
-    """exponent with which a photo's weight falls with the change of view"""
 
     def generate(
         self,
@@ -60,11 +59,11 @@ class WarpViews:
         far = typical_depth(geometry)
         progress(0, len(cameras), "warping photos")
         change = view_change(capture.cameras, cameras).T
-        nearest = change.argsort(dim=1)[:, : self.photos_per_frame]
+        nearest = change.argsort(dim=1)[:, :_PHOTOS_PER_FRAME]
         photo_depths = filled_photo_depths(geometry, nearest.unique().tolist())
         out = blank_drawing(capture, len(cameras))
         for i, near in enumerate(nearest):
-            weight = (1 / (change[i, near] ** self.nearness + 1e-6)).to(capture.photos)
+            weight = (1 / (change[i, near] ** _NEARNESS + 1e-6)).to(capture.photos)
             render = renderer.render(geometry.points, cameras[i], radius)
             depth = fill_depth(render.depth, far)
             colour, seen = warp_photos(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import InputError, complaint, require
+from fvgen.files import whole_file
 from fvgen.geometry.cameras import unproject
 from fvgen.types import Cameras, PointCloud
 
@@ -136,7 +135,7 @@ def _unit_colour(values: np.ndarray) -> np.ndarray:
     return np.nan_to_num(values.astype(np.float32)).clip(0, 1)
 
 
-def write_ply(path: str | Path, cloud: PointCloud) -> None:
+def write_ply(path: Path, cloud: PointCloud) -> None:
     """Write a binary PLY with x y z and uint8 red green blue; whole or not at all.
 
     Positions are float32, as most tools want them; those given in float64 stay so where float32 would move them by a
@@ -148,7 +147,6 @@ def write_ply(path: str | Path, cloud: PointCloud) -> None:
     """
     from plyfile import PlyData, PlyElement
 
-    path = Path(path)
     xyz = _narrowed(cloud.xyz.detach().cpu().numpy())
     require(
         bool(np.isfinite(xyz).all()), "cloud", "have finite positions only", "some that are not", "Filter it first."
@@ -160,14 +158,8 @@ def write_ply(path: str | Path, cloud: PointCloud) -> None:
         vertices[name] = xyz[:, column]
     for column, name in enumerate(("red", "green", "blue")):
         vertices[name] = rgb[:, column]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(str(temporary))
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    with whole_file(path) as unfinished:
+        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(str(unfinished))
 
 
 def _narrowed(xyz: np.ndarray) -> np.ndarray:

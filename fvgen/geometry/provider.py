@@ -25,8 +25,6 @@ class AutoGeometry:
 
     least_measured: float = 0.05
     """part of all pixels that must have measured depth for it to be used"""
-    complete: bool = True
-    """estimate by plane sweep what the sensor left empty"""
     capture_depth: CaptureDepth = field(default_factory=CaptureDepth)
     plane_sweep: PlaneSweep = field(default_factory=PlaneSweep)
 
@@ -35,8 +33,6 @@ class AutoGeometry:
         if not self.has_measured(capture):
             return self.plane_sweep.reconstruct(capture, progress)
         measured = self.capture_depth.reconstruct(capture, progress)
-        if not self.complete:
-            return measured
         return completed(measured, self.plane_sweep.reconstruct(capture, progress), capture)
 
     def has_measured(self, capture: Capture) -> bool:

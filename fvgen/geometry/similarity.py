@@ -17,11 +17,6 @@ class Similarity:
     """[3, 4] rotation and translation"""
     scale: float
 
-    @staticmethod
-    def identity() -> Similarity:
-        """Work is done in the capture's own frame."""
-        return Similarity(np.eye(4)[:3], 1.0)
-
     def pose_to_capture(self, c2w: np.ndarray) -> np.ndarray:
         """[4, 4] camera-to-world from the working frame to the capture's."""
         rotation, translation = self.transform[:, :3], self.transform[:, 3]

@@ -16,13 +16,14 @@ from fvgen.data.transforms_json import read_transforms
 from fvgen.files import store
 from fvgen.generation.contact_sheet import write_contact_sheet, write_mp4
 from fvgen.generation.view_generator import VIEW_GENERATORS
-from fvgen.generation.views_folder import ViewsWriter, is_complete, save_views
+from fvgen.generation.views_folder import DEPTH_STEPS, ViewsWriter, is_complete
 from fvgen.generation.views_reading import load_views
 from fvgen.geometry.points import read_ply
 from fvgen.geometry.similarity import Similarity
 from fvgen.geometry.trajectory import clips_of, path_between
 
 MOVED = Similarity(np.array([[0.0, -1, 0, 3], [1, 0, 0, -2], [0, 0, 1, 0.5]]), 0.25)
+UNMOVED = Similarity(np.eye(4)[:3], 1.0)
 
 
 @pytest.fixture
@@ -34,7 +35,12 @@ def views(plane):
 
 @pytest.fixture
 def folder(tmp_path, views):
-    save_views(tmp_path / "views", views[0], views[1], key="k", provenance={"generator": "warp"}, similarity=MOVED)
+    made, points, _ = views
+    depth_unit = float(made.depth.max()) / MOVED.scale / DEPTH_STEPS
+    writer = ViewsWriter(tmp_path / "views", "k", MOVED, depth_unit, {"generator": "warp"})
+    for i in range(len(made)):
+        put(writer, views, i)
+    writer.finish(len(made), points)
     return tmp_path / "views"
 
 
@@ -59,7 +65,7 @@ def test_provenance(folder):
     assert meta["fvgen"]["generator"] == "warp" and meta["fvgen"]["key"] == "k"
     assert np.allclose(meta["fvgen"]["working_from_capture"]["transform"], MOVED.transform)
     for entry in meta["frames"]:
-        assert {"photo", "view_confidence", "key"} <= entry["fvgen"].keys()
+        assert {"photo", "view_confidence"} <= entry["fvgen"].keys()
         for part in ("file_path", "depth_file_path", "confidence_file_path", "covered_file_path"):
             assert (folder / entry[part]).is_file()
 
@@ -101,7 +107,8 @@ def test_complete_only_with_the_right_key_and_whole_files(folder):
 
 def put(writer: ViewsWriter, views, i: int) -> None:
     v = views[0]
-    writer.put_view(i, v.cameras[i], v.rgb[i], v.depth[i, 0], v.pixel_confidence[i, 0], v.covered[i, 0], {})
+    info = {"photo": bool(v.is_photo[i]), "view_confidence": float(v.view_confidence[i])}
+    writer.put_view(i, v.cameras[i], v.rgb[i], v.depth[i, 0], v.pixel_confidence[i, 0], v.covered[i, 0], info)
 
 
 def test_a_killed_run_goes_on_with_its_finished_frames(tmp_path, views):
@@ -192,7 +199,7 @@ def test_photos_are_kept_as_they_are_unless_others_would_misread_them(tmp_path, 
     if kind == "deep":
         image = Image.fromarray((pixels[..., 0].astype(np.uint16) << 8) | 5)
     image.save(path, **({"exif": exif} if kind == "rotated" else {}))
-    writer = ViewsWriter(tmp_path / "views", "k", Similarity.identity(), 1e-3, {})
+    writer = ViewsWriter(tmp_path / "views", "k", UNMOVED, 1e-3, {})
     writer.put_photo(0, path, np.eye(4), np.eye(3), size, (0.0,) * 5, torch.ones(size[1], size[0]), decode=read_photo)
     (stored,) = (tmp_path / "views" / "images").iterdir()
     if kind in ("plain", "grey"):
@@ -203,7 +210,7 @@ def test_photos_are_kept_as_they_are_unless_others_would_misread_them(tmp_path, 
 
 def test_depth_of_a_cropped_or_distorted_photo_is_left_out(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
-    writer = ViewsWriter(tmp_path / "views", "k", Similarity.identity(), 1e-3, {})
+    writer = ViewsWriter(tmp_path / "views", "k", UNMOVED, 1e-3, {})
     bent = (0.1, 0.0, 0.0, 0.0, 0.0)
     straight = (0.0,) * 5
     for i, (lens, shape) in enumerate(((bent, (20, 30)), (straight, (20, 20)), (straight, (10, 15)))):
@@ -220,7 +227,7 @@ def test_photos_of_another_shape_are_read_back_cropped_to_the_views(tmp_path, vi
     tall = np.zeros((3 * height, width, 3), np.uint8)
     tall[height : 2 * height] = 200
     Image.fromarray(tall).save(tmp_path / "tall.png")
-    writer = ViewsWriter(tmp_path / "views", "k", Similarity.identity(), 1e-3, {})
+    writer = ViewsWriter(tmp_path / "views", "k", UNMOVED, 1e-3, {})
     K = np.array([[50.0, 0, width / 2], [0, 50, 1.5 * height], [0, 0, 1]])
     lens, size = (0.0,) * 5, (width, 3 * height)
     writer.put_photo(0, tmp_path / "tall.png", np.eye(4), K, size, lens, torch.ones(height, width), decode=read_photo)
