@@ -25,6 +25,11 @@ def kernel_part(function: Callable) -> Callable:
     return numba.njit(**_OPTIONS)(function)
 
 
+def exact_kernel_part(function: Callable) -> Callable:
+    """As `kernel_part`, for an `exact_kernel`."""
+    return numba.njit(**_OPTIONS | {"fastmath": False})(function)
+
+
 def kernel(function: Callable) -> Callable:
     """Compile a function that Python calls, without the GIL; cached on disk where that can be written.
 

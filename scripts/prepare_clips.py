@@ -94,7 +94,7 @@ def main(options: Procedural | Captures) -> None:
         InputError: an option cannot be used, the output cannot be written, or no scene gives a clip.
     """
     from fvgen.data.precompute import parse_part, prepare
-    from fvgen.procedural.clips.scenes import ClipLayout
+    from fvgen.procedural.clips.clip import ClipLayout
 
     ClipLayout(options.frames, options.height, options.width)  # refuses what is too small
     require(options.seed >= 0, "seed", "not be negative", options.seed, "0 is usual.")
@@ -163,7 +163,7 @@ def _encoder(options: Shared) -> ClipEncoder:
 
 
 def _procedural(options: Procedural) -> tuple[Sequence[Scene], dict[str, Any]]:
-    from fvgen.procedural.clips.scenes import ClipLayout, ProceduralScene
+    from fvgen.procedural.clips.clip import ClipLayout, ProceduralScene
 
     require(1 <= options.clips <= _SEEDS, "clips", f"be 1 to {_SEEDS}", options.clips, "Take another --seed for more.")
     require(options.block >= 1, "block", "be at least 1", options.block, "20 is usual.")

@@ -19,7 +19,7 @@ from fvgen.data.precompute import parse_part, prepare
 from fvgen.data.shards import INDEX, ShardDataset, write_index, write_shard
 from fvgen.files import write_json
 from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
-from fvgen.procedural.clips.scenes import ClipLayout, procedural_clip, procedural_geometry
+from fvgen.procedural.clips.clip import ClipLayout, procedural_clip, procedural_geometry
 from fvgen.types import TrainBatch
 
 LAYOUT = ClipLayout(frames=3, height=32, width=48)

@@ -8,7 +8,7 @@ import torch
 from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.metrics import psnr
 from fvgen.models.find import BUNDLED, NEEDS_MODEL, TINY, find_model
-from fvgen.procedural.clips.scenes import ClipLayout, procedural_clip, procedural_geometry
+from fvgen.procedural.clips.clip import ClipLayout, procedural_clip, procedural_geometry
 
 MIB = 1 << 20
 

@@ -10,14 +10,14 @@ from fvgen.data.transforms_json import read_transforms
 from fvgen.data.working_size import load_capture
 from fvgen.geometry.cameras import look_at, project, unproject
 from fvgen.procedural.rooms.capture import TINY, RoomCapture, room_cameras, write_room_capture
-from fvgen.procedural.rooms.raycast import render_scene
 from fvgen.procedural.rooms.room import make_room
-from fvgen.procedural.rooms.scene import Light, Scene, Solid
+from fvgen.procedural.rooms.scene import Scene, TexturedSolid, render_scene
 from fvgen.procedural.rooms.textures import Mottled, fractal_noise, value_noise
+from fvgen.procedural.solids import Light, Solid
 from fvgen.types import Cameras
 
 PLAIN = (Mottled((0.5, 0.6, 0.7), 0, contrast=0.0),)
-ROOM = Solid("room", (0.0, 0.0, 0.0), (5.0, 5.0, 5.0), PLAIN)
+ROOM = TexturedSolid(Solid("room", (0.0, 0.0, 0.0), (5.0, 5.0, 5.0)), PLAIN)
 
 
 def cameras_around(count=3, size=40):
@@ -48,9 +48,9 @@ def marched(solid, cameras, reach=6.0, steps=1500):
 
 @pytest.mark.parametrize("shape", ["box", "ellipsoid", "cylinder"])
 def test_depth_of_each_shape_equals_a_march_along_the_rays(shape):
-    solid = Solid(shape, (0.2, 0.3, -0.1), (0.9, 0.7, 1.1), PLAIN, turn=0.7, tilt=-0.4)
+    solid = Solid(shape, (0.2, 0.3, -0.1), (0.9, 0.7, 1.1), turn=0.7, tilt=-0.4)
     cameras = cameras_around()
-    _, depth = render_scene(Scene((ROOM, solid), ()), cameras)
+    _, depth = render_scene(Scene((ROOM, TexturedSolid(solid, PLAIN)), ()), cameras)
     _, empty = render_scene(Scene((ROOM,), ()), cameras)
     expected = marched(solid, cameras).float()
     hit = torch.isfinite(expected)
@@ -96,12 +96,23 @@ def test_pixels_are_means_of_their_rays():
     assert torch.allclose(torch.nn.functional.avg_pool2d(once, 2), twice, atol=1e-5)
 
 
+def interpolated(uv, seed):
+    """Value noise once more, by NumPy: the table's values at the four whole coordinates around, smoothly blended."""
+    table = np.random.default_rng(seed).random((256, 256), dtype=np.float32)
+    cell = np.floor(uv)
+    x, y = ((uv - cell) ** 2 * (3 - 2 * (uv - cell))).T
+    (left, top), (right, bottom) = cell.astype(int).T % 256, (cell.astype(int) + 1).T % 256
+    upper = table[top, left] * (1 - x) + table[top, right] * x
+    return upper * (1 - y) + (table[bottom, left] * (1 - x) + table[bottom, right] * x) * y
+
+
 def test_noise_is_continuous_within_its_range_and_seeded():
     uv = np.random.default_rng(0).uniform(-300, 300, (2000, 2))
     noise = value_noise(uv, 1)
     assert noise.min() >= 0
     assert noise.max() <= 1
     assert np.abs(value_noise(uv + 1e-4, 1) - noise).max() < 1e-3
+    assert np.array_equal(value_noise(uv, 1), interpolated(uv, 1))
     assert np.array_equal(fractal_noise(uv, 5, 0.3), fractal_noise(uv, 5, 0.3))
     assert not np.array_equal(fractal_noise(uv, 5, 0.3), fractal_noise(uv, 6, 0.3))
 

@@ -19,6 +19,20 @@ _SAME_SURFACE = 0.03
 """Relative difference of depth within which two photos see the same place."""
 _SPECKLE = 60
 """Patches of fewer pixels do not survive the filters of any provider."""
+_TWO_SURFACES = 1.08
+"""Ratio of depths in a window from which on it sees two surfaces."""
+_BEHIND = 0.93
+"""A near surface grows over what is behind it from this ratio of depths on."""
+_SKY = 1e6
+"""Stands in for the depth of the sky where the nearest depth is looked for."""
+_LEAST_DEPTH = 0.2
+"""Share of the true depth under which no error goes."""
+_MEASURED = 0.15
+"""Share of clips with a sensor's dense depth."""
+_LEAST_CONFIDENCE, _CONFIDENCE_RANGE = 0.5, 0.45
+"""Confidence of the worst texture that is kept, and what the best adds to it."""
+_CONFIDENCE_OF_TWO, _CONFIDENCE_OF_MORE = 0.75, 0.85
+"""Factor of the confidence with two photos, and with more, where a third can disagree."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +40,17 @@ class DepthDefects:
     """How one clip's depth is spoilt. Lengths are in pixels, errors are relative to depth."""
 
     coverage: float
-    """share of what stereo could match that it does match"""
+    """Share of what stereo could match that it does match."""
     needs_two: bool
-    """whether places that one photo alone sees have no depth, as in stereo and unlike measured depth"""
+    """Whether places that one photo alone sees have no depth, as in stereo and unlike measured depth."""
     fattening: int
-    """how far near surfaces grow over what is behind them"""
+    """How far near surfaces grow over what is behind them."""
     noise: float
-    """of each pixel; the smooth part is twice that"""
+    """Deviation of each pixel; the smooth part is twice that."""
     wrong: float
-    """share of the pixels in smooth patches of wrong depth"""
+    """Share of the pixels in smooth patches of wrong depth."""
     floaters: float
-    """share of the pixels in small patches far before the surface"""
+    """Share of the pixels in small patches far before the surface."""
 
     def spoil(self, depths: Tensor, capture: Capture, rng: np.random.Generator) -> SceneGeometry:
         """Geometry from exact depths [V, H, W] of a capture's V photos, 0 in the sky."""
@@ -51,7 +65,8 @@ class DepthDefects:
             kept = matchable & torch.from_numpy((score >= least) & ~self._torn(depths[i].numpy(), rng))
             spoilt[i] = torch.from_numpy(depth) * kept
             rank = torch.from_numpy(1 / (1 + np.exp(-(score - least)))).float()
-            confidences[i] = (0.5 + 0.45 * rank) * (0.75 if len(depths) == 2 else 0.85)
+            agreement = _CONFIDENCE_OF_TWO if len(depths) == 2 else _CONFIDENCE_OF_MORE
+            confidences[i] = (_LEAST_CONFIDENCE + _CONFIDENCE_RANGE * rank) * agreement
         spoilt = without_speckles(with_gaps_closed(spoilt, _SAME_SURFACE, passes=2), _SPECKLE, _SAME_SURFACE)
         confidences = confidences * (spoilt > 0)
         points = depth_to_points(capture.photos, capture.cameras, spoilt, confidences)
@@ -62,7 +77,7 @@ class DepthDefects:
         height, width = depth.shape
         wide = 2 * int(rng.integers(0, 4)) + 1
         nearest = cv2.erode(depth, _disc(wide))
-        torn = (cv2.dilate(depth, _disc(wide)) > 1.08 * nearest) & (field(rng, height, width, 1.0) > -0.3)
+        torn = (cv2.dilate(depth, _disc(wide)) > _TWO_SURFACES * nearest) & (field(rng, height, width, 1.0) > -0.3)
         margin = int(rng.integers(0, 5)) if self.needs_two else 0
         inner = np.zeros_like(torn)
         inner[margin : height - margin, margin : width - margin] = True
@@ -74,9 +89,9 @@ class DepthDefects:
         out = depth.copy()
         if self.fattening:
             size = 2 * self.fattening + 1
-            near = cv2.erode(np.where(depth > 0, depth, 1e6).astype(np.float32), _disc(size))
-            # a window follows the surface with more texture, so it does not grow everywhere alike
-            grown = (near < 0.93 * depth) & (field(rng, height, width, 1.2) > -0.4)
+            near = cv2.erode(np.where(depth > 0, depth, _SKY).astype(np.float32), _disc(size))
+            # A window follows the surface with more texture, so it does not grow everywhere alike.
+            grown = (near < _BEHIND * depth) & (field(rng, height, width, 1.2) > -0.4)
             out = np.where(grown, near, out)
         waves = field(rng, height, width, 1.6) * 2 + rng.standard_normal(depth.shape)
         out = out * (1 + self.noise * waves * np.exp(-0.3 * score.clip(-3, 3)))
@@ -88,12 +103,12 @@ class DepthDefects:
             patch = field(rng, height, width, 0.9)
             patch = patch > np.quantile(patch, 1 - self.floaters)
             out = np.where(patch, out * rng.uniform(0.45, 0.85), out)
-        return np.where(depth > 0, np.maximum(out, 0.2 * depth), 0).astype(np.float32)
+        return np.where(depth > 0, np.maximum(out, _LEAST_DEPTH * depth), 0).astype(np.float32)
 
 
 def random_defects(rng: np.random.Generator) -> DepthDefects:
     """Defects of a random severity: from a sensor's dense depth to a few scraps on the best texture."""
-    measured = rng.random() < 0.15
+    measured = rng.random() < _MEASURED
     return DepthDefects(
         coverage=rng.uniform(0.85, 1.0) if measured else rng.beta(1.2, 1.2) * 0.85 + 0.12,
         needs_two=not measured,
@@ -118,7 +133,7 @@ def texture_score(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     contrast = 0.5 * np.log(energy + 1e-6)
     score = (contrast - contrast.mean()) / max(float(contrast.std()), 1e-3)
     height, width = grey.shape
-    # luck in small places, and in large ones: a whole thing that no neighbour shows well
+    # Luck in small places, and in large ones: a whole thing that no neighbour shows well.
     luck = rng.uniform(0.2, 0.8) * field(rng, height, width, 1.0)
     return score + luck + rng.uniform(0, 2.0) * field(rng, height, width, 1.8)
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from fvgen.procedural.clips import raycast
 from fvgen.procedural.clips.materials import Materials
 from fvgen.procedural.clips.scene import ClipScene, SceneBuilder
 from fvgen.procedural.clips.things import (
@@ -31,6 +30,7 @@ from fvgen.procedural.clips.things import (
     table,
     tree,
 )
+from fvgen.procedural.solids import Light
 
 
 def room(b: SceneBuilder) -> ClipScene:
@@ -41,27 +41,27 @@ def room(b: SceneBuilder) -> ClipScene:
     left, right = -width / 2, width / 2
     one = m.wall()
     walls = [one if b.chance(0.5) else m.wall() for _ in range(4)]
-    b.box((left, 0, 0), (right, depth, height), *walls, m.floor(), m.plain(), shape=raycast.ROOM)
-    for _ in range(int(b.rng.integers(2, 7))):
+    b.box((left, 0, 0), (right, depth, height), *walls, m.floor(), m.plain(), shape="room")
+    for _ in range(b.number(2, 7)):
         x = b.uniform(left + 0.4 * unit, right - 0.4 * unit)
         y = depth - abs(b.rng.normal(0, 0.35)) * depth * 0.6 - 0.3 * unit
-        kind = (table, shelf, carton, seat, lamp, plant)[int(b.rng.integers(6))]
+        kind = b.pick(table, shelf, carton, seat, lamp, plant)
         kind(b, m, (x, max(y, 0.36 * depth), 0.0), unit)
     _on_back_wall(b, m, left, right, depth, height, unit)
     if b.chance(0.5):
         rug = (b.uniform(0.5, 1.2) * unit, b.uniform(0.4, 0.9) * unit)
         b.solid(
-            raycast.BOX,
+            "box",
             (b.uniform(-0.5, 0.5) * unit, 0.6 * depth, 0.0),
             (*rug, 0.01 * unit),
             m.picture(),
             turn=b.uniform(-0.5, 0.5),
         )
-    clutter(b, m, (left, right), (0.35 * depth, depth), 0.0, unit, int(b.rng.integers(4, 25)))
-    lights = np.array([
-        [b.uniform(left, right) * 0.7, b.uniform(0.2, 0.8) * depth, 0.92 * height, b.uniform(0.3, 0.9)],
-        [b.uniform(left, right) * 0.9, b.uniform(0.1, 0.9) * depth, b.uniform(0.4, 0.9) * height, b.uniform(0, 0.5)],
-    ])  # fmt: skip
+    clutter(b, m, (left, right), (0.35 * depth, depth), 0.0, unit, b.number(4, 25))
+    ceiling = (b.uniform(left, right) * 0.7, b.uniform(0.2, 0.8) * depth, 0.92 * height)
+    lights = [Light(ceiling, b.uniform(0.3, 0.9))]
+    other = (b.uniform(left, right) * 0.9, b.uniform(0.1, 0.9) * depth, b.uniform(0.4, 0.9) * height)
+    lights.append(Light(other, b.uniform(0, 0.5)))
     focus = (b.uniform(-0.1, 0.1) * width, b.uniform(0.62, 0.85) * depth, b.uniform(0.25, 0.5) * height)
     reach = min(focus[1] - 0.12 * depth, b.uniform(0.45, 0.75) * depth)
     most = math.degrees(math.asin(min(0.42 * width / reach, 0.9)))
@@ -74,17 +74,15 @@ def tabletop(b: SceneBuilder) -> ClipScene:
     wide = b.uniform(0.5, 1.2)
     b.box((-wide, -wide, -0.05), (wide, wide, 0.0), m.floor())
     far = m.plain() if b.chance(0.5) else m.rough()
-    b.box(
-        (-4, -4, -0.9), (4, 4, 1.8), far, m.wall(), m.wall(), m.picture(2.0), m.floor(), m.plain(), shape=raycast.ROOM
-    )
-    for _ in range(int(b.rng.integers(0, 9))):
+    b.box((-4, -4, -0.9), (4, 4, 1.8), far, m.wall(), m.wall(), m.picture(2.0), m.floor(), m.plain(), shape="room")
+    for _ in range(b.number(0, 9)):
         x, y = b.rng.uniform(-0.8, 0.8, 2) * wide
-        b.solid(raycast.BOX, (x, y, 0.0), (0.05, 0.04, 0.001), m.picture(), turn=b.uniform(0, 6))
+        b.solid("box", (x, y, 0.0), (0.05, 0.04, 0.001), m.picture(), turn=b.uniform(0, 6))
     size = b.uniform(0.15, 0.3)
-    (knobby, stacked, bunch)[int(b.rng.integers(3))](b, m, size)
-    clutter(b, m, (-0.9 * wide, 0.9 * wide), (-0.5 * wide, 0.9 * wide), 0.0, 0.25, int(b.rng.integers(0, 9)))
-    clutter(b, m, (-3.5, 3.5), (2.0, 3.8), -0.9, 1.2, int(b.rng.integers(2, 9)))
-    lights = np.array([[b.uniform(-2, 2), b.uniform(-2, 1), 1.7, b.uniform(0.3, 0.8)]])
+    b.pick(knobby, stacked, bunch)(b, m, size)
+    clutter(b, m, (-0.9 * wide, 0.9 * wide), (-0.5 * wide, 0.9 * wide), 0.0, 0.25, b.number(0, 9))
+    clutter(b, m, (-3.5, 3.5), (2.0, 3.8), -0.9, 1.2, b.number(2, 9))
+    lights = [Light((b.uniform(-2, 2), b.uniform(-2, 1), 1.7), b.uniform(0.3, 0.8))]
     focus = (0.0, 0.0, 0.6 * size)
     reach = b.uniform(2.4, 4.5) * size
     return b.build(lights, b.uniform(0.35, 0.7), _sky(b), focus, reach, (-180, 180), (8, 60))
@@ -96,7 +94,7 @@ def facade(b: SceneBuilder) -> ClipScene:
     width, height, deep = b.uniform(8, 18), b.uniform(5, 14), b.uniform(0.1, 0.7)
     back, wall, trim = m.plain() if b.chance(0.4) else m.wall(), m.wall(), m.thing()
     b.box((-width / 2, 0, 0), (width / 2, 4, height), back)
-    columns, rows = int(b.rng.integers(2, 7)), int(b.rng.integers(1, 5))
+    columns, rows = b.number(2, 7), b.number(1, 5)
     cell_x, cell_z = width / columns, height / rows
     open_x, open_z = b.uniform(0.35, 0.7) * cell_x, b.uniform(0.4, 0.75) * cell_z
     window = [m.picture() for _ in range(2)]
@@ -115,14 +113,14 @@ def facade(b: SceneBuilder) -> ClipScene:
             if b.chance(0.25):
                 b.box((x - open_x / 2, -deep - 0.5, z - open_z / 2), (x + open_x / 2, -deep, z - 0.35 * open_z), trim)
             if b.chance(0.2):
-                b.solid(raycast.CYLINDER, (x - open_x / 2, -deep - 0.2, z), (0.15, 0.15, open_z / 2), trim)
+                b.solid("cylinder", (x - open_x / 2, -deep - 0.2, z), (0.15, 0.15, open_z / 2), trim)
     ground(b, m, -20, 25)
-    for k in range(int(b.rng.integers(0, 6))):
+    for k in range(b.number(0, 6)):
         b.box((-0.3 * width, -deep - 0.35 * (k + 1), 0), (0.3 * width, -deep, 0.9 - 0.15 * k), trim)
-    for _ in range(int(b.rng.integers(0, 5))):
-        kind = (bush, post, tree)[int(b.rng.integers(3))]
+    for _ in range(b.number(0, 5)):
+        kind = b.pick(bush, post, tree)
         kind(b, m, (b.uniform(-width / 2, width / 2), -deep - b.uniform(0.8, 2.5), 0.0))
-    lights = np.array([[b.uniform(-60, 60), b.uniform(-80, -20), b.uniform(20, 80), b.uniform(0, 1.0)]])
+    lights = [Light((b.uniform(-60, 60), b.uniform(-80, -20), b.uniform(20, 80)), b.uniform(0, 1.0))]
     focus = (b.uniform(-0.2, 0.2) * width, 0.0, b.uniform(0.3, 0.55) * height)
     return b.build(
         lights, b.uniform(0.4, 0.8), _sky(b), focus, b.uniform(0.6, 1.2) * max(height, 6), (-50, 50), (-14, 2)
@@ -133,22 +131,22 @@ def outdoors(b: SceneBuilder) -> ClipScene:
     """Ground with trees, rocks, walls and huts, hills far away."""
     m = Materials(b, 1.0)
     ground(b, m, -25, 60)
-    for _ in range(int(b.rng.integers(5, 13))):
+    for _ in range(b.number(5, 13)):
         where = (b.uniform(-7, 7), b.uniform(-1.5, 9), 0.0)
-        kind = (tree, bush, rock, post, hut, rock)[int(b.rng.integers(6))]
+        kind = b.pick(tree, bush, rock, post, hut, rock)
         kind(b, m, where)
-    for _ in range(int(b.rng.integers(0, 3))):
+    for _ in range(b.number(0, 3)):
         b.solid(
-            raycast.BOX,
+            "box",
             (b.uniform(-6, 6), b.uniform(1, 8), 0.5),
             (b.uniform(1, 5), 0.1, b.uniform(0.3, 1.2)),
             m.wall(),
             turn=b.uniform(-0.6, 0.6),
         )
-    for _ in range(int(b.rng.integers(0, 4))):
+    for _ in range(b.number(0, 4)):
         at, half = (b.uniform(-60, 60), b.uniform(50, 90), -4.0), (b.uniform(20, 50), 15.0, b.uniform(6, 20))
-        b.solid(raycast.ELLIPSOID, at, half, m.rough())
-    lights = np.array([[b.uniform(-60, 60), b.uniform(-80, 40), b.uniform(30, 80), b.uniform(0.1, 1.0)]])
+        b.solid("ellipsoid", at, half, m.rough())
+    lights = [Light((b.uniform(-60, 60), b.uniform(-80, 40), b.uniform(30, 80)), b.uniform(0.1, 1.0))]
     focus = (b.uniform(-1, 1), b.uniform(0, 3), b.uniform(0.5, 1.5))
     return b.build(lights, b.uniform(0.35, 0.8), _sky(b), focus, b.uniform(4, 8), (-50, 50), (0, 25))
 
@@ -182,7 +180,7 @@ def _on_back_wall(
     b: SceneBuilder, m: Materials, left: float, right: float, depth: float, height: float, unit: float
 ) -> None:
     """Pictures, windows and lamps on the far wall."""
-    for _ in range(int(b.rng.integers(0, 6))):
+    for _ in range(b.number(0, 6)):
         half = b.uniform(0.1, 0.5) * unit, b.uniform(0.1, 0.45) * unit
         x, z = b.uniform(left + half[0], right - half[0]), b.uniform(0.4, 0.8) * height
         glow = b.uniform(0.5, 1.6) if b.chance(0.2) else 0.0

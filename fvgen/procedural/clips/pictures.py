@@ -8,10 +8,16 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from fvgen.procedural.clips.scene import Colour, rotation_z
+from fvgen.procedural.colours import Colour, colour_of
+from fvgen.procedural.solids import rotation_z
 
 SIDE = 128
 """Pixels along a picture's side; a power of 2."""
+
+_SUBPIXELS, _SHIFT = 8, 3
+"""Parts of a pixel in OpenCV's whole-number coordinates, and the power of 2 that they are."""
+_LEAVES = 900
+"""Leaves of one pixel's size in a picture of foliage; larger ones are fewer."""
 
 _HUES = np.array([0.02, 0.07, 0.11, 0.17, 0.3, 0.45, 0.58, 0.65, 0.78, 0.93])
 _HUE_SHARES = np.array([0.13, 0.22, 0.2, 0.07, 0.1, 0.05, 0.12, 0.06, 0.02, 0.03])
@@ -57,8 +63,8 @@ def dead_leaves(rng: np.random.Generator, colours: Sequence[Colour]) -> np.ndarr
         angle = turn + 2 * np.pi * np.arange(corners) / corners
         stretch = np.array([1.0, rng.uniform(0.25, 1.0)])
         outline = size * np.stack([np.cos(angle), np.sin(angle)], axis=1) * stretch
-        outline = 8 * (outline @ rotation_z(turn)[:2, :2].T + centre)
-        cv2.fillPoly(image, [outline.astype(np.int32)], _shaded(rng, colours), cv2.LINE_AA, 3)
+        outline = _SUBPIXELS * (outline @ rotation_z(turn)[:2, :2].T + centre)
+        cv2.fillPoly(image, [outline.astype(np.int32)], _shaded(rng, colours), cv2.LINE_AA, _SHIFT)
     return image
 
 
@@ -68,11 +74,11 @@ def leaves(rng: np.random.Generator, colours: Sequence[Colour]) -> np.ndarray:
     image = np.empty((SIDE, SIDE, 3), np.float32)
     image[:] = 0.12 * base
     size = rng.uniform(2.5, 8)
-    for i in range(int(900 / size)):
-        centre = tuple(int(c * 8) for c in rng.uniform(0, SIDE, 2))
-        axes = (int(8 * size * rng.uniform(0.6, 1.4)), int(8 * size * rng.uniform(0.25, 0.6)))
-        colour = (base * (0.2 + 0.75 * i * size / 900) * rng.uniform(0.6, 1.3) + rng.normal(0, 0.03, 3)).clip(0, 1)
-        cv2.ellipse(image, centre, axes, float(rng.uniform(0, 360)), 0, 360, colour.tolist(), -1, cv2.LINE_AA, 3)
+    for i in range(int(_LEAVES / size)):
+        centre = tuple(int(c * _SUBPIXELS) for c in rng.uniform(0, SIDE, 2))
+        axes = (int(_SUBPIXELS * size * rng.uniform(0.6, 1.4)), int(_SUBPIXELS * size * rng.uniform(0.25, 0.6)))
+        colour = (base * (0.2 + 0.75 * i * size / _LEAVES) * rng.uniform(0.6, 1.3) + rng.normal(0, 0.03, 3)).clip(0, 1)
+        cv2.ellipse(image, centre, axes, float(rng.uniform(0, 360)), 0, 360, colour.tolist(), -1, cv2.LINE_AA, _SHIFT)
     return image
 
 
@@ -137,9 +143,9 @@ def flowers(rng: np.random.Generator, colours: Sequence[Colour]) -> np.ndarray:
     return image
 
 
-def _shaded(rng: np.random.Generator, colours: Sequence[Colour]) -> tuple[float, float, float]:
-    red, green, blue = (np.array(colours[int(rng.integers(len(colours)))]) * rng.uniform(0.6, 1.3)).clip(0, 1)
-    return float(red), float(green), float(blue)
+def _shaded(rng: np.random.Generator, colours: Sequence[Colour]) -> Colour:
+    """One of the colours, darker or brighter."""
+    return colour_of(np.array(colours[int(rng.integers(len(colours)))]) * rng.uniform(0.6, 1.3))
 
 
 _KINDS: tuple[Callable[[np.random.Generator, Sequence[Colour]], np.ndarray], ...] = (

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fvgen.procedural.clips import raycast
+from fvgen.procedural import kernels
+from fvgen.procedural.colours import Colour
+from fvgen.procedural.solids import BOX_CORNERS, Light, Shape, Solid, Vector
 from fvgen.types import Cameras
 
-Vector = tuple[float, float, float]
-Colour = tuple[float, float, float]
-SUPERSAMPLING = 2
-"""Rays along each side of a pixel for its colour, as `raycast.shade` wants them."""
+Option = TypeVar("Option")
+_SHAPE_CODES: dict[Shape, int] = {
+    "box": kernels.BOX,
+    "room": kernels.ROOM,
+    "ellipsoid": kernels.ELLIPSOID,
+    "cylinder": kernels.CYLINDER,
+}
+_SUPERSAMPLING = 2
+"""Rays along each side of a pixel for its colour, as `kernels.shade` wants them."""
+_NEAREST = 1e-3
+"""Metres before a camera from which a solid can be seen."""
 _CASTER_SIZE = 0.04
 """Share of the scene's extent from which a solid throws a shadow: leaves and knobs would cost more than they show."""
 
@@ -35,7 +45,7 @@ class ClipScene:
     faces: np.ndarray
     """[N, 6] int64 material of each face: -x +x -y +y -z +z"""
     materials: np.ndarray
-    """[M, 16], see `fvgen.procedural.clips.raycast`"""
+    """[M, 16], see `fvgen.procedural.kernels`"""
     atlas: np.ndarray
     """[A, S, 2 S, 3] float32 pictures in [0, 1] and their shrunk copies side by side"""
     lights: np.ndarray
@@ -60,7 +70,9 @@ class SceneBuilder:
     """Collects solids and materials."""
 
     rng: np.random.Generator
-    solids: list[tuple[int, Vector, Vector, np.ndarray, tuple[int, ...]]] = field(default_factory=list)
+    solids: list[Solid] = field(default_factory=list)
+    faces: list[tuple[int, ...]] = field(default_factory=list)
+    """Six materials of each solid."""
     materials: list[np.ndarray] = field(default_factory=list)
     pictures: list[np.ndarray] = field(default_factory=list)
 
@@ -68,77 +80,73 @@ class SceneBuilder:
         """A number between two."""
         return float(self.rng.uniform(low, high))
 
+    def number(self, low: int, end: int) -> int:
+        """A whole number from ``low`` to ``end`` - 1."""
+        return int(self.rng.integers(low, end))
+
+    def pick(self, *options: Option) -> Option:
+        """One of the options."""
+        return options[int(self.rng.integers(len(options)))]
+
     def chance(self, probability: float) -> bool:
         """True that often."""
         return bool(self.rng.random() < probability)
 
     def material(self, pattern: int, first: Colour, second: Colour, **columns: float) -> int:
-        """Number of a new material; further columns by their names in `raycast`, in small letters."""
-        row = np.zeros(raycast.MATERIAL_COLUMNS)
-        row[raycast.PATTERN] = pattern
-        row[raycast.RED : raycast.RED + 3] = first
-        row[raycast.SECOND_RED : raycast.SECOND_RED + 3] = second
-        row[[raycast.SCALE, raycast.GRAIN, raycast.SHININESS]] = 0.2, 0.1, 20.0
-        row[raycast.SEED] = self.rng.integers(200)
+        """Number of a new material; further columns by their names in `kernels`, in small letters."""
+        row = np.zeros(kernels.MATERIAL_COLUMNS)
+        row[kernels.PATTERN] = pattern
+        row[kernels.RED : kernels.RED + 3] = first
+        row[kernels.SECOND_RED : kernels.SECOND_RED + 3] = second
+        row[[kernels.SCALE, kernels.GRAIN, kernels.SHININESS]] = 0.2, 0.1, 20.0
+        row[kernels.SEED] = self.rng.integers(200)
         for name, value in columns.items():
-            row[getattr(raycast, name.upper())] = value
+            row[getattr(kernels, name.upper())] = value
         self.materials.append(row)
         return len(self.materials) - 1
 
     def solid(
-        self, shape: int, centre: Vector, half: Vector, *materials: int, turn: float = 0.0, tilt: float = 0.0
+        self, shape: Shape, centre: Vector, half_size: Vector, *materials: int, turn: float = 0.0, tilt: float = 0.0
     ) -> None:
-        """Add a solid of one material or six, tilted about its own x axis, then turned about the vertical (radians)."""
-        rotation = rotation_z(turn) @ rotation_x(tilt)
-        self.solids.append((shape, centre, half, rotation, materials * 6 if len(materials) == 1 else materials))
+        """Add a solid of one material, or of six for -x +x -y +y -z +z; turned and tilted as `Solid` says."""
+        self._add(Solid(shape, centre, half_size, turn, tilt), materials)
 
-    def box(self, low: Vector, high: Vector, *materials: int, turn: float = 0.0, shape: int = raycast.BOX) -> None:
-        """Add a solid between two corners of its bounding box (before it is turned)."""
-        centre = tuple(0.5 * (a + b) for a, b in zip(low, high, strict=True))
-        half = tuple(max(0.5 * (b - a), 1e-4) for a, b in zip(low, high, strict=True))
-        self.solid(shape, centre, half, *materials, turn=turn)  # type: ignore[arg-type]
+    def box(self, low: Vector, high: Vector, *materials: int, shape: Shape = "box") -> None:
+        """Add a solid between two corners of its bounding box."""
+        self._add(Solid.between(low, high, shape), materials)
+
+    def _add(self, solid: Solid, materials: tuple[int, ...]) -> None:
+        self.solids.append(solid)
+        self.faces.append(materials * 6 if len(materials) == 1 else materials)
 
     def build(
         self,
-        lights: np.ndarray,
+        lights: Sequence[Light],
         ambient: float,
         sky: np.ndarray,
         focus: Vector,
         reach: float,
         span: tuple[float, float],
-        rise: tuple[float, float] = (0.0, 20.0),
+        rise: tuple[float, float],
     ) -> ClipScene:
         """The scene of all that was added."""
-        shapes, centres, halves, rotations, faces = zip(*self.solids, strict=True)
         return ClipScene(
-            shapes=np.array(shapes, dtype=np.int64),
-            centres=np.array(centres, dtype=np.float64),
-            halves=np.array(halves, dtype=np.float64),
-            rotations=np.stack(rotations),
-            faces=np.array(faces, dtype=np.int64),
+            shapes=np.array([_SHAPE_CODES[solid.shape] for solid in self.solids], dtype=np.int64),
+            centres=np.array([solid.centre for solid in self.solids], dtype=np.float64),
+            halves=np.array([solid.half_size for solid in self.solids], dtype=np.float64),
+            rotations=np.stack([solid.rotation for solid in self.solids]),
+            faces=np.array(self.faces, dtype=np.int64),
             materials=np.stack(self.materials),
             atlas=_with_shrunk_copies(np.stack(self.pictures)),
-            lights=lights,
+            lights=np.array([(*light.position, light.strength) for light in lights]),
             ambient=ambient,
             sky=sky,
-            noise=self.rng.random((256, 256), dtype=np.float32),
+            noise=self.rng.random((kernels.LATTICE, kernels.LATTICE), dtype=np.float32),
             focus=focus,
             reach=reach,
             span=span,
             rise=rise,
         )
-
-
-def rotation_z(angle: float) -> np.ndarray:
-    """[3, 3] turn about the vertical."""
-    c, s = math.cos(angle), math.sin(angle)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-
-
-def rotation_x(angle: float) -> np.ndarray:
-    """[3, 3] turn about the x axis."""
-    c, s = math.cos(angle), math.sin(angle)
-    return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
 def _with_shrunk_copies(pictures: np.ndarray) -> np.ndarray:
@@ -157,15 +165,15 @@ def _with_shrunk_copies(pictures: np.ndarray) -> np.ndarray:
 
 def draw(scene: ClipScene, cameras: Cameras) -> Tensor:
     """[C, 3, H, W] float32 linear colours, not bounded by 1, of C cameras (float64) in the scene."""
-    casters = np.nonzero((scene.halves.max(axis=1) > _CASTER_SIZE * scene.reach) & (scene.shapes != raycast.ROOM))[0]
+    casters = np.nonzero((scene.halves.max(axis=1) > _CASTER_SIZE * scene.reach) & (scene.shapes != kernels.ROOM))[0]
     solids = (scene.shapes, scene.rotations, scene.halves, _to_local(scene), scene.centres, scene.faces)
     look = (scene.materials, scene.atlas, scene.noise, casters, scene.lights, scene.ambient, scene.sky)
     frames = []
     for i in range(len(cameras)):
-        depth, hit = _cast(scene, cameras, i, SUPERSAMPLING)
+        depth, hit = _cast(scene, cameras, i, _SUPERSAMPLING)
         rgb = np.empty((cameras.height, cameras.width, 3))
         pose, intrinsics = _pinhole(cameras, i)
-        raycast.shade(solids, look, pose, intrinsics, depth, hit, rgb)
+        kernels.shade(solids, look, pose, intrinsics, depth, hit, rgb)
         frames.append(torch.from_numpy(rgb.astype(np.float32)))
     return torch.stack(frames).permute(0, 3, 1, 2).contiguous()
 
@@ -174,7 +182,7 @@ def exact_depth(scene: ClipScene, cameras: Cameras) -> Tensor:
     """[C, H, W] float32 along the viewing axis at pixel centres, 0 where a camera sees the sky."""
     depths = [_cast(scene, cameras, i, 1)[0] for i in range(len(cameras))]
     depth = torch.from_numpy(np.stack(depths)).float()
-    return torch.where(depth < raycast.FAR, depth, 0.0)
+    return torch.where(depth < kernels.FAR, depth, 0.0)
 
 
 def _to_local(scene: ClipScene) -> np.ndarray:
@@ -193,7 +201,7 @@ def _cast(scene: ClipScene, cameras: Cameras, i: int, supersampling: int) -> tup
     pose, intrinsics = _pinhole(cameras, i)
     windows = _windows(scene, pose, intrinsics, height, width, supersampling)
     depth, hit = np.empty((height, width)), np.empty((height, width), dtype=np.int64)
-    raycast.cast(
+    kernels.cast(
         scene.shapes, _to_local(scene), scene.centres, windows, pose, intrinsics, 1 / supersampling, depth, hit
     )
     return depth, hit
@@ -203,17 +211,16 @@ def _windows(
     scene: ClipScene, pose: np.ndarray, intrinsics: tuple[float, ...], height: int, width: int, supersampling: int
 ) -> np.ndarray:
     """[N, 4] int64 (x0, x1, y0, y1): the samples in which each solid's bounding box can be seen."""
-    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
-    corners = np.einsum("nij,nkj->nki", scene.rotations, signs * scene.halves[:, None]) + scene.centres[:, None]
+    corners = np.einsum("nij,nkj->nki", scene.rotations, BOX_CORNERS * scene.halves[:, None]) + scene.centres[:, None]
     local = (corners - pose[:3, 3]) @ pose[:3, :3]
     fx, fy, cx, cy = intrinsics
     z = local[..., 2]
-    safe = np.maximum(z, 1e-3)
+    safe = np.maximum(z, _NEAREST)
     x = (local[..., 0] / safe * fx + cx) * supersampling
     y = (local[..., 1] / safe * fy + cy) * supersampling
     bounds = np.stack([x.min(1) - 1, x.max(1) + 2, y.min(1) - 1, y.max(1) + 2], axis=1)
     bounds = bounds.clip(0, [[width, width, height, height]])
-    whole = (z <= 1e-3).any(axis=1) | (scene.shapes == raycast.ROOM)
+    whole = (z <= _NEAREST).any(axis=1) | (scene.shapes == kernels.ROOM)
     bounds[whole] = (0, width, 0, height)
-    bounds[(z <= 1e-3).all(axis=1) & (scene.shapes != raycast.ROOM)] = 0
+    bounds[(z <= _NEAREST).all(axis=1) & (scene.shapes != kernels.ROOM)] = 0
     return bounds.astype(np.int64)

@@ -17,8 +17,8 @@ from fvgen.devices import cpu_count
 from fvgen.files import whole_file, write_json
 from fvgen.geometry.cameras import look_at, project, unproject
 from fvgen.geometry.points import write_ply
-from fvgen.procedural.rooms.raycast import render_scene
 from fvgen.procedural.rooms.room import FOCUS, make_room
+from fvgen.procedural.rooms.scene import render_scene
 from fvgen.types import Cameras, PointCloud, Progress, no_progress
 
 _ARC = 80.0
@@ -27,13 +27,31 @@ _RADIUS = 2.75
 """Metres from the cameras to the focus, seen from above."""
 _FOCAL = 0.69
 """Focal length over image width: 72 degrees from side to side, as a phone's wide lens."""
+_EYE_HEIGHT = 1.45
+"""Metres above the floor at which photos are taken, on the mean."""
 _DEPTH_UNIT = 1e-3
 """Metres of one step of a depth file."""
+
+_CAMERA_STREAM, _POINT_STREAM = 1, 2
+"""Random numbers of their own for the cameras and for the sparse points, beside those of the room's looks."""
+
+_DEPTH_NOISE = 0.003
+"""Deviation of a sparse point along the view, as a share of its distance."""
+_PIXEL_NOISE = 0.3
+"""Deviation of a sparse point across the view, in pixels."""
+_CORNER_QUALITY = 0.02
+"""Least strength of a corner, as a share of the strongest one's."""
+_CORNER_DISTANCE = 0.012
+"""Least distance between two corners of a photo, as a share of its width."""
+_ONE_SURFACE = 1.03
+"""Most ratio of depths in a window that lies within one surface."""
+_SAME_PLACE = 0.02
+"""Relative difference of depth within which two photos see the same place."""
 
 
 @dataclass(frozen=True)
 class RoomCapture:
-    """How many photos of which size a room capture has."""
+    """Number and size of a room capture's photos, and of its points."""
 
     width: int = 480
     height: int = 320
@@ -42,6 +60,7 @@ class RoomCapture:
     points: int = 500
     """Most sparse points."""
     supersampling: int = 2
+    """Rays along each side of a pixel."""
 
 
 DEMO = RoomCapture()
@@ -65,9 +84,10 @@ def write_room_capture(
 
     Args:
         folder: made when it is not there.
-        seed: of the room's looks.
+        seed: decides the room's looks, the cameras and the sparse points.
         layout: number and size of the photos.
         with_depth: whether exact depth is written too, as 16-bit millimetres.
+        progress: called after every photo.
 
     Raises:
         InputError: fewer than two training photos.
@@ -97,12 +117,12 @@ def write_room_capture(
 
 def room_cameras(layout: RoomCapture, seed: int) -> Cameras:
     """The training cameras, then the held-out ones; float64."""
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([seed, _CAMERA_STREAM])
     along = np.concatenate([np.linspace(0, 1, layout.train), (np.arange(layout.test) + 0.5) / max(layout.test, 1)])
     held_out = np.arange(len(along)) >= layout.train
     angle = np.radians(_ARC) * (along - 0.5)
     radius = _RADIUS + np.where(held_out, rng.uniform(-0.15, 0.05, len(along)), rng.uniform(-0.1, 0.1, len(along)))
-    height = 1.45 + 0.15 * np.sin(7 * along) + np.where(held_out, rng.uniform(-0.1, 0.1, len(along)), 0)
+    height = _EYE_HEIGHT + 0.15 * np.sin(7 * along) + np.where(held_out, rng.uniform(-0.1, 0.1, len(along)), 0)
     eye = np.stack([FOCUS[0] + radius * np.sin(angle), FOCUS[1] - radius * np.cos(angle), height], axis=1)
     target = np.array(FOCUS) + rng.uniform(-0.1, 0.1, (len(along), 3))
     c2w = look_at(torch.from_numpy(eye), torch.from_numpy(target), torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64))
@@ -119,19 +139,19 @@ def sparse_points(photos: Tensor, depths: Tensor, cameras: Cameras, count: int, 
         depths: [V, H, W], exact.
         cameras: V cameras.
         count: most points.
-        seed: of the noise, about a third of a pixel across and 0.3 % of the distance along the view.
+        seed: decides their noise, about a third of a pixel across and 0.3 % of the distance along the view.
     """
-    rng = np.random.default_rng([seed, 2])
+    rng = np.random.default_rng([seed, _POINT_STREAM])
     xyz, rgb = [], []
     for i in range(len(photos)):
         u, v = _corners(photos[i], depths[i], -(-count // len(photos)))
         noisy = depths[i].clone()
-        noisy[v, u] *= 1 + 0.003 * torch.from_numpy(rng.standard_normal(len(u))).float()
+        noisy[v, u] *= 1 + _DEPTH_NOISE * torch.from_numpy(rng.standard_normal(len(u))).float()
         points = unproject(noisy[None], cameras[i])[0, v, u]
         points += (
             torch.from_numpy(rng.standard_normal(points.shape)).float()
             * noisy[v, u, None]
-            * (0.3 / cameras.K[i, 0, 0].float())
+            * (_PIXEL_NOISE / cameras.K[i, 0, 0].float())
         )
         others = [j for j in range(len(photos)) if j != i]
         seen = _visible(points, cameras[others], depths[others]).any(dim=0)
@@ -146,8 +166,8 @@ def _corners(photo: Tensor, depth: Tensor, count: int) -> tuple[Tensor, Tensor]:
     grey = (255 * photo.mean(dim=0)).byte().numpy()
     shape = np.ones((3, 3), np.uint8)
     near, far = (change(depth.numpy(), shape) for change in (cv2.erode, cv2.dilate))
-    smooth = (far < 1.03 * near).astype(np.uint8)
-    found = cv2.goodFeaturesToTrack(grey, count, qualityLevel=0.02, minDistance=0.012 * grey.shape[1], mask=smooth)
+    smooth = (far < _ONE_SURFACE * near).astype(np.uint8)
+    found = cv2.goodFeaturesToTrack(grey, count, _CORNER_QUALITY, _CORNER_DISTANCE * grey.shape[1], mask=smooth)
     pixels = np.zeros((0, 2)) if found is None else found.reshape(-1, 2)
     u, v = torch.from_numpy(pixels).long().T
     return u, v
@@ -160,7 +180,7 @@ def _visible(xyz: Tensor, cameras: Cameras, depths: Tensor) -> Tensor:
     inside = (z > 0) & (column >= 0) & (column < cameras.width) & (row >= 0) & (row < cameras.height)
     index = row.clamp(0, cameras.height - 1) * cameras.width + column.clamp(0, cameras.width - 1)
     surface = depths.flatten(1).gather(1, index)
-    return inside & ((z - surface).abs() < 0.02 * surface)
+    return inside & ((z - surface).abs() < _SAME_PLACE * surface)
 
 
 def _write_image(path: Path, pixels: np.ndarray) -> None:

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fvgen.procedural.rooms.scene import Light, Scene, Shape, Solid
-from fvgen.procedural.rooms.textures import (
-    Bricks,
-    Checks,
-    Colour,
-    Mottled,
-    Picture,
-    Planks,
-    Rug,
-    Stripes,
-    Texture,
-    collage,
-    landscape,
-)
+from fvgen.procedural.colours import Colour, colour_of
+from fvgen.procedural.rooms.scene import Scene, Texture, TexturedSolid
+from fvgen.procedural.rooms.textures import Bricks, Checks, Mottled, Picture, Planks, Rug, Stripes, collage, landscape
+from fvgen.procedural.solids import Light, Shape, Solid, Vector
 
 _WOOD: tuple[tuple[Colour, Colour], ...] = (
     ((0.72, 0.52, 0.32), (0.42, 0.26, 0.13)),
@@ -44,8 +34,7 @@ def _seed(rng: np.random.Generator) -> int:
 
 
 def _muted(rng: np.random.Generator, low: float = 0.2, high: float = 0.85) -> Colour:
-    red, green, blue = rng.uniform(low, high, 3)
-    return float(red), float(green), float(blue)
+    return colour_of(rng.uniform(low, high, 3))
 
 
 def _wood(rng: np.random.Generator, width: float = 0.3) -> Planks:
@@ -54,35 +43,28 @@ def _wood(rng: np.random.Generator, width: float = 0.3) -> Planks:
 
 
 def _solid(
-    shape: Shape,
-    low: tuple[float, float, float],
-    high: tuple[float, float, float],
-    texture: Texture,
-    turn: float = 0.0,
-    tilt: float = 0.0,
-    glow: float = 0.0,
-) -> Solid:
+    shape: Shape, low: Vector, high: Vector, texture: Texture, turn: float = 0.0, glow: float = 0.0
+) -> TexturedSolid:
     """A solid between two corners of its bounding box (before it is turned)."""
-    centre = tuple(0.5 * (a + b) for a, b in zip(low, high, strict=True))
-    half = tuple(0.5 * (b - a) for a, b in zip(low, high, strict=True))
-    return Solid(shape, centre, half, (texture,), turn, tilt, glow)  # type: ignore[arg-type]
+    return TexturedSolid(Solid.between(low, high, shape, turn), (texture,), glow)
 
 
-def _shell(rng: np.random.Generator) -> Solid:
+def _shell(rng: np.random.Generator) -> TexturedSolid:
     wallpaper = Mottled((0.86, 0.82, 0.72), _seed(rng), contrast=0.1, scale=0.5)
     plain = Mottled((0.8, 0.84, 0.83), _seed(rng), contrast=0.02, scale=0.6)
     brick = Bricks((0.66, 0.36, 0.27), (0.72, 0.69, 0.65), _seed(rng))
     ceiling = Mottled((0.95, 0.95, 0.93), _seed(rng), contrast=0.02)
     floor = Planks((0.7, 0.52, 0.34), (0.42, 0.27, 0.15), _seed(rng))
-    return Solid("room", (0.0, 2.1, 1.3), (2.5, 2.1, 1.3), (brick, plain, plain, wallpaper, floor, ceiling))
+    walls = Solid("room", (0.0, 2.1, 1.3), (2.5, 2.1, 1.3))
+    return TexturedSolid(walls, (brick, plain, plain, wallpaper, floor, ceiling))
 
 
-def _rug(rng: np.random.Generator) -> Solid:
+def _rug(rng: np.random.Generator) -> TexturedSolid:
     pattern = Rug(((0.55, 0.12, 0.14), (0.86, 0.78, 0.6), (0.14, 0.2, 0.38)), (1.0, 0.65), _seed(rng))
     return _solid("box", (-0.9, 1.85, 0.0), (1.1, 3.15, 0.012), pattern, turn=0.12)
 
 
-def _bookcase(rng: np.random.Generator) -> list[Solid]:
+def _bookcase(rng: np.random.Generator) -> list[TexturedSolid]:
     wood = _wood(rng)
     left, right, front, back, height = -2.0, -0.9, 3.84, 4.2, 1.85
     parts = [
@@ -97,9 +79,9 @@ def _bookcase(rng: np.random.Generator) -> list[Solid]:
     return parts
 
 
-def _books(rng: np.random.Generator, left: float, right: float, back: float, floor: float) -> list[Solid]:
+def _books(rng: np.random.Generator, left: float, right: float, back: float, floor: float) -> list[TexturedSolid]:
     """A row of books that leaves a random gap at its end."""
-    books: list[Solid] = []
+    books: list[TexturedSolid] = []
     x, stop = left, right - rng.uniform(0, 0.35)
     while (width := rng.uniform(0.025, 0.07)) + x < stop:
         tall, deep = rng.uniform(0.2, 0.33), rng.uniform(0.16, 0.25)
@@ -112,7 +94,7 @@ def _books(rng: np.random.Generator, left: float, right: float, back: float, flo
     return books
 
 
-def _desk(rng: np.random.Generator) -> list[Solid]:
+def _desk(rng: np.random.Generator) -> list[TexturedSolid]:
     wood, metal = _wood(rng), Mottled((0.3, 0.3, 0.33), _seed(rng))
     left, right, front, back, top = 0.35, 1.75, 3.35, 4.05, 0.74
     parts = [_solid("box", (left, front, top - 0.04), (right, back, top), wood)]
@@ -139,7 +121,7 @@ def _desk(rng: np.random.Generator) -> list[Solid]:
     return parts
 
 
-def _armchair(rng: np.random.Generator) -> list[Solid]:
+def _armchair(rng: np.random.Generator) -> list[TexturedSolid]:
     cloth = Stripes((_muted(rng), _muted(rng), _muted(rng, 0.5, 0.95)), _seed(rng), width=0.035)
     cushion = Checks(_muted(rng, 0.4, 0.95), _muted(rng, 0.1, 0.5), _seed(rng), size=0.06)
     return [
@@ -151,7 +133,7 @@ def _armchair(rng: np.random.Generator) -> list[Solid]:
     ]
 
 
-def _boxes(rng: np.random.Generator) -> list[Solid]:
+def _boxes(rng: np.random.Generator) -> list[TexturedSolid]:
     """Cartons by the right wall, a ball and a bin."""
     card = [Mottled((0.72, 0.55, 0.36), _seed(rng), contrast=0.25, scale=0.12) for _ in range(2)]
     label = Picture(collage(_seed(rng), 160, 160), (0.21, 0.16))
@@ -165,7 +147,7 @@ def _boxes(rng: np.random.Generator) -> list[Solid]:
     ]
 
 
-def _plant(rng: np.random.Generator) -> list[Solid]:
+def _plant(rng: np.random.Generator) -> list[TexturedSolid]:
     leaf = Mottled((0.2, 0.45, 0.16), _seed(rng), contrast=0.6, scale=0.06)
     x, y = -0.6, 3.85
     parts = [
@@ -176,30 +158,25 @@ def _plant(rng: np.random.Generator) -> list[Solid]:
         angle, reach, z = rng.uniform(0, 2 * np.pi), rng.uniform(0.03, 0.17), rng.uniform(0.5, 1.1)
         centre = (x + reach * np.cos(angle), y + reach * np.sin(angle), z)
         half = (rng.uniform(0.08, 0.15), rng.uniform(0.03, 0.05), rng.uniform(0.01, 0.02))
-        parts.append(Solid("ellipsoid", centre, half, (leaf,), turn=angle, tilt=rng.uniform(-0.9, 0.9)))
+        parts.append(TexturedSolid(Solid("ellipsoid", centre, half, angle, tilt=rng.uniform(-0.9, 0.9)), (leaf,)))
     return parts
 
 
-def _on_walls(rng: np.random.Generator) -> list[Solid]:
+def _on_walls(rng: np.random.Generator) -> list[TexturedSolid]:
     """Two posters and a clock on the back wall, a poster on the bricks, a window in the right wall."""
     frame = Mottled((0.16, 0.14, 0.13), _seed(rng))
     white = Mottled((0.92, 0.92, 0.9), _seed(rng), contrast=0.05)
     outside = Picture(landscape(_seed(rng)), (0.62, 0.48))
+    dial = Checks((0.95, 0.95, 0.9), (0.1, 0.1, 0.1), 2, 0.075)
     return [
         _solid("box", (-0.62, 4.17, 1.3), (-0.08, 4.2, 2.06), frame),
         _solid("box", (-0.58, 4.16, 1.34), (-0.12, 4.18, 2.02), Picture(collage(_seed(rng)), (0.23, 0.34))),
         _solid("box", (0.5, 4.17, 1.5), (1.1, 4.2, 1.95), frame),
         _solid("box", (0.54, 4.16, 1.54), (1.06, 4.18, 1.91), Picture(collage(_seed(rng), 160, 224), (0.26, 0.185))),
-        Solid(
-            "cylinder",
-            (0.2, 4.18, 2.1),
-            (0.15, 0.15, 0.02),
-            (Checks((0.95, 0.95, 0.9), (0.1, 0.1, 0.1), 2, 0.075),),
-            tilt=np.pi / 2,
-        ),
+        TexturedSolid(Solid("cylinder", (0.2, 4.18, 2.1), (0.15, 0.15, 0.02), tilt=np.pi / 2), (dial,)),
         _solid("box", (-2.5, 2.9, 1.2), (-2.47, 3.5, 2.0), Picture(collage(_seed(rng)), (0.3, 0.4))),
         _solid("box", (2.47, 1.9, 0.95), (2.5, 3.26, 2.03), white),
-        Solid("box", (2.475, 2.58, 1.49), (0.015, 0.62, 0.48), (outside,), glow=0.85),
+        TexturedSolid(Solid("box", (2.475, 2.58, 1.49), (0.015, 0.62, 0.48)), (outside,), glow=0.85),
         _solid("box", (2.44, 2.56, 1.0), (2.5, 2.6, 1.98), white),
         _solid("box", (2.44, 1.96, 1.47), (2.5, 3.2, 1.51), white),
         _solid("box", (2.36, 1.85, 0.9), (2.5, 3.31, 0.95), white),

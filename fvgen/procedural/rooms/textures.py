@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-Texture = Callable[[np.ndarray], np.ndarray]
-"""``texture(uv [P, 2] metres) -> rgb [P, 3]`` in [0, 1] before shading."""
-Colour = tuple[float, float, float]
+from fvgen.procedural import kernels
+from fvgen.procedural.colours import Colour, blend
 
-_LATTICE = 256
+_OCTAVE_AMPLITUDE = 0.6
+"""Of each octave of fractal noise over the one before."""
 
 
 @lru_cache(maxsize=256)
 def _lattice(seed: int) -> np.ndarray:
-    """[256 * 256] uniform random values."""
-    return np.random.default_rng(seed).random(_LATTICE * _LATTICE, dtype=np.float32)
+    """[256, 256] uniform random values."""
+    return np.random.default_rng(seed).random((kernels.LATTICE, kernels.LATTICE), dtype=np.float32)
 
 
 def value_noise(uv: np.ndarray, seed: int) -> np.ndarray:
     """[P] smooth noise in [0, 1] with one random value at each whole coordinate of ``uv`` [P, 2]; repeats every 256."""
-    cell = np.floor(uv)
-    part = uv - cell
-    part = part * part * (3 - 2 * part)
-    column, row = cell.astype(np.int64).T % _LATTICE
-    right, below = (column + 1) % _LATTICE, (row + 1) % _LATTICE
-    table = _lattice(seed)
-    x, y = part.T
-    upper = table[row * _LATTICE + column] * (1 - x) + table[row * _LATTICE + right] * x
-    lower = table[below * _LATTICE + column] * (1 - x) + table[below * _LATTICE + right] * x
-    return upper * (1 - y) + lower * y
+    noise = np.empty(len(uv))
+    kernels.value_noise(_lattice(seed), np.ascontiguousarray(uv), noise)
+    return noise
 
 
 def fractal_noise(uv: np.ndarray, seed: int, scale: float, octaves: int = 4) -> np.ndarray:
@@ -41,13 +33,8 @@ def fractal_noise(uv: np.ndarray, seed: int, scale: float, octaves: int = 4) -> 
     for octave in range(octaves):
         total += amplitude * value_noise(uv * (2**octave / scale) + 17.3 * octave, seed + octave)
         weight += amplitude
-        amplitude *= 0.6
+        amplitude *= _OCTAVE_AMPLITUDE
     return total / weight
-
-
-def _blend(first: Colour, second: Colour, share: np.ndarray) -> np.ndarray:
-    """[P, 3] from the first colour (share 0) to the second (share 1)."""
-    return np.array(first) + share[:, None] * (np.array(second) - np.array(first))
 
 
 @dataclass(frozen=True)
@@ -67,13 +54,17 @@ class Mottled:
 
 @dataclass(frozen=True)
 class Planks:
-    """Boards along u, each with its own tint and grain."""
+    """Boards along u, each with its own tint and grain; lengths in metres."""
 
     light: Colour
     dark: Colour
     seed: int
     width: float = 0.12
     length: float = 1.1
+    side_gap = 0.003
+    end_gap = 0.005
+    gap_shade = 0.45
+    """Share of the light that comes out of a gap."""
 
     def __call__(self, uv: np.ndarray) -> np.ndarray:
         row = np.floor(uv[:, 1] / self.width)
@@ -81,20 +72,22 @@ class Planks:
         board = np.stack([np.floor(along), row], axis=1)
         tint = value_noise(board, self.seed)
         grain = fractal_noise(uv * np.array([1.0, 9.0]) + 3.1 * board[:, ::-1], self.seed + 9, 0.25, 4)
-        colour = _blend(self.light, self.dark, 0.45 * tint + 0.55 * grain)
+        colour = blend(self.light, self.dark, 0.45 * tint + 0.55 * grain)
         across, end = uv[:, 1] / self.width - row, along - np.floor(along)
-        gap = (np.minimum(across, 1 - across) * self.width < 0.003) | (end * self.length < 0.005)
-        return colour * np.where(gap, 0.45, 1.0)[:, None]
+        gap = (np.minimum(across, 1 - across) * self.width < self.side_gap) | (end * self.length < self.end_gap)
+        return colour * np.where(gap, self.gap_shade, 1.0)[:, None]
 
 
 @dataclass(frozen=True)
 class Bricks:
-    """Running bond with mortar."""
+    """Running bond with mortar; lengths in metres."""
 
     colour: Colour
     mortar: Colour
     seed: int
     size: tuple[float, float] = (0.24, 0.08)
+    joint = 0.006
+    """Half the width of the mortar."""
 
     def __call__(self, uv: np.ndarray) -> np.ndarray:
         row = np.floor(uv[:, 1] / self.size[1])
@@ -103,7 +96,7 @@ class Bricks:
         tint = 0.6 + 0.7 * value_noise(brick, self.seed)
         rough = 0.8 + 0.4 * fractal_noise(uv, self.seed + 5, 0.06, 4)
         x, y = (along - brick[:, 0]) * self.size[0], uv[:, 1] - row * self.size[1]
-        joint = (np.minimum(x, self.size[0] - x) < 0.006) | (np.minimum(y, self.size[1] - y) < 0.006)
+        joint = np.minimum(np.minimum(x, self.size[0] - x), np.minimum(y, self.size[1] - y)) < self.joint
         return np.where(joint[:, None], np.array(self.mortar), np.array(self.colour) * tint[:, None]) * rough[:, None]
 
 
@@ -118,7 +111,7 @@ class Checks:
 
     def __call__(self, uv: np.ndarray) -> np.ndarray:
         odd = np.floor(uv / self.size).sum(axis=1) % 2
-        return _blend(self.first, self.second, odd) * (0.75 + 0.5 * fractal_noise(uv, self.seed, 0.08, 4))[:, None]
+        return blend(self.first, self.second, odd) * (0.75 + 0.5 * fractal_noise(uv, self.seed, 0.08, 4))[:, None]
 
 
 @dataclass(frozen=True)
@@ -138,17 +131,21 @@ class Stripes:
 
 @dataclass(frozen=True)
 class Rug:
-    """Nested borders around a field of diamonds."""
+    """Nested borders around a field of diamonds; lengths in metres."""
 
     colours: tuple[Colour, Colour, Colour]
     half_size: tuple[float, float]
     seed: int
+    diamond = 0.28
+    borders = (0.06, 0.10, 0.13)
+    """Where each of the borders ends, from the edge."""
 
     def __call__(self, uv: np.ndarray) -> np.ndarray:
         edge = np.min(np.array(self.half_size) - np.abs(uv), axis=1)
-        diamond = np.abs((uv[:, 0] / 0.28) % 1 - 0.5) + np.abs((uv[:, 1] / 0.28) % 1 - 0.5)
+        diamond = np.abs((uv[:, 0] / self.diamond) % 1 - 0.5) + np.abs((uv[:, 1] / self.diamond) % 1 - 0.5)
         index = np.where(diamond < 0.25, 2, np.where(diamond < 0.36, 0, 1))
-        index = np.where(edge < 0.06, 0, np.where(edge < 0.10, 2, np.where(edge < 0.13, 0, index)))
+        outer, middle, inner = (edge < border for border in self.borders)
+        index = np.where(outer, 0, np.where(middle, 2, np.where(inner, 0, index)))
         return np.array(self.colours)[index] * (0.7 + 0.6 * fractal_noise(uv, self.seed, 0.05, 4))[:, None]
 
 
@@ -192,13 +189,18 @@ def collage(seed: int, height: int = 256, width: int = 192) -> np.ndarray:
     return image
 
 
+_SKY: Colour = (0.62, 0.8, 1.0)
+_CLOUD: Colour = (1.0, 1.0, 1.0)
+_HILLS: tuple[tuple[float, Colour], ...] = ((0.62, (0.45, 0.58, 0.5)), (0.78, (0.3, 0.45, 0.22)))
+"""How far down the picture each line of hills begins, and its colour; the nearer ones last."""
+
+
 def landscape(seed: int, height: int = 192, width: int = 256) -> np.ndarray:
     """[H, W, 3] a bright view outside: sky with clouds above two lines of hills."""
     y, x = np.mgrid[0:height, 0:width] / height
     flat = np.stack([x.ravel(), y.ravel()], axis=1)
-    clouds = fractal_noise(flat, seed, 0.3, 5).reshape(height, width, 1)
-    image = np.array([0.62, 0.8, 1.0]) + (np.array([1.0, 1.0, 1.0]) - np.array([0.62, 0.8, 1.0])) * clouds
-    for depth, colour in ((0.62, (0.45, 0.58, 0.5)), (0.78, (0.3, 0.45, 0.22))):
+    image = blend(_SKY, _CLOUD, fractal_noise(flat, seed, 0.3, 5).reshape(height, width))
+    for depth, colour in _HILLS:
         line = depth + 0.16 * (fractal_noise(np.stack([x[0], 0 * x[0] + depth], axis=1), seed + 3, 0.4, 4) - 0.5)
         leaves = 0.8 + 0.4 * fractal_noise(flat, seed + 7, 0.06, 4).reshape(height, width, 1)
         image = np.where((y > line)[..., None], np.array(colour) * leaves, image)

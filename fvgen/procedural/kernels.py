@@ -1,7 +1,8 @@
-"""Numba kernels that draw the scenes of training clips: nearest surface along each ray, and its colour.
+"""Numba kernels of procedural scenes: value noise; the nearest surface along each ray; its colour.
 
-The demo's room (`fvgen.procedural.rooms.raycast`) is drawn once and may take its time; a training set needs thousands
-of frames, so here scenes are plain arrays (`fvgen.procedural.clips.scene.ClipScene`) and every pixel is compiled code.
+A training set needs thousands of frames, so its scenes are plain arrays (`fvgen.procedural.clips.scene.ClipScene`) and
+every pixel of theirs is compiled code. The demo's room is drawn once: it takes only its noise from here. All kernels
+stand in one file because a kernel calls only parts of its own (`fvgen.numba_compile.kernel`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import math
 
 import numpy as np
 
-from fvgen.numba_compile import kernel, kernel_part
+from fvgen.numba_compile import exact_kernel, exact_kernel_part, kernel, kernel_part
 
 BOX, ROOM, ELLIPSOID, CYLINDER = 0, 1, 2, 3
-"""Shapes. A room is a box seen from inside; a cylinder stands along its own z axis."""
-PLAIN, NOISE, BRICKS, CHECKS, STRIPES, PLANKS, PICTURE = range(7)
+"""Shapes, see `fvgen.procedural.solids.Shape`."""
+PLAIN, NOISE, BRICKS, CHECKS, STRIPES, PLANKS, PICTURE = 0, 1, 2, 3, 4, 5, 6
 """Patterns, each a blend of two colours (a picture has its own)."""
 (
     PATTERN, RED, SECOND_RED, SCALE, SEED, CONTRAST, GRAIN, SPECULAR, SHININESS, GLOW, IMAGE, IMAGE_SIZE
@@ -24,6 +25,27 @@ side in metres of a repeated picture (0 stretches it over the face)."""
 MATERIAL_COLUMNS = 16
 FAR = 200.0
 """Depth of the sky, in metres."""
+LATTICE = 256
+"""Random values along each side of the table that value noise takes; a power of 2."""
+_MISS = 1e30
+"""Ray parameter of a ray that hits nothing."""
+_PARALLEL = 1e-12
+"""Least component of a direction: rays along a face stay finite."""
+_MOST_OCTAVES = 7
+_OCTAVE_AMPLITUDE = 0.65
+"""Of each octave of fractal noise over the one before."""
+_NOISE_CONTRAST = 1.4
+"""Stretches fractal noise, whose octaves level each other out, over [0, 1]."""
+_SMALLEST_COPY = 5
+"""Times that a picture is halved at most."""
+_CAP_EDGE = 1e-5
+"""Share of a cylinder's half height within which a hit lies on its cap."""
+_SLANTED = 0.03
+"""Least cosine between a surface and a ray for the size of a sample on it."""
+_SMOOTH_BEND = 3e-4
+"""Relative bend of depth within a pixel up to which one sample, in its middle, is enough."""
+_BRIGHTEST_SAMPLE = 1.5
+"""A sample of a pixel counts up to this, so that one glint does not fill a pixel."""
 
 
 @kernel_part
@@ -37,42 +59,38 @@ def _turn(matrix, x, y, z):
 
 
 @kernel_part
-def _hit_slabs(ox, oy, oz, dx, dy, dz):
-    """Where a ray enters and leaves the cube [-1, 1]."""
-    enter, leave = -1e30, 1e30
-    for axis in range(3):
-        o = ox if axis == 0 else (oy if axis == 1 else oz)
-        d = dx if axis == 0 else (dy if axis == 1 else dz)
-        if abs(d) < 1e-12:
-            d = 1e-12
-        first, second = (-1 - o) / d, (1 - o) / d
-        enter, leave = max(enter, min(first, second)), min(leave, max(first, second))
-    return enter, leave
+def _hit_slab(o, d):
+    """Where a ray enters and leaves [-1, 1] along one axis."""
+    if abs(d) < _PARALLEL:
+        d = _PARALLEL
+    first, second = (-1 - o) / d, (1 - o) / d
+    return min(first, second), max(first, second)
 
 
 @kernel_part
 def _distance(shape, ox, oy, oz, dx, dy, dz):
-    """Ray parameter of the first hit in front of the origin, 1e30 for none; all in the solid's own unit frame."""
-    if shape <= 1:
-        enter, leave = _hit_slabs(ox, oy, oz, dx, dy, dz)
-        if shape == 1:
-            return leave if leave > 0 else 1e30
-        return enter if enter <= leave and enter > 0 else 1e30
-    flat = 0.0 if shape == 3 else 1.0
+    """Ray parameter of the first hit in front of the origin, `_MISS` for none; all in the solid's own unit frame."""
+    if shape in (BOX, ROOM):
+        in_x, out_x = _hit_slab(ox, dx)
+        in_y, out_y = _hit_slab(oy, dy)
+        in_z, out_z = _hit_slab(oz, dz)
+        enter, leave = max(in_x, in_y, in_z), min(out_x, out_y, out_z)
+        if shape == ROOM:
+            return leave if leave > 0 else _MISS
+        return enter if enter <= leave and enter > 0 else _MISS
+    flat = 0.0 if shape == CYLINDER else 1.0
     a = dx * dx + dy * dy + flat * dz * dz
     b = ox * dx + oy * dy + flat * oz * dz
     c = ox * ox + oy * oy + flat * oz * oz - 1
     root = b * b - a * c
     if root < 0 or a < 1e-20:
-        return 1e30
+        return _MISS
     root = math.sqrt(root)
     enter, leave = (-b - root) / a, (-b + root) / a
-    if shape == 3:
-        if abs(dz) < 1e-12:
-            dz = 1e-12
-        first, second = (-1 - oz) / dz, (1 - oz) / dz
-        enter, leave = max(enter, min(first, second)), min(leave, max(first, second))
-    return enter if enter <= leave and enter > 0 else 1e30
+    if shape == CYLINDER:
+        in_z, out_z = _hit_slab(oz, dz)
+        enter, leave = max(enter, in_z), min(leave, out_z)
+    return enter if enter <= leave and enter > 0 else _MISS
 
 
 @kernel
@@ -82,7 +100,7 @@ def cast(shapes, to_local, centres, windows, pose, intrinsics, step, depth, hit)
     Samples lie ``step`` pixels apart. ``to_local`` [N, 3, 3] turns and scales the world into each solid's unit frame;
     ``windows`` [N, 4] (x0, x1, y0, y1) are the samples that each solid can be seen in.
     """
-    depth[:] = 200.0
+    depth[:] = FAR
     hit[:] = -1
     fx, fy, cx, cy = intrinsics
     turn = np.ascontiguousarray(pose[:3, :3])
@@ -101,30 +119,46 @@ def cast(shapes, to_local, centres, windows, pose, intrinsics, step, depth, hit)
                     hit[row, column] = n
 
 
-@kernel_part
 def _value_noise(table, u, v, seed):
-    """Smooth noise in [0, 1] with one value of ``table`` [256, 256] at each whole coordinate."""
+    """Smooth noise in [0, 1] with one value of ``table`` [256, 256] at each whole coordinate; repeats every 256."""
     fu, fv = math.floor(u), math.floor(v)
     a, b = u - fu, v - fv
     a, b = a * a * (3 - 2 * a), b * b * (3 - 2 * b)
-    i, j = (int(fu) + 37 * seed) & 255, (int(fv) + 101 * seed) & 255
-    k, m = (i + 1) & 255, (j + 1) & 255
+    i, j = (int(fu) + 37 * seed) & (LATTICE - 1), (int(fv) + 101 * seed) & (LATTICE - 1)
+    k, m = (i + 1) & (LATTICE - 1), (j + 1) & (LATTICE - 1)
     upper = table[j, i] * (1 - a) + table[j, k] * a
     return upper * (1 - b) + (table[m, i] * (1 - a) + table[m, k] * a) * b
+
+
+_noise = kernel_part(_value_noise)
+_exact_noise = exact_kernel_part(_value_noise)
+
+
+@exact_kernel
+def value_noise(table, uv, out):
+    """Fill ``out`` [P] with value noise of ``table`` [256, 256] at ``uv`` [P, 2]."""
+    for p in range(len(uv)):
+        out[p] = _exact_noise(table, uv[p, 0], uv[p, 1], 0)
 
 
 @kernel_part
 def _fractal(table, u, v, seed, size, footprint):
     """Octaves of noise in [0, 1]: features from ``size`` down to twice the ``footprint`` of a sample, in metres."""
     total, weight, amplitude = 0.0, 0.0, 1.0
-    for octave in range(7):
+    for octave in range(_MOST_OCTAVES):
         if octave > 0 and size < 2 * footprint:
             break
-        total += amplitude * _value_noise(table, u / size, v / size, seed + octave)
+        total += amplitude * _noise(table, u / size, v / size, seed + octave)
         weight += amplitude
-        amplitude *= 0.65
+        amplitude *= _OCTAVE_AMPLITUDE
         size *= 0.5
-    return 0.5 + 1.4 * (total / weight - 0.5)
+    return 0.5 + _NOISE_CONTRAST * (total / weight - 0.5)
+
+
+@kernel_part
+def _cell_value(table, row, column):
+    """The one random value in [0, 1] of a whole cell of a pattern."""
+    return table[int(row) & (LATTICE - 1), int(column) & (LATTICE - 1)]
 
 
 @kernel_part
@@ -136,33 +170,33 @@ def _edge(distance, footprint):
 @kernel_part
 def _pattern(table, material, u, v, footprint):
     """Share of the second colour in [0, 1] at surface coordinates in metres, and a tint to multiply by."""
-    kind, size, seed = int(material[0]), material[7], int(material[8])
-    if kind == 1:
+    kind, size, seed = int(material[PATTERN]), material[SCALE], int(material[SEED])
+    if kind == NOISE:
         return min(max(1.6 * _fractal(table, u, v, seed, size, footprint) - 0.3, 0.0), 1.0), 1.0
-    if kind == 2 or kind == 5:
-        length, height, joint = (size, 0.36 * size, 0.03 * size) if kind == 2 else (6 * size, size, 0.02 * size)
+    if kind in (BRICKS, PLANKS):
+        length, height, joint = (size, 0.36 * size, 0.03 * size) if kind == BRICKS else (6 * size, size, 0.02 * size)
         row = math.floor(v / height)
-        along = u / length + 0.5 * (int(row) & 1) if kind == 2 else u / length + 0.37 * row
+        along = u / length + 0.5 * (int(row) & 1) if kind == BRICKS else u / length + 0.37 * row
         cell = math.floor(along)
-        tint = 0.7 + 0.6 * table[int(row + 3 * seed) & 255, int(cell + 7 * seed) & 255]
+        tint = 0.7 + 0.6 * _cell_value(table, row + 3 * seed, cell + 7 * seed)
         x, y = (along - cell) * length, v - row * height
         gap = _edge(joint - min(min(x, length - x), min(y, height - y)), footprint)
-        if kind == 5:
+        if kind == PLANKS:
             grain = _fractal(table, u + 3.1 * row, 8 * v, seed + 9, 1.5 * size, footprint)
             return min(max(grain, 0.0), 1.0), tint * (1 - 0.5 * gap)
         return gap, tint + (1 - tint) * gap
-    if kind == 3:
+    if kind == CHECKS:
         a, b = math.floor(u / size), math.floor(v / size)
         x, y = u - a * size, v - b * size
         border = min(min(x, size - x), min(y, size - y))
         odd, blur = float(int(a + b) & 1), 0.5 * _edge(-border, 2 * footprint)
         joint = 1 - 0.25 * _edge(0.03 * size - border, footprint)
-        return odd + (1 - 2 * odd) * blur, joint * (0.9 + 0.2 * table[int(a + seed) & 255, int(b) & 255])
-    if kind == 4:
+        return odd + (1 - 2 * odd) * blur, joint * (0.9 + 0.2 * _cell_value(table, a + seed, b))
+    if kind == STRIPES:
         bent = v / size + 0.3 * math.sin(0.7 * u / size) * (seed & 1)
         band = math.floor(bent)
-        here, part = table[int(band) & 255, seed & 255], bent - band
-        beside = table[int(band + (1 if part > 0.5 else -1)) & 255, seed & 255]
+        here, part = _cell_value(table, band, seed), bent - band
+        beside = _cell_value(table, band + (1 if part > 0.5 else -1), seed)
         return here + (beside - here) * 0.5 * _edge(-min(part, 1 - part) * size, 2 * footprint), 1.0
     return 0.0, 1.0
 
@@ -189,23 +223,23 @@ def _texel(atlas, image, x, y, level, out):
 @kernel_part
 def _paint(table, atlas, material, u, v, half_u, half_v, footprint, out):
     """``out`` [3]: the material's colour before light."""
-    if int(material[0]) == 6:
-        size = material[15]
+    if int(material[PATTERN]) == PICTURE:
+        size = material[IMAGE_SIZE]
         if size > 0:
             x, y, wide = u / size - math.floor(u / size), math.ceil(v / size) - v / size, size
         else:
             x, y = min(max(0.5 + 0.5 * u / half_u, 0), 0.999), min(max(0.5 - 0.5 * v / half_v, 0), 0.999)
             wide = 2 * max(half_u, half_v)
         level = int(max(math.log2(max(footprint / wide * atlas.shape[1], 1e-3)) + 0.5, 0.0))
-        _texel(atlas, int(material[14]), x, y, min(level, 5), out)
+        _texel(atlas, int(material[IMAGE]), x, y, min(level, _SMALLEST_COPY), out)
         tint = 1.0
     else:
         share, tint = _pattern(table, material, u, v, footprint)
         for c in range(3):
-            out[c] = material[1 + c] + share * (material[4 + c] - material[1 + c])
-    if material[9] > 0:
-        noise = _fractal(table, u, v, int(material[8]) + 31, material[10], footprint)
-        tint *= 1 + 2 * material[9] * (noise - 0.5)
+            out[c] = material[RED + c] + share * (material[SECOND_RED + c] - material[RED + c])
+    if material[CONTRAST] > 0:
+        noise = _fractal(table, u, v, int(material[SEED]) + 31, material[GRAIN], footprint)
+        tint *= 1 + 2 * material[CONTRAST] * (noise - 0.5)
     for c in range(3):
         out[c] = max(out[c] * tint, 0.0)
 
@@ -217,21 +251,22 @@ def _surface(shape, qx, qy, qz, half, normal):
     Round bodies take the coordinates of the face of their bounding box that they look towards.
     """
     x, y, z = qx * half[0], qy * half[1], qz * half[2]
-    if shape <= 1:
+    flat_faced = shape in (BOX, ROOM)
+    if flat_faced:
         normal[0], normal[1], normal[2] = qx, qy, qz
     else:
         normal[0], normal[1], normal[2] = qx / half[0], qy / half[1], qz / half[2]
-        if shape == 3:
-            normal[2] = 1e6 * qz if abs(qz) > 1 - 1e-5 else 0.0
+        if shape == CYLINDER:
+            normal[2] = 1e6 * qz if abs(qz) > 1 - _CAP_EDGE else 0.0
     axis = 0
     for a in range(1, 3):
         if abs(normal[a]) > abs(normal[axis]):
             axis = a
     positive = normal[axis] > 0
-    if shape <= 1:
+    if flat_faced:
         for a in range(3):
             normal[a] = 0.0
-        normal[axis] = (1.0 if positive else -1.0) * (-1.0 if shape == 1 else 1.0)
+        normal[axis] = (1.0 if positive else -1.0) * (-1.0 if shape == ROOM else 1.0)
     length = math.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2)
     for a in range(3):
         normal[a] /= length
@@ -279,10 +314,10 @@ def _light(solids, casters, lights, material, px, py, pz, rx, ry, rz, normal):
         if facing <= 0 or (k == 0 and _shadowed(solids, casters, px, py, pz, lights[0])):
             continue
         diffuse += lights[k, 3] * facing
-        if material[11] > 0:
+        if material[SPECULAR] > 0:
             x, y, z = x - rx, y - ry, z - rz
             across = (x * normal[0] + y * normal[1] + z * normal[2]) / math.sqrt(x * x + y * y + z * z)
-            mirrored += lights[k, 3] * material[11] * max(across, 0.0) ** material[12]
+            mirrored += lights[k, 3] * material[SPECULAR] * max(across, 0.0) ** material[SHININESS]
     return diffuse, mirrored
 
 
@@ -305,10 +340,10 @@ def _shade_ray(solids, look, pose, x, y, step, z, n, normal, out):
     normal[0], normal[1], normal[2] = _turn(rotations[n], normal[0], normal[1], normal[2])
     facing = abs(normal[0] * rx + normal[1] * ry + normal[2] * rz)
     # the geometric mean of a sample's two axes on a slanted surface, between blur and shimmer
-    _paint(table, atlas, material, u, v, half_u, half_v, step * z / math.sqrt(max(facing, 0.03)), out)
+    _paint(table, atlas, material, u, v, half_u, half_v, step * z / math.sqrt(max(facing, _SLANTED)), out)
     diffuse, mirrored = _light(solids, casters, lights, material, px, py, pz, rx, ry, rz, normal)
     light = ambient * (0.8 + 0.2 * normal[2]) + diffuse
-    light = material[13] + (1 - material[13]) * light
+    light = material[GLOW] + (1 - material[GLOW]) * light
     for c in range(3):
         out[c] = out[c] * light + mirrored
 
@@ -330,7 +365,7 @@ def shade(solids, look, pose, intrinsics, depth, hit, rgb):
             # inverse depth is linear on a plane, so this is how far the surface bends within the pixel
             bend = z[0, 0] * abs(1 / z[0, 0] + 1 / z[1, 1] - 1 / z[0, 1] - 1 / z[1, 0])
             out = rgb[row, column]
-            if one and bend < 3e-4:
+            if one and bend < _SMOOTH_BEND:
                 middle = 4 / (1 / z[0, 0] + 1 / z[1, 1] + 1 / z[0, 1] + 1 / z[1, 0])
                 x, y = (column + 0.5 - cx) / fx, (row + 0.5 - cy) / fy
                 _shade_ray(solids, look, pose, x, y, 1 / fx, middle, n, normal, out)
@@ -342,4 +377,4 @@ def shade(solids, look, pose, intrinsics, depth, hit, rgb):
                 solid = hit[2 * row + i, 2 * column + j]
                 _shade_ray(solids, look, pose, x, y, 0.5 / fx, z[i, j], solid, normal, colour)
                 for c in range(3):
-                    out[c] += 0.25 * min(colour[c], 1.5)
+                    out[c] += 0.25 * min(colour[c], _BRIGHTEST_SAMPLE)

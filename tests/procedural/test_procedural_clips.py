@@ -10,14 +10,14 @@ import torch
 
 from fvgen.checks import InputError
 from fvgen.geometry.cameras import look_at, project, unproject
-from fvgen.procedural.clips import raycast
+from fvgen.procedural import kernels
+from fvgen.procedural.clips.clip import ClipLayout, ProceduralScene, procedural_clip, procedural_geometry
 from fvgen.procedural.clips.defects import DepthDefects, random_defects, seen_elsewhere
 from fvgen.procedural.clips.layouts import LAYOUTS
 from fvgen.procedural.clips.photo import exposures
 from fvgen.procedural.clips.scene import SceneBuilder, draw, exact_depth
-from fvgen.procedural.clips.scenes import ClipLayout, ProceduralScene, procedural_clip, procedural_geometry
-from fvgen.procedural.rooms.raycast import render_scene
-from fvgen.procedural.rooms.scene import Scene, Solid
+from fvgen.procedural.rooms.scene import Scene, TexturedSolid, render_scene
+from fvgen.procedural.solids import Light, Solid
 from fvgen.types import Cameras, Capture
 
 SMALL = ClipLayout(frames=4, height=48, width=64)
@@ -36,35 +36,32 @@ def one_camera(height=48, width=64) -> Cameras:
     return Cameras(look_at(eye, target, up)[None], K[None], height, width)
 
 
-def simple_scene(*solids) -> tuple[SceneBuilder, object]:
+def simple_scene(*solids: Solid):
     b = SceneBuilder(np.random.default_rng(0))
-    grey = b.material(raycast.PLAIN, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    grey = b.material(kernels.PLAIN, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     b.pictures.append(np.full((4, 4, 3), 0.5, np.float32))
-    for shape, centre, half, turn, tilt in solids:
-        b.solid(shape, centre, half, grey, turn=turn, tilt=tilt)
-    lights, sky = np.zeros((1, 4)), np.zeros(11)
-    return b, b.build(lights, 1.0, sky, (0, 0, 0), 3.0, (-10, 10))
+    for solid in solids:
+        b.solid(solid.shape, solid.centre, solid.half_size, grey, turn=solid.turn, tilt=solid.tilt)
+    return b.build([Light((0, 0, 0), 0)], 1.0, np.zeros(11), (0, 0, 0), 3.0, (-10, 10), (0, 20))
 
 
 def test_depth_against_the_other_ray_caster():
     """The demo room's caster is written in another way (vectorised, in unit frames): an oracle for all shapes."""
     solids = [
-        (raycast.ROOM, (0.0, 0.0, 1.0), (4.0, 4.0, 3.0), 0.0, 0.0),
-        (raycast.BOX, (-0.7, 0.1, 0.2), (0.3, 0.2, 0.4), 0.4, 0.2),
-        (raycast.ELLIPSOID, (0.1, 0.3, 0.3), (0.4, 0.2, 0.3), 0.3, -0.4),
-        (raycast.CYLINDER, (0.8, 0.0, 0.2), (0.2, 0.3, 0.4), 0.2, 0.5),
+        Solid("room", (0.0, 0.0, 1.0), (4.0, 4.0, 3.0)),
+        Solid("box", (-0.7, 0.1, 0.2), (0.3, 0.2, 0.4), turn=0.4, tilt=0.2),
+        Solid("ellipsoid", (0.1, 0.3, 0.3), (0.4, 0.2, 0.3), turn=0.3, tilt=-0.4),
+        Solid("cylinder", (0.8, 0.0, 0.2), (0.2, 0.3, 0.4), turn=0.2, tilt=0.5),
     ]
-    _, scene = simple_scene(*solids)
-    names = {raycast.ROOM: "room", raycast.BOX: "box", raycast.ELLIPSOID: "ellipsoid", raycast.CYLINDER: "cylinder"}
     plain = (lambda uv: np.full((len(uv), 3), 0.5),)
-    other = Scene(tuple(Solid(names[s], c, h, plain, turn, tilt) for s, c, h, turn, tilt in solids), lights=())
+    other = Scene(tuple(TexturedSolid(solid, plain) for solid in solids), lights=())
     _, expected = render_scene(other, one_camera(), supersampling=1)
-    found = exact_depth(scene, one_camera())
+    found = exact_depth(simple_scene(*solids), one_camera())
     torch.testing.assert_close(found, expected, atol=0, rtol=1e-5)
 
 
 def test_sky_is_infinitely_far_and_lit():
-    _, scene = simple_scene((raycast.BOX, (0.0, 0.0, -1.0), (9.0, 9.0, 0.5), 0.0, 0.0))
+    scene = simple_scene(Solid("box", (0.0, 0.0, -1.0), (9.0, 9.0, 0.5)))
     scene.sky[:9] = 0.7
     depth, rgb = exact_depth(scene, one_camera())[0], draw(scene, one_camera())[0]
     assert bool((depth[0] == 0).all()) and bool((depth[-1] > 0).all())
