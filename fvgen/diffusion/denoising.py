@@ -44,7 +44,8 @@ def conditional_denoiser(
 
     def predict(x_t: Tensor, t: Tensor, known: Conditions) -> Tensor:
         sample = torch.cat([x_t, known.render_latents.to(x_t)], dim=2).to(dtype or x_t.dtype)
-        return network(sample, t, known.tokens.to(sample), known.fps).sample.to(x_t.dtype)
+        output: Tensor = network(sample, t, known.tokens.to(sample), known.fps).sample
+        return output.to(x_t.dtype)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         latents = conditions.render_latents

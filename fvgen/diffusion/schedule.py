@@ -102,9 +102,10 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
     sqrt_one_minus_alphas_cumprod: Tensor
     scale_arr: Tensor
 
-    def _apply(self, fn: Callable, recurse: bool = True):
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> NoiseSchedule:
         # pipe.to(bfloat16) casts every module; 1 - ᾱ near t = 0 would not survive it, so follow the device alone.
-        return super()._apply(lambda table: table.to(fn(table).device), recurse)
+        super()._apply(lambda table: table.to(fn(table).device), recurse)
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -119,7 +120,7 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
     @property
     def num_train_timesteps(self) -> int:
         """T."""
-        return self.config.num_train_timesteps
+        return int(self.config.num_train_timesteps)
 
     def tables_float64(self) -> dict[str, np.ndarray]:
         """[T] float64 ``betas_before_rescale``, ``betas`` and ``alphas_cumprod``, before any cast."""
@@ -261,7 +262,7 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
             num_steps,
             "Use fewer steps, or uniform_trailing.",
         )
-        return ascending[::-1].tolist()
+        return [int(t) for t in ascending[::-1]]
 
     def ddim_sigma(self, t: int, t_prev: int, eta: float) -> float:
         """Standard deviation of the noise a DDIM step from ``t`` to ``t_prev`` adds (Song et al., eq. 16), float64."""

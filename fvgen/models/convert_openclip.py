@@ -85,8 +85,8 @@ def vision_config(
     )
 
 
-def convert_openclip_text(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """CLIPTextModel weights (names below ``text_model.``) of an OpenCLIP text tower, and the keys dropped.
+def convert_openclip_text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """CLIPTextModel weights (names below ``text_model.``) of an OpenCLIP text tower.
 
     Args:
         state: weights under OpenCLIP's names (``cond_stage_model.model.`` taken off). The block with the highest number
@@ -105,11 +105,11 @@ def convert_openclip_text(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
     )
     last = f"transformer.resblocks.{max(blocks)}."
     dropped = [key for key in state if key in TEXT_DROPPED or key.startswith(last)]
-    return _from_openclip(state, dropped, "transformer.resblocks.", _TEXT_SINGLE, "text tower"), dropped
+    return _from_openclip(state, dropped, "transformer.resblocks.", _TEXT_SINGLE, "text tower")
 
 
-def convert_openclip_vision(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """CLIPVisionModel weights (names below ``vision_model.``) of an OpenCLIP image tower, and the keys dropped.
+def convert_openclip_vision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """CLIPVisionModel weights (names below ``vision_model.``) of an OpenCLIP image tower.
 
     Args:
         state: weights under OpenCLIP's names (``embedder.model.`` taken off).
@@ -119,17 +119,17 @@ def convert_openclip_vision(state: Mapping[str, Tensor]) -> tuple[dict[str, Tens
     """
     dropped = [key for key in state if key in VISION_DROPPED]
     prefix = "visual.transformer.resblocks."
-    return _from_openclip(state, dropped, prefix, _VISION_SINGLE, "image tower"), dropped
+    return _from_openclip(state, dropped, prefix, _VISION_SINGLE, "image tower")
 
 
-def restore_openclip_text(state: Mapping[str, Tensor], dropped: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """OpenCLIP names of CLIPTextModel weights (below ``text_model.``), with the ``dropped`` tensors put back."""
-    return {**_to_openclip(state, "transformer.resblocks.", _TEXT_SINGLE), **dropped}
+def restore_openclip_text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """OpenCLIP names of CLIPTextModel weights (below ``text_model.``)."""
+    return _to_openclip(state, "transformer.resblocks.", _TEXT_SINGLE)
 
 
-def restore_openclip_vision(state: Mapping[str, Tensor], dropped: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """OpenCLIP names of CLIPVisionModel weights (below ``vision_model.``), with the ``dropped`` tensors put back."""
-    return {**_to_openclip(state, "visual.transformer.resblocks.", _VISION_SINGLE), **dropped}
+def restore_openclip_vision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """OpenCLIP names of CLIPVisionModel weights (below ``vision_model.``)."""
+    return _to_openclip(state, "visual.transformer.resblocks.", _VISION_SINGLE)
 
 
 def _from_openclip(
@@ -198,12 +198,12 @@ def load_tower(tower: CLIPTextModel | CLIPVisionModel, converted: Mapping[str, T
 def text_tower(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> CLIPTextModel:
     """The text tower with OpenCLIP weights; ``config`` holds the arguments of `text_config`."""
     tower = CLIPTextModel(text_config(**config)).eval()
-    load_tower(tower, convert_openclip_text(state)[0])
+    load_tower(tower, convert_openclip_text(state))
     return tower
 
 
 def vision_tower(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> CLIPVisionModel:
     """The image tower with OpenCLIP weights; ``config`` holds the arguments of `vision_config`."""
     tower = CLIPVisionModel(vision_config(**config)).eval()
-    load_tower(tower, convert_openclip_vision(state)[0])
+    load_tower(tower, convert_openclip_vision(state))
     return tower

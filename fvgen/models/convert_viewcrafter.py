@@ -153,7 +153,7 @@ def _text(architecture: Architecture) -> Component:
     width, last = config["width"], f"transformer.resblocks.{config['layers'] - 1}."
 
     def shapes(tower: nn.Module) -> Shapes:
-        present = _shapes_of(restore_openclip_text(tower_state(tower), {}))
+        present = _shapes_of(restore_openclip_text(tower_state(tower)))
         first = "transformer.resblocks.0."
         unused_block = {name.replace(first, last): shape for name, shape in present.items() if name.startswith(first)}
         return {**present, **unused_block, "text_projection": (width, architecture.clip_dim), "logit_scale": ()}
@@ -163,8 +163,8 @@ def _text(architecture: Architecture) -> Component:
         prefix="cond_stage_model.model.",
         build=lambda: CLIPTextModel(text_config(**config)),
         shapes=shapes,
-        convert=lambda state, tower: _tower_names(convert_openclip_text(state)[0], tower),
-        revert=lambda state, tower: restore_openclip_text(_short_names(state), {}),
+        convert=lambda state, tower: _tower_names(convert_openclip_text(state), tower),
+        revert=lambda state, tower: restore_openclip_text(_short_names(state)),
         dropped={last: "the tokens are taken before the last block"} | {name: _REASONS[name] for name in TEXT_DROPPED},
     )
 
@@ -173,7 +173,7 @@ def _vision(architecture: Architecture) -> Component:
     width, text_width = architecture.vision["width"], architecture.text["width"]
 
     def shapes(tower: nn.Module) -> Shapes:
-        return _shapes_of(restore_openclip_vision(tower_state(tower), {})) | {
+        return _shapes_of(restore_openclip_vision(tower_state(tower))) | {
             "visual.proj": (width, architecture.clip_dim),
             "token_embedding.weight": (architecture.text["vocab_size"], text_width),
             "positional_embedding": (architecture.text.get("context_length", 77), text_width),
@@ -188,8 +188,8 @@ def _vision(architecture: Architecture) -> Component:
         prefix="embedder.model.",
         build=lambda: CLIPVisionModel(vision_config(**architecture.vision)),
         shapes=shapes,
-        convert=lambda state, tower: _tower_names(convert_openclip_vision(state)[0], tower),
-        revert=lambda state, tower: restore_openclip_vision(_short_names(state), {}),
+        convert=lambda state, tower: _tower_names(convert_openclip_vision(state), tower),
+        revert=lambda state, tower: restore_openclip_vision(_short_names(state)),
         dropped={name: _REASONS[name] for name in VISION_DROPPED},
     )
 
