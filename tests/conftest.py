@@ -13,12 +13,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_captures() -> Path:
-    """Folder of real captures beside the repository."""
-    folder = Path(__file__).parents[2] / "shared" / "captures"
-    if not folder.is_dir():
-        pytest.skip("no real captures: ../shared/captures is not there")
-    return folder
+def real_captures() -> list[Path]:
+    """Folders of real captures: the repository's thinned ones, and those that lie beside some checkouts."""
+    tests = Path(__file__).resolve().parent
+    places = (tests / "data" / "captures", tests.parents[1] / "shared" / "captures")
+    return sorted(file.parent for place in places for file in place.glob("*/transforms.json"))
 
 
 @pytest.fixture(scope="session")

@@ -314,8 +314,8 @@ def test_a_blender_path_without_suffix_is_found(capture):
     assert len(use(capture).frames) == 6
 
 
-def test_the_shared_captures_are_read(shared_captures):
-    for folder in sorted(path for path in shared_captures.iterdir() if path.is_dir()):
+def test_real_captures_are_read(real_captures):
+    for folder in real_captures:
         files = use(folder)
         assert len(files.split("train")) >= 4
         assert files.warnings == ()

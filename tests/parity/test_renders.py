@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from reference_files import VECTORS, needs_vectors
+from reference_files import VECTORS
 from safetensors.torch import load_file
 
 from fvgen.geometry.reference_trajectory import from_pytorch3d
@@ -14,12 +14,21 @@ from fvgen.rendering.point_renderer import resolve
 from fvgen.rendering.point_renderer_torch import rasterize_points
 from fvgen.types import Cameras, PointCloud
 
-pytestmark = needs_vectors
+NAMES = ("render_small", "render_big_radius")
+
+
+def sizes(name: str) -> list[str]:
+    """Of the pictures that a file holds."""
+    return [key for key, value in settings(name).items() if isinstance(value, dict)]
+
+
+def settings(name: str) -> dict:
+    return json.loads((VECTORS / f"{name}.json").read_text())
 
 
 def case(name: str, size: str) -> tuple[dict, PointCloud, Cameras, float]:
     vectors = load_file(VECTORS / f"{name}.safetensors")
-    config = json.loads((VECTORS / f"{name}.json").read_text())
+    config = settings(name)
     part = {key.removeprefix(f"{size}."): value for key, value in vectors.items() if key.startswith(f"{size}.")}
     K = torch.eye(3).repeat(len(part["R"]), 1, 1)
     K[:, 0, 0] = K[:, 1, 1] = part["focal"][:, 0]
@@ -29,15 +38,14 @@ def case(name: str, size: str) -> tuple[dict, PointCloud, Cameras, float]:
     return part, PointCloud(vectors["in.points"], rgb, torch.ones(len(rgb))), cameras, config["radius"]
 
 
-@pytest.mark.parametrize("name", ["render_small", "render_big_radius"])
-@pytest.mark.parametrize("size", ["40x64", "80x128"])
+@pytest.mark.parametrize(("name", "size"), [(name, size) for name in NAMES for size in sizes(name)])
 def test_teacher_compositing(name, size):
     part, points, cameras, radius = case(name, size)
     render = resolve("teacher").render(points, cameras, radius)
     torch.testing.assert_close(render.rgb.permute(0, 2, 3, 1), part["images"], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["render_small", "render_big_radius"])
+@pytest.mark.parametrize("name", NAMES)
 def test_teacher_compositing_from_poses(name):
     """From camera-to-world poses instead of PyTorch3D's R and T."""
     part, points, cameras, radius = case(name, "40x64")
@@ -46,7 +54,7 @@ def test_teacher_compositing_from_poses(name):
     torch.testing.assert_close(render.rgb.permute(0, 2, 3, 1), part["images"], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("size", ["40x64", "80x128"])
+@pytest.mark.parametrize("size", sizes("render_small"))
 def test_fragments(size):
     part, points, cameras, radius = case("render_small", size)
     for i in range(len(cameras)):

@@ -6,12 +6,10 @@ import json
 
 import pytest
 import torch
-from reference_files import VECTORS, needs_vectors
+from reference_files import VECTORS
 from safetensors.torch import load_file
 
 from fvgen.geometry import reference_trajectory as reference
-
-pytestmark = needs_vectors
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor) -> None:

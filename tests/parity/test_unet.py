@@ -4,14 +4,12 @@ import json
 
 import pytest
 import torch
-from reference_files import VECTORS, needs_vectors
+from reference_files import VECTORS
 from safetensors.torch import load_file
 
 from fvgen.models.convert_viewcrafter_unet import load_unet_vector, viewcrafter_modules
 
 FILES = sorted(VECTORS.glob("unet_*.safetensors"))
-
-pytestmark = needs_vectors
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
