@@ -155,7 +155,7 @@ def _encoder(options: Shared) -> ClipEncoder:
         next_step = "Name one that conversion has written."
         raise InputError(complaint("model", "be a pipeline folder for latents", None, next_step))
     from fvgen.devices import default_device, default_dtype
-    from fvgen.generation.pipeline_fvgen import load_pipeline
+    from fvgen.generation.load_pipeline import load_pipeline
 
     device = default_device()
     pipeline = load_pipeline(options.model, default_dtype(device)).to(device)

@@ -1,4 +1,4 @@
-"""What `FVGenPipeline` asks of each value it is called with, by itself; what fits what is the pipeline's to say."""
+"""What `FVGenPipeline` refuses to be called with; what fits its networks is the pipeline's to check."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.conditioning.residual import WarpedClips
 from fvgen.types import Cameras
 
 
@@ -33,6 +34,45 @@ def check_pixels(name: str, images: Tensor) -> None:
     )
     low, high = (float(images.min()), float(images.max())) if images.numel() else (0.0, 0.0)
     require(low >= -1e-3 and high <= 1 + 1e-3, name, "lie in [0, 1]", f"{low:.3g} .. {high:.3g}", "Rescale them.")
+
+
+def check_clips(renders: Tensor, photos: Tensor, cameras: Sequence[Cameras], clips: Sequence[int]) -> None:
+    """Raise `InputError` unless renders, photos, cameras and numbers are of the same B clips.
+
+    Args:
+        renders: must be [B, F, 3, H, W] in [0, 1].
+        photos: must lie in [0, 1].
+        cameras: must be F of each clip, for images of H x W.
+        clips: must be B numbers.
+    """
+    require(
+        renders.ndim == 5 and renders.shape[2] == 3 and renders.numel() > 0,
+        "renders",
+        "have shape [B, F, 3, H, W]",
+        tuple(renders.shape),
+        "Stack the RGB renders of each clip.",
+    )
+    batch, frames, _, height, width = renders.shape
+    check_pixels("renders", renders)
+    check_pixels("photos", photos)
+    require(len(cameras) == batch, "cameras", f"hold {batch} clips", len(cameras), "Give one set per clip.")
+    check_cameras(cameras)
+    sizes = {(len(c), c.height, c.width) for c in cameras}
+    rule = f"be {frames} per clip, for {height}x{width} images"
+    require(sizes == {(frames, height, width)}, "cameras", rule, sorted(sizes), "Render with the cameras you pass.")
+    require(len(clips) == batch, "clips", f"number {batch} clips", len(clips), "Give one number per clip.")
+
+
+def check_warps(renders: Tensor, warps: WarpedClips | None, corrects: bool) -> None:
+    """Raise `InputError` unless a network that corrects warps has those of the renders' clips, and another has none."""
+    rule = "be given to a network that corrects warps, and to no other"
+    next_step = "Make them with fvgen.generation.warped_clip."
+    require((warps is not None) == corrects, "warps", rule, "none" if warps is None else "some", next_step)
+    if warps is not None:
+        given, expected = tuple(warps.warp.shape), tuple(renders.shape)
+        require(given == expected, "warps", f"have the renders' shape {expected}", given, "Use the same clips.")
+        check_pixels("warps", warps.warp)
+        check_pixels("warps.confidence", warps.confidence)
 
 
 def check_cameras(clips: Sequence[Cameras]) -> None:

@@ -26,7 +26,8 @@ from fvgen.generation.generated_confidence import (
     reprojection_confidence,
     seed_disagreement,
 )
-from fvgen.generation.pipeline_fvgen import FVGenPipeline, load_pipeline
+from fvgen.generation.load_pipeline import load_pipeline
+from fvgen.generation.pipeline_fvgen import FVGenPipeline
 from fvgen.generation.sampler_settings import SAMPLING
 from fvgen.generation.view_generator import blank_drawing, check_path, join_with_photos
 from fvgen.generation.warp import fill_depth, filled_photo_depths, typical_depth
@@ -223,7 +224,7 @@ class DiffusionViews:
     def _step_counter(self, clips: list[Tensor], progress: Progress) -> Progress:
         """A `Progress` for the pipeline's steps that counts them over all windows of these clips, each photo [L]."""
         windows = sum(len(self.windows(photo)) for photo in clips) * (1 + self.confidence_seeds)
-        steps = self.steps or SAMPLING[str(self.pipeline.config.sampler)].num_inference_steps
+        steps = self.steps or SAMPLING[self.pipeline.config.sampler].num_inference_steps
         count: Iterator[int] = iter(range(1, windows * steps + 1))
         what = f"drawing views ({self.kind}), steps"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +13,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel
 
-from fvgen.checks import InputError, complaint, require
+from fvgen.checks import require
 from fvgen.conditioning.conditions import FPS, encode_conditions, insert_photos
 from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.conditioning.prompts import PROMPT
@@ -23,11 +23,11 @@ from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.noise import ClipNoise
 from fvgen.diffusion.sampling import StepCallback, check_timesteps, sample_ddim, sample_few_step
 from fvgen.diffusion.schedule import NoiseSchedule
-from fvgen.generation.call_checks import check_cameras, check_numbers, check_pixels, check_tensor
+from fvgen.generation.call_checks import check_clips, check_numbers, check_tensor, check_warps
 from fvgen.generation.fit_size import Fit, SizeFit, fit_warps
-from fvgen.generation.sampler_settings import SAMPLING, Sampler, Sampling
+from fvgen.generation.sampler_settings import SAMPLING, Sampler, Sampling, sampling_for
 from fvgen.models.codec import Codec, SpaceToDepth, SpaceToDepthCodec, codec_for
-from fvgen.models.folder import align_weights, check_folder, check_loaded
+from fvgen.models.folder import align_weights
 from fvgen.models.image_projector import ImageProjector
 from fvgen.models.unet_3d import VideoUNet
 from fvgen.types import Cameras, Conditions, Progress, no_progress
@@ -113,7 +113,10 @@ class FVGenPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **options: Any) -> FVGenPipeline:
-        """As diffusers loads a pipeline, with weights that give the same results as before they were saved."""
+        """As diffusers loads a pipeline, with weights that give the same results as before they were saved.
+
+        `fvgen.generation.load_pipeline` also checks them.
+        """
         pipeline = super().from_pretrained(*args, **options)
         for part in pipeline.components.values():
             if isinstance(part, nn.Module):
@@ -150,79 +153,18 @@ class FVGenPipeline(DiffusionPipeline):
             self._tokens = known
         return known
 
-    def _settings(self, **asked: float | None) -> Sampling:
-        """The sampler's defaults with what was asked for in their place."""
-        sampler = self.config.sampler
-        require(
-            sampler == "ddim" or asked["eta"] is None,
-            "eta",
-            f"be left out with the sampler {sampler}",
-            asked["eta"],
-            "It belongs to DDIM.",
-        )
-        usual = asdict(SAMPLING[sampler])
-        if not self.token_encoder().has_conditions:
-            usual["guidance_scale"] = 1.0  # without towers there is nothing to steer by
-        return Sampling(**usual | {name: value for name, value in asked.items() if value is not None})
-
-    def check_inputs(
-        self, renders: Tensor, photos: Tensor, cameras: Sequence[Cameras], clips: Sequence[int], guided: bool
-    ) -> None:
-        """Refuse what cannot work before any work starts.
-
-        Raises:
-            InputError: names the argument, the rule and what was given.
-        """
-        require(
-            renders.ndim == 5 and renders.shape[2] == 3 and renders.numel() > 0,
-            "renders",
-            "have shape [B, F, 3, H, W]",
-            tuple(renders.shape),
-            "Stack the RGB renders of each clip.",
-        )
-        batch, frames, _, height, width = renders.shape
-        check_pixels("renders", renders)
-        check_pixels("photos", photos)
-        require(len(cameras) == batch, "cameras", f"hold {batch} clips", len(cameras), "Give one set per clip.")
-        check_cameras(cameras)
-        sizes = {(len(c), c.height, c.width) for c in cameras}
-        require(
-            sizes == {(frames, height, width)},
-            "cameras",
-            f"be {frames} per clip, for {height}x{width} images",
-            sorted(sizes),
-            "Render with the cameras you pass.",
-        )
-        require(len(clips) == batch, "clips", f"number {batch} clips", len(clips), "Give one number per clip.")
+    def _check_networks(self, guided: bool) -> None:
+        """Refuse a UNet of another codec, and guidance without anything to guide by."""
         codec = codec_for(self.vae)
         channels = codec.latent_channels
         condition = channels if self.residual is None else residual_condition_channels(_lossless(codec))
         expected = {"in_channels": channels + condition, "out_channels": channels}
         given = {name: self.unet.config[name] for name in expected}
-        require(
-            given == expected, "unet", f"have {expected} for this codec", given, "Load unet and vae of one checkpoint."
-        )
-        require(
-            not guided or self.token_encoder().has_conditions,
-            "guidance_scale",
-            "be 1 for a network without text and image towers",
-            "another",
-            "Leave it out.",
-        )
-
-    def _check_warps(self, renders: Tensor, warps: WarpedClips | None) -> None:
-        require(
-            (warps is None) == (self.residual is None),
-            "warps",
-            "be given to a network that corrects warps, and to no other",
-            warps is not None and "some",
-            "Make them with fvgen.generation.warped_clip.",
-        )
-        if warps is not None:
-            given, expected = tuple(warps.warp.shape), tuple(renders.shape)
-            require(given == expected, "warps", f"have the renders' shape {expected}", given, "Use the same clips.")
-            check_pixels("warps", warps.warp)
-            check_pixels("warps.confidence", warps.confidence)
+        next_step = "Load unet and vae of one checkpoint."
+        require(given == expected, "unet", f"have {expected} for this codec", given, next_step)
+        guidable = not guided or self.token_encoder().has_conditions
+        rule = "be 1 for a network without text and image towers"
+        require(guidable, "guidance_scale", rule, "another", "Leave it out.")
 
     @torch.no_grad()
     def __call__(
@@ -273,27 +215,18 @@ class FVGenPipeline(DiffusionPipeline):
         """
         check_tensor("renders", renders)
         check_tensor("photos", photos)
-        check_numbers(
-            num_inference_steps,
-            timesteps,
-            fps,
-            guidance_scale=guidance_scale,
-            guidance_rescale=guidance_rescale,
-            eta=eta,
-        )
-        how = self._settings(
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            guidance_rescale=guidance_rescale,
-            eta=eta,
-        )
+        asked = {"guidance_scale": guidance_scale, "guidance_rescale": guidance_rescale, "eta": eta}
+        check_numbers(num_inference_steps, timesteps, fps, **asked)
+        guidable = self.token_encoder().has_conditions
+        how = sampling_for(self.config.sampler, guidable, num_inference_steps=num_inference_steps, **asked)
         timesteps = self.schedule.timesteps(how.num_inference_steps) if timesteps is None else list(timesteps)
         check_timesteps(timesteps, self.schedule)
         cameras = [cameras] if isinstance(cameras, Cameras) else list(cameras)
         clips = list(range(len(renders))) if clips is None else list(clips)
         guided = how.guidance_scale != 1
-        self.check_inputs(renders, photos, cameras, clips, guided)
-        self._check_warps(renders, warps)
+        check_clips(renders, photos, cameras, clips)
+        check_warps(renders, warps, corrects=self.residual is not None)
+        self._check_networks(guided)
 
         device = self._execution_device  # diffusers looks through every module for it
         codec = codec_for(self.vae, self.codec_chunk, device)
@@ -310,11 +243,10 @@ class FVGenPipeline(DiffusionPipeline):
             prompt=prompt,
             fps=fps,
         )
-
         fitted = None if warps is None else fit_warps(warps, seen, size)
         if fitted is not None and self.residual is not None:
-            told = residual_condition(fitted, self.residual, _lossless(codec))
-            conditions = replace(conditions, render_latents=told.to(conditions.render_latents))
+            stack = residual_condition(fitted, self.residual, _lossless(codec))
+            conditions = replace(conditions, render_latents=stack.to(conditions.render_latents))
 
         def step_end(step: int, t: int, x: Tensor) -> Tensor | None:
             progress(step + 1, len(timesteps), "denoise")
@@ -322,10 +254,9 @@ class FVGenPipeline(DiffusionPipeline):
                 return None
             return (callback_on_step_end(self, step, t, {"latents": x}) or {}).get("latents")
 
-        latents = self._sample(
-            conditions, timesteps, how, ClipNoise(seed, clips, frames, _SAMPLER, first_frame), step_end
-        )
-        if self.residual is not None and fitted is not None:
+        noise = ClipNoise(seed, clips, frames, _SAMPLER, first_frame)
+        latents = self.sample(conditions, timesteps, how, noise, step_end)
+        if fitted is not None and self.residual is not None:
             images = self.residual.decode(latents, fitted, _lossless(codec))
         else:
             images = codec.decode(latents)
@@ -333,10 +264,23 @@ class FVGenPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         return FVGenOutput(frames=images, cameras=[size.cameras(c) for c in cameras], latents=latents.cpu())
 
-    def _sample(
-        self, conditions: Conditions, timesteps: list[int], how: Sampling, randn_like: ClipNoise, step_end: StepCallback
+    def sample(
+        self,
+        conditions: Conditions,
+        timesteps: list[int],
+        how: Sampling,
+        randn_like: ClipNoise,
+        callback: StepCallback | None = None,
     ) -> Tensor:
-        """Latents [B, F, C, h, w] from noise."""
+        """Latents [B, F, C, h, w] from noise, by the pipeline's sampler.
+
+        Args:
+            conditions: encoded conditions of B clips.
+            timesteps: largest first.
+            how: guidance and eta.
+            randn_like: source of the first noise and of what the sampler adds.
+            callback: called after each step (see `fvgen.diffusion.sampling`).
+        """
         denoise = conditional_denoiser(
             self.unet,
             conditions,
@@ -346,33 +290,7 @@ class FVGenPipeline(DiffusionPipeline):
             dtype=self.unet.dtype,
         )
         x_T = randn_like(conditions.render_latents[:, :, : self.unet.config.out_channels])
-        run: dict[str, Any] = {"randn_like": randn_like, "callback": step_end}
+        run: dict[str, Any] = {"randn_like": randn_like, "callback": callback}
         if self.config.sampler == "few_step":
             return sample_few_step(denoise, x_T, timesteps, self.schedule, **run)
         return sample_ddim(denoise, x_T, timesteps, self.schedule, eta=how.eta, **run)
-
-
-def load_pipeline(folder: Path, dtype: torch.dtype | None = None) -> FVGenPipeline:
-    """The pipeline in a folder, complete and on the CPU; nothing is downloaded.
-
-    Args:
-        folder: as `fvgen.models.find.find_model` finds it.
-        dtype: what the networks are cast to; None for float32. The schedule's tables stay float32.
-
-    Raises:
-        InputError: the folder is no whole pipeline, or its weights do not fit its settings or are not finite.
-    """
-    # diffusers knows this argument by the name ``torch_dtype`` in all its versions, and calls that name old
-    cast = {} if dtype in (None, torch.float32) else {"torch_dtype": dtype}
-    check_folder(folder)
-    try:
-        pipeline = FVGenPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True, **cast)
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        next_step = "Convert or save the pipeline again."
-        text = complaint("model", "have weights that fit its settings", f"{folder} ({error})", next_step)
-        raise InputError(text) from error
-    for name, part in pipeline.components.items():
-        if isinstance(part, nn.Module):
-            check_loaded(part, folder / name)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline

@@ -47,7 +47,7 @@ def test_no_residual_is_the_warp(plane, first_clip, corrector, size, monkeypatch
     generator = corrector(1.0, size=size)
     monkeypatch.setattr(
         FVGenPipeline,
-        "_sample",
+        "sample",
         lambda self, conditions, *_: torch.zeros_like(conditions.render_latents[:, :, : self.codec.latent_channels]),
     )
     views = generator.generate(capture, geometry, first_clip)

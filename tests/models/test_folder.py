@@ -13,7 +13,8 @@ from same_weights import assert_same_weights
 from tiny_pipelines import tiny_pipeline, tiny_vae
 
 from fvgen.checks import InputError
-from fvgen.generation.pipeline_fvgen import FVGenPipeline, load_pipeline
+from fvgen.generation.load_pipeline import load_pipeline
+from fvgen.generation.pipeline_fvgen import FVGenPipeline
 from fvgen.models.codec import CODECS, SpaceToDepth, codec_name, load_codec
 from fvgen.models.folder import (
     INDEX,

@@ -18,9 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fvgen.conditioning.conditions import encode_conditions
 from fvgen.devices import free_memory, peak_memory, reset_peak_memory
-from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.noise import ClipNoise
-from fvgen.diffusion.sampling import sample_ddim, sample_few_step
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.evaluation.timing.machine import Clock, median_seconds
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
@@ -125,8 +123,7 @@ def time_clip(
 
 def _stages(pipeline: FVGenPipeline, clip: Tensor, device: torch.device) -> list[Callable[[], object]]:
     """Encode, sample and decode clip [1, F, 3, H, W] with the pipeline's own parts and settings."""
-    sampler = pipeline.config.sampler
-    how, frames = SAMPLING[sampler], clip.shape[1]
+    how, frames = SAMPLING[pipeline.config.sampler], clip.shape[1]
     guided = how.guidance_scale != 1
 
     def encode():
@@ -138,19 +135,7 @@ def _stages(pipeline: FVGenPipeline, clip: Tensor, device: torch.device) -> list
     timesteps = pipeline.schedule.timesteps(how.num_inference_steps)
 
     def sample():
-        noise = ClipNoise(0, [0], frames, 1)
-        denoise = conditional_denoiser(
-            pipeline.unet,
-            conditions,
-            pipeline.schedule,
-            guidance_scale=how.guidance_scale,
-            guidance_rescale=how.guidance_rescale,
-            dtype=pipeline.unet.dtype,
-        )
-        x_T = noise(conditions.render_latents)
-        if sampler == "few_step":
-            return sample_few_step(denoise, x_T, timesteps, pipeline.schedule, randn_like=noise)
-        return sample_ddim(denoise, x_T, timesteps, pipeline.schedule, randn_like=noise, eta=how.eta)
+        return pipeline.sample(conditions, timesteps, how, ClipNoise(0, [0], frames, 1))
 
     latents = torch.rand_like(conditions.render_latents)
     return [encode, sample, lambda: pipeline.codec.decode(latents)]
