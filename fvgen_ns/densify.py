@@ -10,6 +10,8 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,18 +19,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
 import fvgen
 from fvgen.checks import require
-from fvgen.data.capture import DEPTH_UNIT
+from fvgen.data.capture import DEPTH_UNIT, CaptureFrame
 from fvgen.data.transforms_json import read_transforms
+from fvgen.generation.views_folder import is_complete
 from fvgen.geometry.points import merge, read_ply, voxel_thin
 from fvgen.geometry.similarity import Similarity
 from fvgen.models.find import NEEDS_MODEL, find_model, locate_model
 from fvgen.models.folder import model_fingerprint
-from fvgen.types import PointCloud
+from fvgen.types import Capture, PointCloud, Progress
 from fvgen_ns.frames import CaptureSplit, concatenate, flip_axes, to_nerfstudio
 
 _NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model"}
@@ -73,6 +77,10 @@ class DensifyConfig:
         """Whether the generator is called at all."""
         return self.geometry != "none" and self.generator != "none" and self.views is None
 
+    def effective(self) -> DensifyConfig:
+        """The settings that decide what is made: without a generator where it is not called."""
+        return self if self.generates() else replace(self, generator="none")
+
     def find_weights(self) -> None:
         """Make ``model`` the full path of the chosen generator's weights; nothing for one that needs none.
 
@@ -104,23 +112,23 @@ class DensifyConfig:
 
 
 def densify(
-    split: CaptureSplit, config: DensifyConfig, *, max_points: int, image_size: int, generate: bool
-) -> DataparserOutputs:
-    """The dataparser's outputs with dense points and generated views, photos first.
+    split: CaptureSplit, config: DensifyConfig, *, max_points: int, image_size: int, capture: Capture | None
+) -> CaptureSplit:
+    """The split with dense points and generated views, photos first.
 
     Args:
         split: the training photos.
         config: what to add.
         max_points: most points to start from.
         image_size: longest side that the splat trains on: points finer than its pixels are thinned.
-        generate: whether missing views are made; otherwise the cache is read if it is there, and nothing is written.
+        capture: the photos at the working size, from which missing views are made; with None the cache is read if it
+            is there, and nothing is written.
 
     Raises:
-        InputError: the capture cannot be used, or the cache cannot be written.
+        InputError: the cache cannot be written.
     """
-    if not config.generates():
-        config = replace(config, generator="none")
-    made = _made_views(split, config, generate)
+    config = config.effective()
+    made = _made_views(split, config, capture)
     views = made if config.views is None else read_generated(config.views, split.similarity)
     seeds = _seeds(split, made, max_points, image_size)
     outputs, photos = split.outputs, len(split.frames)
@@ -128,33 +136,39 @@ def densify(
         **outputs.metadata,
         "num_photos": photos,
         "scene_scale": split.scene_scale(seeds),
-        "is_photo": [True] * photos + [False] * len(views.images),
-        "trust_filenames": [None] * photos + views.trust,
+        "is_photo": [True] * photos + [False] * len(views.frames),
+        "confidence_filenames": [None] * photos + views.confidences,
         "notes": [*outputs.metadata.get("notes", []), *made.notes],
     }
     metadata.pop("depth_filenames", None)  # done with; Nerfstudio wants one per image or none
     if len(seeds):
         metadata["points3D_xyz"] = seeds.xyz
         metadata["points3D_rgb"] = (255 * seeds.rgb).round().to(torch.uint8)
-    return replace(
+    outputs = replace(
         outputs,
-        image_filenames=[*outputs.image_filenames, *views.images],
+        image_filenames=[*outputs.image_filenames, *(frame.photo for frame in views.frames)],
         cameras=concatenate(outputs.cameras, views.cameras) if views.cameras is not None else outputs.cameras,
         metadata=metadata,
     )
+    return replace(split, outputs=outputs, frames=(*split.frames, *views.frames))
 
 
-def views_key(split: CaptureSplit, config: DensifyConfig) -> str:
+def views_key(split: CaptureSplit, config: DensifyConfig, held_out: Sequence[CaptureFrame] = ()) -> str:
     """Hash of the photos' bytes, cameras, sparse points and settings: other views for any other of them.
 
     The dataparser's transform counts too: views are stored in the capture's frame, and would come back elsewhere.
+
+    Args:
+        split: the training photos.
+        config: what is made.
+        held_out: photos that are written beside them.
     """
     outputs = split.outputs
     digest = hashlib.sha256(fvgen.__version__.encode())
     unit = outputs.metadata.get("depth_unit_scale_factor", DEPTH_UNIT)
     digest.update(outputs.dataparser_transform.double().numpy().round(6).tobytes())
     digest.update(f"{outputs.dataparser_scale:.6g} {unit:.6g}".encode())
-    for frame in split.frames:
+    for frame in (*split.frames, *held_out):
         digest.update(frame.photo.read_bytes())
         for path in (frame.depth, frame.mask):
             digest.update(b"-" if path is None else path.read_bytes())
@@ -188,10 +202,11 @@ def cache_folder(split: CaptureSplit, config: DensifyConfig, key: str) -> Path:
 class GeneratedFrames:
     """Views, and the point clouds that came with them."""
 
-    images: list[Path] = field(default_factory=list)
+    frames: list[CaptureFrame] = field(default_factory=list)
+    """In the dataparser's frame."""
     cameras: Cameras | None = None
-    """In the dataparser's frame; None when there are no views."""
-    trust: list[tuple[Path, Path] | None] = field(default_factory=list)
+    """The same as Nerfstudio has them; None when there are no views."""
+    confidences: list[tuple[Path, Path] | None] = field(default_factory=list)
     """Per view its confidence map and coverage mask; None counts it as a photo."""
     clouds: list[Path] = field(default_factory=list)
     """PLY files in the capture's frame."""
@@ -217,37 +232,43 @@ def read_generated(folder: Path, similarity: Similarity) -> GeneratedFrames:
     notes = meta["fvgen"]["notes"] if is_ours else []
     if not frames:
         return GeneratedFrames(clouds=clouds if is_ours else [], notes=notes)
-    c2w = torch.from_numpy(np.stack([similarity.pose_to_working(f.c2w) for f in frames]))
+    moved = [replace(f, c2w=similarity.pose_to_working(f.c2w), depth=None) for f in frames]
+    poses = flip_axes(torch.from_numpy(np.stack([f.c2w for f in moved])))
     return GeneratedFrames(
-        images=[f.photo for f in frames],
-        cameras=to_nerfstudio(frames, flip_axes(c2w)[:, :3]),
-        trust=[_trust(files.folder, entries[f.name]) for f in frames],
+        frames=moved,
+        cameras=to_nerfstudio(moved, poses[:, :3]),
+        confidences=[_confidence(files.folder, entries[f.name]) for f in frames],
         clouds=clouds if is_ours else [],
         notes=notes,
     )
 
 
-def _trust(folder: Path, entry: dict) -> tuple[Path, Path] | None:
+def _confidence(folder: Path, entry: dict) -> tuple[Path, Path] | None:
     if "confidence_file_path" not in entry:
         return None
     return folder / entry["confidence_file_path"], folder / entry["covered_file_path"]
 
 
-def _made_views(split: CaptureSplit, config: DensifyConfig, generate: bool) -> GeneratedFrames:
-    """Views and points of this configuration, from the cache or made now."""
-    from fvgen.generation.views_folder import is_complete
+def views_are_made(split: CaptureSplit, config: DensifyConfig) -> bool:
+    """Whether the cache holds what `densify` adds."""
+    config = config.effective()
+    key = views_key(split, config)
+    return is_complete(cache_folder(split, config, key), key)
 
+
+def _made_views(split: CaptureSplit, config: DensifyConfig, capture: Capture | None) -> GeneratedFrames:
+    """Views and points of this configuration, from the cache or made now."""
     if config.geometry == "none":
         return GeneratedFrames()
     key = views_key(split, config)
     folder = cache_folder(split, config, key)
     if is_complete(folder, key):
         CONSOLE.log(f"Reading dense points and generated views from {folder}")
-    elif generate:
+    elif capture is not None:
         from fvgen_ns.produce import produce
 
         CONSOLE.log(f"Making dense points and generated views in {folder}")
-        produce(split, config, folder, key)
+        produce(split, capture, config, folder, key)
     else:
         missing = f"No generated views in {folder}: showing the photos alone."
         CONSOLE.log(missing)
@@ -277,3 +298,18 @@ def thin_to(cloud: PointCloud, most: int, size: float) -> PointCloud:
         size *= 1.1
         thinned = voxel_thin(cloud, size)
     return thinned
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """A `fvgen.types.Progress` callback that shows one bar for each kind of work."""
+    columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    tasks: dict[str, TaskID] = {}
+    with Bars(TextColumn("{task.description}"), *columns, console=CONSOLE) as bars:
+
+        def report(done: int, total: int, what: str) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report

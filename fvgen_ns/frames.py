@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,10 +15,13 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataparserOu
 from torch import Tensor
 
 from fvgen.checks import InputError, complaint, require
-from fvgen.data.capture import DEPTH_UNIT, CaptureFrame, check_depth_unit, check_frame, check_frames, check_photos
+from fvgen.data.capture import DEPTH_UNIT, CaptureFrame, check_depth_unit, check_frames
+from fvgen.data.decoded_frame import DecodedFrame, decode_frame
 from fvgen.data.transforms_json import UNDISTORT
 from fvgen.geometry.similarity import Similarity
-from fvgen.types import Cameras, PointCloud
+from fvgen.types import Cameras, PointCloud, Progress
+
+T = TypeVar("T")
 
 _MEND = "Mend or export the capture again; without a dataparser's name, fvgen-data finds out what kind it is."
 
@@ -142,23 +146,56 @@ class CaptureSplit:
         )
 
     def check_training(self) -> None:
-        """Refuse photos that cannot be trained on.
+        """Refuse photos that cannot train together, from their descriptions and headers and from measured depth.
 
         Raises:
             InputError: see `fvgen.data.capture.check_frames` and `fvgen.data.capture.check_depth_unit`.
         """
-        check_frames(self.frames)
+        check_frames(self.frames, decode=False)
         check_depth_unit(self.frames, self.sparse, self.depth_unit)
 
-    def check_held_out(self) -> None:
-        """Refuse photos that could not be compared with, before hours of training end in them.
+    def decode(self, work: Callable[[DecodedFrame], T], progress: Progress) -> tuple[CaptureSplit, list[T]]:
+        """Decode each photo, once, and give it to ``work``; photos that cannot be read are left out, and noted.
 
-        Raises:
-            InputError: see `fvgen.data.capture.check_frame` and `fvgen.data.capture.check_photos`.
+        Returns:
+            The split of the other photos, and what ``work`` made of each.
         """
-        for frame in self.frames:
-            check_frame(frame)
-        check_photos(self.frames)
+        kept: dict[int, T] = {}
+        faults: list[str] = []
+        for i, frame in enumerate(self.frames):
+            try:
+                kept[i] = work(decode_frame(frame, self.depth_unit))
+            except InputError as error:
+                faults.append(str(error))
+            progress(i + 1, len(self.frames), "reading photos")
+        return (self._part(list(kept), faults) if faults else self), list(kept.values())
+
+    def _part(self, kept: list[int], faults: list[str]) -> CaptureSplit:
+        """The given photos alone, with a note on why the others are left out."""
+
+        def part(values: list | None) -> list:
+            return [values[i] for i in kept] if values else []
+
+        note = f"Left out {len(faults)} of {len(self.frames)} photos: {' '.join(faults)}"
+        outputs = self.outputs
+        metadata = {
+            **outputs.metadata,
+            "depth_filenames": part(outputs.metadata.get("depth_filenames")) or None,
+            "notes": [*outputs.metadata.get("notes", []), note],
+        }
+        outputs = replace(
+            outputs,
+            image_filenames=part(outputs.image_filenames),
+            mask_filenames=part(outputs.mask_filenames) or None,
+            cameras=outputs.cameras[torch.tensor(kept, dtype=torch.long)],
+            metadata=metadata,
+        )
+        return replace(self, outputs=outputs, frames=tuple(self.frames[i] for i in kept))
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of these photos."""
+        return list(self.outputs.metadata.get("notes", []))
 
     def scene_scale(self, points: PointCloud | None) -> float:
         """Typical distance from the cameras to what they see, in scene units.

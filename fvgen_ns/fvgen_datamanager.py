@@ -5,18 +5,22 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
-from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 from fvgen.checks import require
-from fvgen_ns.densify import DensifyConfig, densify
+from fvgen.data.capture import check_frame
+from fvgen.data.decoded_frame import DecodedFrame
+from fvgen.data.working_size import ScaledFrame, at_size, capture_of, working_size
+from fvgen.types import Capture
+from fvgen_ns.densify import DensifyConfig, densify, progress_bars, views_are_made
 from fvgen_ns.frames import CaptureSplit
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights
+from fvgen_ns.training_photo import TrainingPhoto
 
 
 @dataclass
@@ -41,8 +45,10 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
     cache_images_type: Literal["uint8", "float32"] = "uint8"
     """Type in which images are kept in memory: uint8 takes a quarter of float32."""
 
-    def check_inputs(self) -> None:
-        """Read the capture's description, look for the generator's weights, and refuse what cannot be used.
+    def read_inputs(self) -> TrainingInputs:
+        """Read the capture, each photo once, and refuse what cannot be trained on before anything is written.
+
+        `FVGenDataManager` takes over what was read.
 
         Raises:
             InputError: naming what is wrong and what to do.
@@ -59,41 +65,103 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
         if self.data is not None:
             self.dataparser.data = Path(self.data)
         parser = self.dataparser.setup()
-        training = CaptureSplit.read(parser, "train")
+        training, held_out = CaptureSplit.read(parser, "train"), CaptureSplit.read(parser, "val")
         training.check_training()
-        CaptureSplit.read(parser, "val").check_held_out()
+        for frame in held_out.frames:
+            check_frame(frame)
         self.densify.check(training)
+        inputs = read_training_inputs(training, held_out, self.image_size, self.densify)
+        vars(self)["_inputs"] = inputs
+        return inputs
+
+    def take_inputs(self) -> TrainingInputs | None:
+        """What `read_inputs` has read, which is let go of here."""
+        return vars(self).pop("_inputs", None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: config.yml holds no pixels."""
+        return {name: value for name, value in vars(self).items() if name != "_inputs"}
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """A capture in memory: what training starts from."""
+
+    training: CaptureSplit
+    photos: list[TrainingPhoto]
+    """Of ``training``."""
+    capture: Capture | None
+    """The same photos at the size that geometry works on; None where nothing has to be made."""
+    held_out: CaptureSplit
+    held_out_photos: list[TrainingPhoto]
+
+
+def read_training_inputs(
+    training: CaptureSplit, held_out: CaptureSplit, image_size: int, config: DensifyConfig
+) -> TrainingInputs:
+    """Decode every photo once, for all that works on it.
+
+    Raises:
+        InputError: fewer than two photos to train on can be read.
+    """
+    makes_views = config.geometry != "none" and not views_are_made(training, config)
+    size = working_size([frame.size for frame in training.frames], config.working_size)
+
+    def both(decoded: DecodedFrame) -> tuple[TrainingPhoto, ScaledFrame | None]:
+        return TrainingPhoto.of(decoded, image_size), at_size(decoded, size) if makes_views else None
+
+    with progress_bars() as progress:
+        training, read = training.decode(both, progress)
+        held_out, held_out_photos = held_out.decode(lambda decoded: TrainingPhoto.of(decoded, image_size), progress)
+    require(len(read) >= 2, "capture", "have at least 2 photos to train on", len(read), " ".join(training.notes))
+    photos = [photo for photo, _ in read]
+    if not held_out.frames:
+        held_out, held_out_photos = training, photos
+    scaled = [one for _, one in read if one is not None]
+    return TrainingInputs(
+        training, photos, capture_of(scaled, training.sparse) if scaled else None, held_out, held_out_photos
+    )
 
 
 class FVGenDataManager(FullImageDatamanager[FVGenDataset]):
     """`FullImageDatamanager` that densifies the capture while it is built.
 
-    Views are generated only where training starts (``test_mode == "val"``); everywhere else the cache is read.
+    Views are generated only where training starts, from what its config has read; everywhere else the cache is read.
     """
 
     config: FVGenDataManagerConfig
 
+    def __init__(self, config: FVGenDataManagerConfig, *args, **kwargs) -> None:
+        self._inputs = config.take_inputs()
+        super().__init__(config, *args, **kwargs)
+        self._inputs = None
+
     def create_train_dataset(self) -> FVGenDataset:
-        self.train_dataparser_outputs = densify(
-            CaptureSplit.of(self.train_dataparser_outputs),
+        inputs = self._inputs
+        split = CaptureSplit.of(self.train_dataparser_outputs) if inputs is None else inputs.training
+        split = densify(
+            split,
             self.config.densify,
             max_points=self.config.max_points,
             image_size=self.config.image_size,
-            generate=self.test_mode == "val",
+            capture=None if inputs is None else inputs.capture,
         )
-        dataset = self._dataset(self.train_dataparser_outputs)
+        self.train_dataparser_outputs = split.outputs
+        self.notes = split.notes
+        dataset = self._dataset(split, None if inputs is None else inputs.photos)
         self.is_photo = dataset.is_photo
-        self.notes: list[str] = self.train_dataparser_outputs.metadata.get("notes", [])
         self._photos = [i for i, is_photo in enumerate(dataset.is_photo) if is_photo]
         self._generated = [i for i, is_photo in enumerate(dataset.is_photo) if not is_photo]
         return dataset
 
     def create_eval_dataset(self) -> FVGenDataset:
-        return self._dataset(self.dataparser.get_dataparser_outputs(split=self.test_split))
+        if self._inputs is not None:
+            return self._dataset(self._inputs.held_out, self._inputs.held_out_photos)
+        return self._dataset(CaptureSplit.read(self.dataparser, self.test_split))
 
-    def _dataset(self, outputs: DataparserOutputs) -> FVGenDataset:
+    def _dataset(self, split: CaptureSplit, photos: list[TrainingPhoto] | None = None) -> FVGenDataset:
         weights = ViewWeights(self.config.covered_weight, self.config.hole_weight)
-        return FVGenDataset(outputs, self.config.image_size, weights)
+        return FVGenDataset(split, self.config.image_size, weights, dict(enumerate(photos or [])))
 
     def next_train(self, step: int) -> tuple[Cameras, dict]:
         """A photo, or for `generated_share` of the steps a generated view; the choice depends on the step alone, so

@@ -56,7 +56,7 @@ class FVGenTrainerConfig(TrainerConfig):
         """Check the capture, then write ``config.yml``: what is refused leaves no output folder behind."""
         try:
             self._check_resume()
-            cast(FVGenDataManagerConfig, self.pipeline.datamanager).check_inputs()
+            cast(FVGenDataManagerConfig, self.pipeline.datamanager).read_inputs()
             with writing("--output-dir", self.output_dir):
                 super().save_config()
         except InputError as error:

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from nerfstudio.utils.rich_utils import CONSOLE
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
 import fvgen
-from fvgen.data.photos import read_photo
-from fvgen.data.working_size import make_capture
+from fvgen.data.capture import CaptureFrame
+from fvgen.data.decoded_frame import read_mask
+from fvgen.data.photos import is_portable, read_photo
 from fvgen.devices import default_device, free_memory
 from fvgen.generation.hole_seeding import decide_seeding, hole_points
 from fvgen.generation.view_generator import VIEW_GENERATORS
-from fvgen.generation.views_folder import DEPTH_STEPS, ViewsWriter
+from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter, png
 from fvgen.geometry.points import write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of
 from fvgen.models.find import NEEDS_MODEL
 from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
-from fvgen_ns.densify import DensifyConfig
+from fvgen_ns.densify import DensifyConfig, progress_bars
 from fvgen_ns.frames import CaptureSplit
 from fvgen_ns.gaussian_sizes import neighbour_distance
 
@@ -36,33 +34,37 @@ TRIAL_FRAMES = 7
 """Frames of a clip when seeds in holes are tried on a left-out photo."""
 
 
-def produce(split: CaptureSplit, config: DensifyConfig, folder: Path, key: str) -> None:
+def produce(
+    split: CaptureSplit,
+    capture: Capture,
+    config: DensifyConfig,
+    folder: Path,
+    key: str,
+    held_out: Sequence[CaptureFrame] = (),
+) -> None:
     """Reconstruct, generate, decide on seeds in holes, and leave a complete folder.
 
     A run that was killed goes on: frames that the folder holds already are not generated again.
 
     Args:
         split: the training photos.
+        capture: the same at the working size.
         config: what to make.
         folder: where; made when missing.
         key: of these photos and settings (`fvgen_ns.densify.views_key`).
+        held_out: photos to keep beside them, for comparison alone; in the dataparser's frame.
 
     Raises:
         InputError: the generator's weights are not there, or the folder cannot be written.
     """
     config.find_weights()
     with progress_bars() as progress:
-        capture = make_capture(
-            split.frames, config.working_size, sparse=split.sparse, depth_unit=split.depth_unit, progress=progress
-        ).to(default_device())
+        capture = capture.to(default_device())
         geometry = GEOMETRY_PROVIDERS[config.geometry]().reconstruct(capture, progress)
         writer = _writer(split, config, folder, key, geometry)
         for i, frame in enumerate(split.frames):
             if not writer.has(i):
-                depth = geometry.depths[i]
-                writer.put_photo(
-                    i, frame.photo, frame.c2w, frame.K, frame.size, frame.distortion, depth, decode=read_photo
-                )
+                writer.put_photo(i, stored_photo(frame), geometry.depths[i])
         count, notes = len(split.frames), []
         if len(geometry.points) < FEWEST_POINTS:
             notes.append("The photos do not overlap enough for depth or generated views: training on photos alone.")
@@ -74,22 +76,24 @@ def produce(split: CaptureSplit, config: DensifyConfig, folder: Path, key: str) 
             notes += _seed_holes(split, capture, geometry, config, folder, progress)
         for note in notes:
             CONSOLE.log(f"[yellow]{note}")
-        writer.finish(count, geometry.points, notes)
+        for i, frame in enumerate(held_out, start=count):
+            if not writer.has(i):
+                writer.put_photo(i, stored_photo(frame), depth=None, held_out=True)
+        writer.finish(count + len(held_out), geometry.points, notes)
 
 
-@contextmanager
-def progress_bars() -> Iterator[Progress]:
-    """A `fvgen.types.Progress` callback that shows one bar for each kind of work."""
-    columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    tasks: dict[str, TaskID] = {}
-    with Bars(TextColumn("{task.description}"), *columns, console=CONSOLE) as bars:
-
-        def report(done: int, total: int, what: str) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield report
+def stored_photo(frame: CaptureFrame) -> StoredPhoto:
+    """A capture's photo as the folder keeps it."""
+    kept = is_portable(frame.photo, frame.size)
+    return StoredPhoto(
+        name=frame.photo.name,
+        content=frame.photo if kept else png(read_photo(frame.photo, frame.size)),
+        c2w=frame.c2w,
+        K=frame.K,
+        size=frame.size,
+        distortion=frame.distortion,
+        mask=read_mask(frame),
+    )
 
 
 def _writer(split: CaptureSplit, config: DensifyConfig, folder: Path, key: str, geometry: SceneGeometry) -> ViewsWriter:

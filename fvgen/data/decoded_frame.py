@@ -43,15 +43,24 @@ def decode_frame(frame: CaptureFrame, depth_unit: float) -> DecodedFrame:
         "a wholly transparent one",
         "Leave its frame out.",
     )
-    mask = None
-    if frame.mask is not None:
-        mask = read_photo(frame.mask, frame.size)[..., 0] > 127
-        require(
-            bool(mask.any()),
-            f"mask {frame.mask}",
-            "be white where the photo counts",
-            "a wholly black one",
-            "Invert the mask, or leave its frame out.",
-        )
     depth = None if frame.depth is None else read_depth(frame.depth, depth_unit)
-    return DecodedFrame(frame, pixels, mask, depth)
+    return DecodedFrame(frame, pixels, read_mask(frame), depth)
+
+
+def read_mask(frame: CaptureFrame) -> np.ndarray | None:
+    """[H, W] bool: where the photo counts; None where it counts whole.
+
+    Raises:
+        InputError: the mask is damaged, of another size than the photo, or leaves nothing of it.
+    """
+    if frame.mask is None:
+        return None
+    mask = read_photo(frame.mask, frame.size)[..., 0] > 127
+    require(
+        bool(mask.any()),
+        f"mask {frame.mask}",
+        "be white where the photo counts",
+        "a wholly black one",
+        "Invert the mask, or leave its frame out.",
+    )
+    return mask

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -74,6 +76,18 @@ def check_photo_size(path: Path, expected: tuple[int, int]) -> None:
     )
 
 
+def is_portable(path: Path, size: tuple[int, int]) -> bool:
+    """Whether any tool reads the file as its intrinsics mean it: upright 8-bit grey or colour of that (width, height).
+
+    Others ignore the EXIF orientation, and garble 16-bit files.
+
+    Raises:
+        InputError: the file is missing or no image.
+    """
+    with _open(path) as image:
+        return _orientation(image) == 1 and image.mode in ("L", "RGB", "RGBA") and image.size == tuple(size)
+
+
 def read_photo(path: Path, expected: tuple[int, int] | None = None) -> np.ndarray:
     """The photo's pixels.
 
@@ -122,9 +136,29 @@ def _open(path: Path) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        # Pillow decodes a PNG to its end, for metadata may follow the pixels: only where some does
+        file = getattr(image, "fp", None)  # None once it is decoded
+        late = image.format != "PNG" or file is None or _text_follows_pixels(file)
+        exif = image.getexif() if late else Image.Image.getexif(image)
+        return int(exif.get(_ORIENTATION, 1))
     except Exception:  # damaged metadata holds no orientation; the pixels are still good
         return 1
+
+
+def _text_follows_pixels(file: IO[bytes]) -> bool:
+    """Whether a PNG has metadata after its pixels."""
+    place = file.tell()
+    try:
+        file.seek(8)  # past the signature
+        follows = False
+        while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+            if follows and head[4:] in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+                return True
+            follows |= head[4:] == b"IDAT"
+            file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)  # content and checksum
+        return False
+    finally:
+        file.seek(place)
 
 
 def _upright(image: Image.Image, expected: tuple[int, int] | None) -> bool:

@@ -1,4 +1,4 @@
-"""Classifier-free guidance: the only place with its formula."""
+"""The only classifier-free guidance formula in the house."""
 
 from __future__ import annotations
 

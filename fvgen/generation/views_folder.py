@@ -6,10 +6,12 @@
     images/              photos byte for byte, generated views as PNG
     depth/               16-bit PNG, 0 where unknown; unit in transforms.json
     confidence/ covered/ 8-bit PNG per generated view: confidence, and where the point cloud was seen
+    masks/               8-bit PNG, 255 where a photo counts; for every frame as soon as one photo has a mask
     dense.ply            the fused cloud
     frames/              one JSON per finished frame with its checksums: what a killed run goes on from
 
-Poses, depth and points are in the capture's own frame, whatever frame they were made in.
+Poses, depth and points are in the capture's own frame, whatever frame they were made in. Photos that the capture holds
+back may follow the views: they are in ``test_filenames``, and not trained on.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +29,37 @@ from PIL import Image
 from torch import Tensor
 
 from fvgen.checks import InputError, complaint, require
-from fvgen.files import UNFINISHED, intact, read_json, sha256, store
+from fvgen.files import intact, read_json, sha256, store
 from fvgen.geometry.points import write_ply
 from fvgen.geometry.similarity import Similarity
 from fvgen.types import Cameras, PointCloud
 
-FORMAT = 2
+FORMAT = 3
 """Version of the folder's layout; folders of another are made anew."""
 DEPTH_STEPS = 65535
 OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 """OpenCV camera axes to Nerfstudio's OpenGL ones, and back."""
-_PARTS = ("frames", "images", "depth", "confidence", "covered")
-_ORIENTATION = 0x0112
-"""EXIF tag: how the stored pixels must be turned to stand upright."""
+_PARTS = ("frames", "images", "depth", "confidence", "covered", "masks")
+
+
+@dataclass(frozen=True)
+class StoredPhoto:
+    """One of the user's photos as the folder keeps it."""
+
+    name: str
+    """Of its file."""
+    content: Path | bytes
+    """The file, which is copied byte for byte; or a PNG of its pixels, where other tools would misread the file."""
+    c2w: np.ndarray
+    """[4, 4] in the working frame, OpenCV axes."""
+    K: np.ndarray
+    """[3, 3] for the photo's own size."""
+    size: tuple[int, int]
+    """(width, height)"""
+    distortion: tuple[float, ...] = (0.0,) * 5
+    """OpenCV's k1 k2 p1 p2 k3."""
+    mask: np.ndarray | None = None
+    """[height, width] bool: where the photo counts; None where it counts whole."""
 
 
 class ViewsWriter:
@@ -67,8 +88,6 @@ class ViewsWriter:
         for name in _PARTS:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "transforms.json").unlink(missing_ok=True)
-        for left in self.folder.rglob(f".*{UNFINISHED}"):
-            left.unlink()
         for record in (self.folder / "frames").glob("*.json"):
             entry = read_json(record)
             if entry is None or entry.get("key") != self.key:
@@ -100,42 +119,26 @@ class ViewsWriter:
     def _record(self, index: int) -> Path:
         return self.folder / "frames" / f"{index:05d}.json"
 
-    def put_photo(
-        self,
-        index: int,
-        photo: Path,
-        c2w: np.ndarray,
-        K: np.ndarray,
-        size: tuple[int, int],
-        distortion: tuple[float, ...],
-        depth: Tensor,
-        *,
-        decode: Callable[[Path, tuple[int, int]], np.ndarray],
-    ) -> None:
-        """Store one of the user's photos: its file byte for byte, or as PNG where other tools would misread it.
-
-        Other tools ignore EXIF orientation and garble 16-bit files.
+    def put_photo(self, index: int, photo: StoredPhoto, depth: Tensor | None, *, held_out: bool = False) -> None:
+        """Store one of the user's photos.
 
         Args:
             index: place in the folder.
-            photo: the file.
-            c2w: [4, 4] in the working frame, OpenCV axes.
-            K: [3, 3] for the photo's own size.
-            size: (width, height) of the upright photo.
-            distortion: OpenCV's k1 k2 p1 p2 k3.
+            photo: what to store.
             depth: [H, W] at the working size; left out where lens or crop make it another picture than the photo.
-            decode: gives upright 8-bit pixels [h, w(, 3 or 4)] of a file and its size (`fvgen.data.photos.read_photo`).
+            held_out: whether the photo is to be compared with, and not trained on.
         """
-        kept = _portable(photo, size)
-        name = f"{index:05d}_{photo.stem}{photo.suffix.lower() if kept else '.png'}"
-        content = photo if kept else _encoded(decode(photo, size))
-        lens = dict(zip(("k1", "k2", "p1", "p2", "k3"), distortion, strict=True)) if any(distortion) else {}
-        same_shape = abs(depth.shape[1] * size[1] - depth.shape[0] * size[0]) <= max(size)
-        blank = torch.zeros(depth.shape if same_shape else size[::-1])  # readers want the shape of the photo
-        depth_png = self._depth_png(depth if same_shape and not lens else blank)
-        entry = {**_intrinsics(K, size), **lens, "file_path": f"images/{name}"}
-        entry["fvgen"] = {"photo": True, "source": photo.name}
-        self._put(index, {f"images/{name}": content, f"depth/{index:05d}.png": depth_png}, entry, c2w)
+        suffix = Path(photo.name).suffix.lower() if isinstance(photo.content, Path) else ".png"
+        name = f"images/{index:05d}_{Path(photo.name).stem}{suffix}"
+        lens = dict(zip(("k1", "k2", "p1", "p2", "k3"), photo.distortion, strict=True)) if any(photo.distortion) else {}
+        files: dict[str, Path | bytes] = {name: photo.content}
+        files[f"depth/{index:05d}.png"] = self._depth_png(_depth_of(photo, depth))
+        entry = {**_intrinsics(photo.K, photo.size), **lens, "file_path": name}
+        if photo.mask is not None:
+            entry["mask_path"] = f"masks/{index:05d}.png"
+            files[entry["mask_path"]] = png(255 * photo.mask.astype(np.uint8))
+        entry["fvgen"] = {"photo": True, "source": photo.name, "held_out": held_out}
+        self._put(index, files, entry, photo.c2w)
 
     def put_view(
         self,
@@ -187,7 +190,7 @@ class ViewsWriter:
     def _depth_png(self, depth: Tensor) -> bytes:
         steps = (depth.cpu().double() / self._similarity.scale / self._depth_unit).round()
         steps = torch.where(steps <= DEPTH_STEPS, steps, 0.0)  # too far to store: unknown
-        return _encoded(steps.numpy().astype(np.uint16))
+        return png(steps.numpy().astype(np.uint16))
 
     def finish(self, count: int, points: PointCloud, notes: Sequence[str] = ()) -> None:
         """Write the cloud and ``transforms.json`` over frames 0 .. count-1.
@@ -217,7 +220,9 @@ class ViewsWriter:
             moved = PointCloud(self._similarity.points_to_capture(points.xyz), points.rgb.cpu(), points.confidence)
             write_ply(self.folder / "dense.ply", moved)
             checksums["dense.ply"] = sha256(self.folder / "dense.ply")
+        checksums |= self._complete_masks(frames)
         photos = [frame["file_path"] for frame in frames if frame["fvgen"]["photo"]]
+        held_out = [frame["file_path"] for frame in frames if frame["fvgen"].get("held_out")]
         similarity = {"transform": self._similarity.transform.tolist(), "scale": self._similarity.scale}
         about = {"format": FORMAT, "key": self.key, "notes": notes, "working_from_capture": similarity}
         meta = {
@@ -225,13 +230,24 @@ class ViewsWriter:
             "depth_unit_scale_factor": self._depth_unit,
             **({"ply_file_path": "dense.ply"} if len(points) else {}),
             "frames": frames,
-            "train_filenames": [frame["file_path"] for frame in frames],
-            "val_filenames": photos,
-            "test_filenames": photos,
+            "train_filenames": [frame["file_path"] for frame in frames if frame["file_path"] not in held_out],
+            "val_filenames": held_out or photos,
+            "test_filenames": held_out or photos,
             "fvgen": about | self._provenance,
             "fvgen_checksums": checksums,
         }
         store(self.folder / "transforms.json", json.dumps(meta, indent=1).encode())
+
+    def _complete_masks(self, frames: list[dict[str, Any]]) -> dict[str, str]:
+        """Give all frames a mask if any has one, as Nerfstudio wants it: a white one. The new files' checksums."""
+        checksums = {}
+        if any("mask_path" in frame for frame in frames):
+            for frame in frames:
+                if "mask_path" not in frame:
+                    frame["mask_path"] = f"masks/white_{frame['w']}x{frame['h']}.png"
+                    white = png(np.full((frame["h"], frame["w"]), 255, np.uint8))
+                    checksums[frame["mask_path"]] = store(self.folder / frame["mask_path"], white)
+        return checksums
 
 
 def is_complete(folder: Path, key: str) -> bool:
@@ -256,11 +272,14 @@ def _refuse_foreign(folder: Path) -> None:
     )
 
 
-def _portable(photo: Path, size: tuple[int, int]) -> bool:
-    """Whether the stored pixels are upright 8-bit grey or colour of that size."""
-    with Image.open(photo) as image:
-        upright = image.getexif().get(_ORIENTATION, 1) == 1
-        return upright and image.mode in ("L", "RGB", "RGBA") and image.size == tuple(size)
+def _depth_of(photo: StoredPhoto, depth: Tensor | None) -> Tensor:
+    """[H, W] the depth where it belongs to the photo as it is stored, else zeros of the photo's shape."""
+    (width, height), blank = photo.size, torch.zeros(photo.size[::-1])
+    if depth is None:
+        return blank
+    if abs(depth.shape[1] * height - depth.shape[0] * width) > max(photo.size):
+        return blank
+    return torch.zeros(depth.shape) if any(photo.distortion) else depth
 
 
 def _intrinsics(K: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
@@ -276,10 +295,11 @@ def _intrinsics(K: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
 
 def _png(image: Tensor) -> bytes:
     """[H, W] or [H, W, 3] in [0, 1] with 8 bits a channel."""
-    return _encoded((255 * image.cpu().float().clamp(0, 1)).round().to(torch.uint8).numpy())
+    return png((255 * image.cpu().float().clamp(0, 1)).round().to(torch.uint8).numpy())
 
 
-def _encoded(pixels: np.ndarray) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
+    """[H, W] or [H, W, 3 or 4] uint8, or [H, W] uint16, as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()

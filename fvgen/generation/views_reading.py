@@ -19,7 +19,7 @@ from fvgen.types import Cameras, Cover, GeneratedViews
 
 
 def load_views(folder: Path) -> GeneratedViews:
-    """All frames of a finished folder in its order, in the frame that they were generated in.
+    """All frames of a finished folder in its order, but for held-out photos; in the frame that they were generated in.
 
     Photos come at the size of the generated views, resized if their files have another one, and cropped at the centre
     where they are of another shape. Colours and confidences have 8 bits, depth the folder's unit.
@@ -45,9 +45,10 @@ def load_views(folder: Path) -> GeneratedViews:
     moved = about["working_from_capture"]
     similarity = Similarity(np.array(moved["transform"]), float(moved["scale"]))
     unit = meta["depth_unit_scale_factor"] * similarity.scale
-    require(len(meta["frames"]) > 0, "views folder", "hold at least one frame", folder, again)
-    size = _views_size(folder, meta["frames"])
-    frames = [_read_frame(folder, entry, similarity, unit, size) for entry in meta["frames"]]
+    entries = [entry for entry in meta["frames"] if not entry["fvgen"].get("held_out")]
+    require(len(entries) > 0, "views folder", "hold at least one frame", folder, again)
+    size = _views_size(folder, entries)
+    frames = [_read_frame(folder, entry, similarity, unit, size) for entry in entries]
     cameras = [frame.pop("cameras") for frame in frames]
     stacked = {name: torch.stack([frame[name] for frame in frames]) for name in frames[0]}
     first = cameras[0]

@@ -2,10 +2,10 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from fvgen.checks import InputError
-from fvgen.data.photos import check_photo_size, photo_size, read_photo
+from fvgen.data.photos import check_photo_size, is_portable, photo_size, read_photo
 
 UPRIGHT = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 STORED_AS = {
@@ -117,3 +117,34 @@ def test_photos_of_another_size_are_refused(tmp_path):
 def test_missing_photos_are_refused(tmp_path):
     with pytest.raises(InputError, match="existing file"):
         read_photo(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("kind", ["plain", "grey", "transparent", "rotated", "deep", "palette", "shrunk"])
+def test_files_that_other_tools_would_misread_are_told_apart(tmp_path, kind):
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    modes = {"grey": "L", "transparent": "RGBA", "palette": "P"}
+    image = Image.fromarray(pixels).convert(modes.get(kind, "RGB"))
+    exif = Image.Exif()
+    if kind == "rotated":
+        exif[0x0112] = 6
+    if kind == "deep":
+        image = Image.fromarray(pixels[..., 0].astype(np.uint16) << 8)
+    image.save(tmp_path / "a.png", exif=exif)
+    size = (20, 30) if kind == "rotated" else (60, 40) if kind == "shrunk" else (30, 20)
+    assert is_portable(tmp_path / "a.png", size) == (kind in ("plain", "grey", "transparent"))
+
+
+@pytest.mark.parametrize("place", ["before the pixels", "after them"])
+def test_headers_of_png_files_are_read_without_their_pixels(tmp_path, place, monkeypatch):
+    exif, path = Image.Exif(), tmp_path / "a.png"
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(path, exif=exif)
+    if place == "after them":
+        content = path.read_bytes()
+        start = content.index(b"eXIf") - 4
+        end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+        last = content.index(b"IEND") - 4
+        path.write_bytes(content[:start] + content[end:last] + content[start:end] + content[last:])
+    else:
+        monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    assert photo_size(path) == (20, 30)

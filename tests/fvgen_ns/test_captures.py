@@ -66,12 +66,6 @@ def test_photos_of_other_modes_are_read(capture, tmp_path, change):
     train(tmp_path, capture, *QUICK)
 
 
-def truncate_held_out(capture):
-    name = json.loads((capture / "transforms.json").read_text())["test_filenames"][0]
-    path = capture / name
-    path.write_bytes(path.read_bytes()[:-200])
-
-
 def same_pose(capture):
     meta = json.loads((capture / "transforms.json").read_text())
     meta["frames"][1]["transform_matrix"] = meta["frames"][0]["transform_matrix"]
@@ -80,13 +74,10 @@ def same_pose(capture):
     (capture / "transforms.json").write_text(json.dumps(meta))
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"), [(truncate_held_out, "truncated"), (same_pose, "pose")], ids=["truncated", "same pose"]
-)
-def test_bad_photos_are_refused_before_anything_is_written(capture, tmp_path, spoil, message):
-    spoil(capture)
+def test_bad_photos_are_refused_before_anything_is_written(capture, tmp_path):
+    same_pose(capture)
     done = train(tmp_path, capture, check=False)
-    assert done.returncode == 2 and message in done.stdout, done.stdout[-2000:]
+    assert done.returncode == 2 and "pose" in done.stdout, done.stdout[-2000:]
     assert not (tmp_path / "outputs").exists() and not (tmp_path / "cache").exists()
 
 

@@ -95,7 +95,7 @@ def test_photos_without_a_mask_count_whole_beside_masked_ones(capture):
     mask[:, 48:] = 255
     Image.fromarray(mask).save(capture / "mask.png")
     edit(capture, lambda meta: meta["frames"][1].update(mask_path="mask.png"))
-    dataset = FVGenDataset(parse(capture), 96, ViewWeights(covered=0.35, holes=0.15))
+    dataset = FVGenDataset(CaptureSplit.of(parse(capture)), 96, ViewWeights(covered=0.35, holes=0.15))
     assert [("mask" in dataset.get_data(i)) for i in range(4)] == [False, True, False, False]
     assert float(dataset.get_data(1)["mask"].float().mean()) == 0.5
 
@@ -206,14 +206,14 @@ def test_a_dataparser_of_nerfstudios_own_is_refused_alike(capture):
     (capture / "transforms.json").write_text("{")
     manager = FVGenDataManagerConfig(dataparser=NerfstudioDataParserConfig(), data=capture)
     with pytest.raises(InputError, match=r"Nerfstudio can read, got .*JSONDecodeError"):
-        manager.check_inputs()
+        manager.read_inputs()
 
 
 def test_transparency_is_left_to_the_models_background(tiny_room, tmp_path):
     folder = as_blender(tiny_room, tmp_path / "capture")
     outputs = parse(folder)
     assert outputs.alpha_color is not None  # Nerfstudio's parser would put white behind what is transparent
-    image = FVGenDataset(outputs, 96, ViewWeights(covered=0.35, holes=0.15)).get_data(0)["image"]
+    image = FVGenDataset(CaptureSplit.of(outputs), 96, ViewWeights(covered=0.35, holes=0.15)).get_data(0)["image"]
     assert image.shape[2] == 4
 
 
@@ -231,5 +231,5 @@ def test_transparency_is_left_to_the_models_background(tiny_room, tmp_path):
 def test_settings_that_cannot_work_are_refused(capture, settings, message):
     edit(capture, lambda meta: [frame.pop("depth_file_path") for frame in meta["frames"]])
     with pytest.raises(InputError, match=message):
-        FVGenDataManagerConfig(data=capture, **settings).check_inputs()
-    FVGenDataManagerConfig(data=capture).check_inputs()
+        FVGenDataManagerConfig(data=capture, **settings).read_inputs()
+    FVGenDataManagerConfig(data=capture).read_inputs()

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fvgen.checks import InputError
+from fvgen.data.working_size import make_capture
 from fvgen.generation import diffusion_views
 from fvgen.models.find import BUNDLED, find_model, locate_model
 from fvgen.models.folder import model_fingerprint
@@ -31,7 +32,9 @@ def settings(cache: Path, **changed) -> DensifyConfig:
 
 
 def made(outputs, config: DensifyConfig, generate: bool = True):
-    return densify(CaptureSplit.of(outputs), config, max_points=2000, image_size=64, generate=generate)
+    split = CaptureSplit.of(outputs)
+    capture = make_capture(split.frames, config.working_size, depth_unit=split.depth_unit) if generate else None
+    return densify(split, config, max_points=2000, image_size=64, capture=capture).outputs
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from fvgen import files
 from fvgen.checks import InputError
-from fvgen.data.photos import read_photo
 from fvgen.data.transforms_json import read_transforms
-from fvgen.files import store
+from fvgen.files import sha256, store
 from fvgen.generation.contact_sheet import write_contact_sheet, write_mp4
 from fvgen.generation.view_generator import VIEW_GENERATORS
-from fvgen.generation.views_folder import DEPTH_STEPS, ViewsWriter, is_complete
+from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter, is_complete, png
 from fvgen.generation.views_reading import load_views
 from fvgen.geometry.points import read_ply
 from fvgen.geometry.similarity import Similarity
@@ -123,7 +124,6 @@ def test_a_killed_run_goes_on_with_its_finished_frames(tmp_path, views):
     assert not is_complete(folder, "k")
     again = ViewsWriter(folder, "k", MOVED, 1e-3, {})
     assert [again.has(i) for i in range(4)] == [True, True, False, False]
-    assert not list(folder.rglob("*.unfinished"))
     with pytest.raises(InputError, match=r"all be stored.*none for \[3\]"):
         again.finish(4, views[1])
     put(again, views, 2)
@@ -185,27 +185,20 @@ def test_a_place_where_no_folder_can_be_made_is_named(tmp_path):
         ViewsWriter(tmp_path / "file" / "views", "k", MOVED, 1e-3, {})
 
 
-@pytest.mark.parametrize("kind", ["plain", "grey", "rotated", "deep"])
-def test_photos_are_kept_as_they_are_unless_others_would_misread_them(tmp_path, kind):
-    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
-    path = tmp_path / f"a photo.{'png' if kind == 'deep' else 'jpg'}"
-    image = Image.fromarray(pixels)
-    size, exif = (30, 20), Image.Exif()
-    if kind == "grey":
-        image = image.convert("L")
-    if kind == "rotated":
-        exif[0x0112] = 6
-        size = (20, 30)
-    if kind == "deep":
-        image = Image.fromarray((pixels[..., 0].astype(np.uint16) << 8) | 5)
-    image.save(path, **({"exif": exif} if kind == "rotated" else {}))
+def photo(path, size, K=None, **more) -> StoredPhoto:
+    K = np.diag([30.0, 30.0, 1.0]) if K is None else K
+    return StoredPhoto(path.name, path, np.eye(4), K, size, **more)
+
+
+def test_a_photo_is_kept_byte_for_byte_or_as_the_given_png(tmp_path):
+    Image.new("RGB", (30, 20), (9, 99, 199)).save(tmp_path / "a photo.JPG", "JPEG")
+    kept = photo(tmp_path / "a photo.JPG", (30, 20))
     writer = ViewsWriter(tmp_path / "views", "k", UNMOVED, 1e-3, {})
-    writer.put_photo(0, path, np.eye(4), np.eye(3), size, (0.0,) * 5, torch.ones(size[1], size[0]), decode=read_photo)
-    (stored,) = (tmp_path / "views" / "images").iterdir()
-    if kind in ("plain", "grey"):
-        assert stored.read_bytes() == path.read_bytes()
-    else:
-        assert np.array_equal(np.asarray(Image.open(stored)), read_photo(path, size))
+    writer.put_photo(0, kept, torch.ones(20, 30))
+    writer.put_photo(1, replace(kept, content=png(np.full((20, 30, 3), 7, np.uint8))), torch.ones(20, 30))
+    first, second = sorted((tmp_path / "views" / "images").iterdir())
+    assert first.name == "00000_a photo.jpg" and first.read_bytes() == kept.content.read_bytes()
+    assert second.name == "00001_a photo.png" and (np.asarray(Image.open(second)) == 7).all()
 
 
 def test_depth_of_a_cropped_or_distorted_photo_is_left_out(tmp_path):
@@ -214,11 +207,57 @@ def test_depth_of_a_cropped_or_distorted_photo_is_left_out(tmp_path):
     bent = (0.1, 0.0, 0.0, 0.0, 0.0)
     straight = (0.0,) * 5
     for i, (lens, shape) in enumerate(((bent, (20, 30)), (straight, (20, 20)), (straight, (10, 15)))):
-        writer.put_photo(
-            i, tmp_path / "a.png", np.eye(4), np.eye(3), (30, 20), lens, torch.ones(shape), decode=read_photo
-        )
+        writer.put_photo(i, photo(tmp_path / "a.png", (30, 20), distortion=lens), torch.ones(shape))
         depth = np.array(Image.open(tmp_path / "views" / "depth" / f"{i:05d}.png"))
         assert depth.shape == ((10, 15) if i == 2 else (20, 30)) and depth.any() == (i == 2)
+
+
+def test_held_out_photos_are_listed_for_comparison_alone(tmp_path, views):
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    writer = ViewsWriter(tmp_path / "views", "k", UNMOVED, 1e-3, {})
+    for i in range(2):
+        put(writer, views, i)
+    writer.put_photo(2, photo(tmp_path / "a.png", (30, 20)), None, held_out=True)
+    writer.finish(3, views[1])
+    meta = json.loads((tmp_path / "views/transforms.json").read_text())
+    assert meta["test_filenames"] == meta["val_filenames"] == ["images/00002_a.png"]
+    assert meta["train_filenames"] == [frame["file_path"] for frame in meta["frames"][:2]]
+    assert is_complete(tmp_path / "views", "k") and len(load_views(tmp_path / "views")) == 2
+    read_transforms(tmp_path / "views")
+
+
+def test_masks_are_written_for_all_frames_as_soon_as_one_has_some(tmp_path, views):
+    made, points, _ = views
+    height, width = made.rgb.shape[-2:]
+    mask = np.arange(30 * 20).reshape(20, 30) % 3 > 0
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    writer = ViewsWriter(tmp_path / "views", "k", UNMOVED, 1e-3, {})
+    writer.put_photo(0, photo(tmp_path / "a.png", (30, 20), mask=mask), None)
+    put(writer, views, 1)
+    writer.finish(2, points)
+    frames = json.loads((tmp_path / "views/transforms.json").read_text())["frames"]
+    first, second = (np.asarray(Image.open(tmp_path / "views" / frame["mask_path"])) for frame in frames)
+    assert np.array_equal(first, 255 * mask.astype(np.uint8))
+    assert second.shape == (height, width) and (second == 255).all()
+    assert is_complete(tmp_path / "views", "k")
+    (tmp_path / "views" / frames[1]["mask_path"]).unlink()
+    assert not is_complete(tmp_path / "views", "k")
+
+
+def test_a_second_writer_leaves_alone_what_the_first_is_writing(tmp_path, views, monkeypatch):
+    first = ViewsWriter(tmp_path / "views", "k", UNMOVED, 1e-3, {})
+    put(first, views, 0)
+    names = []
+
+    def interrupted(path):
+        if not names:
+            names.append(path)
+            ViewsWriter(tmp_path / "views", "k", UNMOVED, 1e-3, {})
+        return sha256(path)
+
+    monkeypatch.setattr(files, "sha256", interrupted)
+    put(first, views, 1)
+    assert names and first.has(0) and first.has(1)
 
 
 def test_photos_of_another_shape_are_read_back_cropped_to_the_views(tmp_path, views):
@@ -229,8 +268,7 @@ def test_photos_of_another_shape_are_read_back_cropped_to_the_views(tmp_path, vi
     Image.fromarray(tall).save(tmp_path / "tall.png")
     writer = ViewsWriter(tmp_path / "views", "k", UNMOVED, 1e-3, {})
     K = np.array([[50.0, 0, width / 2], [0, 50, 1.5 * height], [0, 0, 1]])
-    lens, size = (0.0,) * 5, (width, 3 * height)
-    writer.put_photo(0, tmp_path / "tall.png", np.eye(4), K, size, lens, torch.ones(height, width), decode=read_photo)
+    writer.put_photo(0, photo(tmp_path / "tall.png", (width, 3 * height), K), torch.ones(height, width))
     at = int((~made.is_photo).nonzero()[0])
     writer.put_view(
         1, made.cameras[at], made.rgb[at], made.depth[at, 0], made.pixel_confidence[at, 0], made.covered[at, 0], {}
