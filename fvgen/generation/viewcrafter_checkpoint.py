@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fvgen.checks import require
@@ -20,7 +20,7 @@ from fvgen.files import whole_file
 from fvgen.models.convert_viewcrafter import Architecture, Shapes, components
 from fvgen.models.convert_viewcrafter_file import read_checkpoint
 from fvgen.models.convert_viewcrafter_unet import check_layout
-from fvgen.models.folder import new_folder, weight_files
+from fvgen.models.folder import load_component, new_folder, read_tensors, weight_files
 from fvgen.models.viewcrafter_variants import VARIANTS, Variant, VariantName
 from fvgen.types import Progress, no_progress
 
@@ -131,19 +131,20 @@ def revert_folder(
         folder,
         "Copy it from the folder of the converted ViewCrafter checkpoint: its loader asks for these tensors.",
     )
-    tensors = _schedule_tables(NoiseSchedule.from_pretrained(folder / "schedule").config["base_scale"])
+    schedule = load_component(NoiseSchedule, folder / "schedule")
+    tensors = _schedule_tables(schedule.config["base_scale"])
     parts = components(architecture)
     for done, component in enumerate(parts):
         progress(done, len(parts), component.folder)
         network = component.empty()
-        state = {
-            name: tensor for file in weight_files(folder / component.folder) for name, tensor in load_file(file).items()
-        }
+        state: dict[str, Tensor] = {}
+        for file in weight_files(folder / component.folder):
+            state |= read_tensors(file)
         expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
         check_layout(state, expected, f"FOLDER/{component.folder}")
         converted = component.revert(_cast(state, dtype), network)
         tensors |= {component.prefix + name: tensor.contiguous() for name, tensor in converted.items()}
-    tensors |= _cast(load_file(folder / UNUSED_FILE), dtype)
+    tensors |= _cast(read_tensors(folder / UNUSED_FILE), dtype)
     shapes = checkpoint_shapes(architecture)
     check_layout(tensors, shapes, "FOLDER")
     progress(len(parts), len(parts), checkpoint.name)

@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from fvgen.checks import InputError, complaint, require
 from fvgen.files import whole_folder, write_json
@@ -109,6 +110,16 @@ def weight_files(component: Path) -> list[Path]:
     for path in files:
         require(path.is_file(), "model", "have all pieces of its weights", f"no {path}", _AGAIN)
     return files
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, mapped from it and not yet read.
+
+    Raises:
+        InputError: the file is missing, cut short or damaged.
+    """
+    _names_in(path)
+    return load_file(path)
 
 
 def _names_in(path: Path) -> list[str]:

@@ -334,9 +334,16 @@ def test_reverse_refuses_an_incomplete_folder(tensors, tmp_path):
     (folder / UNUSED_FILE).rename(tmp_path / "aside")
     with pytest.raises(InputError, match=f"hold {UNUSED_FILE}"):
         revert_folder(folder, tmp_path / "b.ckpt", architecture=TINY)
-    (tmp_path / "aside").rename(folder / UNUSED_FILE)
+    whole = (tmp_path / "aside").read_bytes()
+    (folder / UNUSED_FILE).write_bytes(whole[:-1])
+    with pytest.raises(InputError, match=f"{UNUSED_FILE}, cut short or damaged"):
+        revert_folder(folder, tmp_path / "b.ckpt", architecture=TINY)
+    (folder / UNUSED_FILE).write_bytes(whole)
     shutil.rmtree(folder / "vae")
-    with pytest.raises(InputError, match="vae"):
+    with pytest.raises(InputError, match=r"none in .*vae"):
+        revert_folder(folder, tmp_path / "b.ckpt", architecture=TINY)
+    shutil.rmtree(folder / "schedule")
+    with pytest.raises(InputError, match="schedule must be a folder of a saved component, got none"):
         revert_folder(folder, tmp_path / "b.ckpt", architecture=TINY)
     assert not (tmp_path / "b.ckpt").exists()
 
