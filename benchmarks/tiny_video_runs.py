@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from fvgen.distillation.configs import PRESETS, PresetName
 from fvgen.distillation.objectives.draws import draw_clips
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.start import Start, start_roles
+from fvgen.models.folder import INDEX, new_folder, read_settings
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 CLIPS = 4
@@ -197,11 +197,8 @@ def _finished(plan: Plan) -> Run:
 
 def untrained_student(teacher: Path, folder: Path) -> Path:
     """Where every row starts: the teacher's weights under the student's sampler."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(teacher, folder)
-    index = folder / "model_index.json"
-    settings = json.loads(index.read_text(encoding="utf-8"))
-    index.write_text(json.dumps({**settings, "sampler": "few_step"}), encoding="utf-8")
+    with new_folder(folder, "few_step", read_settings(teacher).get("residual")) as writer:
+        writer.copy(teacher)
     return folder
 
 
@@ -239,7 +236,7 @@ def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, 
     """Train a run after the one that it starts from, unless that is done."""
     if before is not None:
         before.result()
-    if (plan.output / "student" / "model_index.json").is_file():
+    if (plan.output / "student" / INDEX).is_file():
         return
     stage, updates = plan.stage, plan.updates
     _call(

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fvgen.checks import require
+from fvgen.checks import InputError, complaint, require
 
 PROMPT = "Rotating view of a scene"
 CONTEXT_LENGTH = 77
@@ -33,19 +33,18 @@ def token_ids(text: str, tokenizer_folder: Path | None = None) -> Tensor:
         tokenizer_folder: a CLIP tokenizer's ``vocab.json`` and ``merges.txt`` for any other text.
 
     Raises:
-        InputError: for another text without a tokenizer, or one that is too long.
+        InputError: for another text without a tokenizer, or one that is too long; or the folder has no tokenizer.
     """
     if text in _KNOWN:
         return torch.tensor([_KNOWN[text]])
-    require(
-        tokenizer_folder is not None,
-        "prompt",
-        f"be {PROMPT!r} without a tokenizer",
-        repr(text),
-        "Give a folder with its vocab.json and merges.txt.",
-    )
+    if tokenizer_folder is None:
+        next_step = "Give a folder with its vocab.json and merges.txt."
+        raise InputError(complaint("prompt", f"be {PROMPT!r} without a tokenizer", repr(text), next_step))
+    missing = [name for name in ("vocab.json", "merges.txt") if not (tokenizer_folder / name).is_file()]
+    where = f"{tokenizer_folder} without {' and '.join(missing)}"
+    require(not missing, "tokenizer_folder", "hold a CLIP tokenizer", where, "Name another folder.")
     from transformers import CLIPTokenizer
 
-    ids = CLIPTokenizer.from_pretrained(tokenizer_folder)(text)["input_ids"]
+    ids = CLIPTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)(text)["input_ids"]
     require(len(ids) <= CONTEXT_LENGTH, "prompt", f"fit in {CONTEXT_LENGTH} tokens", len(ids), "Shorten it.")
     return torch.tensor([_padded(*ids)])

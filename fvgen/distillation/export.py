@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from fvgen.checks import InputError, complaint
-from fvgen.models.folder import component_classes, new_folder, read_settings
+from fvgen.models.folder import new_folder, read_settings
 from fvgen.models.unet_3d import VideoUNet
 
 
@@ -114,11 +114,8 @@ def export_pipeline(
         InputError: ``like`` is no pipeline folder.
         OSError: the folder cannot be written; an older export is then as it was.
     """
-    index = read_settings(like)
-    with new_folder(output, sampler, index.get("residual")) as writer:
-        for name in component_classes(index):
-            if name != "unet":
-                writer.copy(name, like)
+    with new_folder(output, sampler, read_settings(like).get("residual")) as writer:
+        writer.copy(like, without="unet")
         writer.add("unet", torch.nn.Module.to(network, dtype), max_shard_size)
         (writer.path / "README.md").write_text(card.text(), encoding="utf-8")
     return output

@@ -231,16 +231,16 @@ class FolderWriter:
             settings.pop("_name_or_path", None)
             write_json(config, settings)
 
-    def copy(self, name: str, source: Path) -> None:
-        """Take over a component as it is in another pipeline folder.
+    def copy(self, source: Path, without: str | None = None) -> None:
+        """Take over the components of another pipeline folder as they are, all or all but one.
 
         Raises:
-            InputError: that folder has no such component.
+            InputError: that folder is no pipeline's.
         """
-        parts = component_classes(read_settings(source))
-        require(name in parts, f"model {source}", f"have a component {name}", sorted(parts), _AGAIN)
-        shutil.copytree(source / name, self.path / name)
-        self._index[name] = list(parts[name])
+        for name, library_and_class in component_classes(read_settings(source)).items():
+            if name != without:
+                shutil.copytree(source / name, self.path / name)
+                self._index[name] = list(library_and_class)
 
     def write_index(self) -> None:
         """Write ``model_index.json``: the folder is complete."""

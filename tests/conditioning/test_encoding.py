@@ -82,6 +82,11 @@ def test_other_prompts_through_a_tokenizer_folder(tmp_path):
     ids = token_ids("a cat", tmp_path)
     assert ids.shape == (1, 77)
     assert ids[0, :5].tolist() == [0, 2, 5, 1, 0]
+    with pytest.raises(InputError, match="prompt must fit in 77 tokens, got 102"):
+        token_ids("a " * 100, tmp_path)
+    (tmp_path / "merges.txt").unlink()
+    with pytest.raises(InputError, match=r"tokenizer_folder must hold a CLIP tokenizer, got .* without merges\.txt\."):
+        token_ids("a cat", tmp_path)
 
 
 def test_photos_take_their_places():
