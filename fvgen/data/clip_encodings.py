@@ -17,7 +17,7 @@ from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.conditioning.residual import ResidualSpace, WarpedClips, residual_condition, residual_condition_channels
 from fvgen.data.clips import Clip
 from fvgen.generation.view_generator import PointViews
-from fvgen.generation.warped_clip import warped_clip
+from fvgen.generation.warp import warped_clip
 from fvgen.models.codec import Codec, SpaceToDepth, SpaceToDepthCodec, latent_fingerprint
 from fvgen.types import Conditions, SceneGeometry, TrainBatch
 

@@ -19,19 +19,18 @@ from torch import Tensor
 
 from fvgen.checks import require
 from fvgen.devices import default_device, default_dtype, free_memory
-from fvgen.generation.generated_confidence import (
-    Neighbours,
+from fvgen.generation.confidence import (
     depth_agreement,
     generated_pixel_confidence,
-    reprojection_confidence,
+    generated_view_confidence,
     seed_disagreement,
 )
 from fvgen.generation.load_pipeline import load_pipeline
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
+from fvgen.generation.reprojection import Neighbours, Reprojection, fill_depth, filled_photo_depths, typical_depth
 from fvgen.generation.sampler_settings import SAMPLING
 from fvgen.generation.view_generator import blank_drawing, check_path, join_with_photos
-from fvgen.generation.warp import fill_depth, filled_photo_depths, typical_depth
-from fvgen.generation.warp_correction import WarpCorrection, resized
+from fvgen.generation.warp import WarpCorrection, resized
 from fvgen.geometry.trajectory import clips_of
 from fvgen.models.codec import codec_for
 from fvgen.models.find import find_model
@@ -98,29 +97,29 @@ class DiffusionViews:
         Noise follows from (seed, the two photos of the clip, frame), so a clip is the same alone and within its path.
         """
         check_path(capture, path)
-        places = (torch.cumsum(path.photo < 0, dim=0) - 1).tolist()
         out = blank_drawing(capture, len(path.drawn))
-        clips = [part for part in clips_of(path) if bool((path.photo[part] < 0).any())]
+        clips = [frames for frames in clips_of(path) if bool((path.photo[frames] < 0).any())]
         if not clips:
             return join_with_photos(capture, geometry, path, out)
-        count_step = self._step_counter([path.photo[part] for part in clips], progress)
-        view_confidence = torch.zeros(len(path))
-        scene = _Scene(capture, geometry, path.ends)
+        count_step = self._step_counter([path.photo[frames] for frames in clips], progress)
+        photos = _Photos(capture, geometry, path.ends)
+        place_of = (torch.cumsum(path.photo < 0, dim=0) - 1).tolist()  # among the drawn frames
+        view_confidence = torch.zeros(len(path.drawn))
         for frames in clips:
             clip = path.part(frames)
             render = resolve("teacher").render(geometry.points, clip.drawn, TEACHER_RADIUS)
             samples = self._samples(capture, geometry, clip, render.rgb, seed, count_step)
             disagreement = seed_disagreement(samples) if self.confidence_seeds else None
             for i, at in enumerate((clip.photo < 0).nonzero()[:, 0].tolist()):
-                place, frame = places[int(frames[at])], int(frames[at])
+                place, rgb, covered = place_of[int(frames[at])], samples[0, at : at + 1], render.depth[i] > 0
                 spread = None if disagreement is None else disagreement[at : at + 1]
-                view = scene.assess(samples[0, at : at + 1], render[i], clip.cameras[at], clip.ends[at], spread)
-                out.rgb[place], out.depth[place] = samples[0, at], view.depth[0]
-                out.covered[place], out.confidence[place] = render.depth[i] > 0, view.pixel_confidence[0]
-                view_confidence[frame] = view.view_confidence
+                depth, there = photos.reprojected(render[i], clip.cameras[at], clip.ends[at])
+                confidence = generated_pixel_confidence(rgb, render[i], depth_agreement(there), spread)
+                out.rgb[place], out.depth[place] = rgb[0], depth[0]
+                out.covered[place], out.confidence[place] = covered, confidence[0]
+                view_confidence[place] = generated_view_confidence(rgb, covered[None], there)
         views = join_with_photos(capture, geometry, path, out)
-        drawn = ~views.is_photo
-        views.view_confidence[drawn] = view_confidence.to(views.view_confidence)[drawn]
+        views.view_confidence[~views.is_photo] = view_confidence.to(views.view_confidence)
         return views
 
     def _samples(
@@ -234,16 +233,7 @@ class DiffusionViews:
         return count_step
 
 
-@dataclass(frozen=True)
-class _Assessment:
-    depth: Tensor
-    """[1, 1, H, W] without zeros"""
-    pixel_confidence: Tensor
-    """[1, 1, H, W]"""
-    view_confidence: float
-
-
-class _Scene:
+class _Photos:
     """What generated frames are compared with: the photos, and depth as seen from them."""
 
     def __init__(self, capture: Capture, geometry: SceneGeometry, ends: Tensor) -> None:
@@ -252,17 +242,10 @@ class _Scene:
         self.known = geometry.depths[:, None] > 0
         self.depths = filled_photo_depths(geometry, ends.unique().tolist())  # a path may be a clip of a long capture
 
-    def assess(
-        self, rgb: Tensor, render: PointRender, camera: Cameras, ends: Tensor, disagreement: Tensor | None
-    ) -> _Assessment:
-        """Depth and confidence of one frame rgb [1, 3, H, W] between the photos ``ends`` [2]."""
-        at = torch.unique(ends).to(rgb.device)
+    def reprojected(self, render: PointRender, camera: Cameras, ends: Tensor) -> tuple[Tensor, Reprojection]:
+        """Depth [1, 1, H, W] without zeros of one frame between the photos ``ends`` [2], and its places in them."""
+        at = torch.unique(ends).to(render.depth.device)
         capture = self.capture
         beside = Neighbours(capture.photos[at], capture.valid[at], capture.cameras[at], self.depths[at], self.known[at])
         depth = torch.where(render.depth > 0, render.depth, fill_depth(render.depth, self.far))
-        there = beside.look_at(camera, depth)
-        return _Assessment(
-            depth,
-            generated_pixel_confidence(rgb, render, depth_agreement(there), disagreement),
-            reprojection_confidence(rgb, render.depth > 0, there),
-        )
+        return depth, beside.reprojected(camera, depth)

@@ -195,7 +195,7 @@ class FVGenPipeline(DiffusionPipeline):
             renders: [B, F, 3, H, W] in [0, 1] point renders, black where nothing is seen. Any F, H and W.
             photos: [B, K, 3, H, W] in [0, 1] the photos that stand at ``photo_frames``.
             cameras: F cameras of each clip (one set for one clip).
-            warps: of the same clips, for a network that corrects warps (see `fvgen.generation.warped_clip`), else None.
+            warps: of the same clips (see `fvgen.generation.warp.warped_clip`), for a network that corrects warps.
             photo_frames: which frames are photos. The clip's first frame is what the image tower sees.
             num_inference_steps: None for the sampler's default (4, or 50).
             timesteps: largest first, instead of evenly spaced ones.

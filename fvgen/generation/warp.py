@@ -6,37 +6,34 @@ what those two do not. Covered pixels are warped too: photos are crisper than po
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fvgen.generation.confidence import pixel_confidence
-from fvgen.generation.view_generator import blank_drawing, check_path, join_with_photos
-from fvgen.geometry.cameras import project, unproject
-from fvgen.geometry.photo_order import focus_point, view_change
+from fvgen.checks import require
+from fvgen.conditioning.residual import WarpedClips
+from fvgen.generation.confidence import warped_pixel_confidence
+from fvgen.generation.reprojection import (
+    POINT_PIXELS,
+    fill_depth,
+    filled_photo_depths,
+    push_pull,
+    typical_depth,
+    warp_photos,
+)
+from fvgen.generation.view_generator import PointViews, blank_drawing, check_path, join_with_photos
+from fvgen.geometry.photo_order import view_change
 from fvgen.rendering.point_renderer import radius_of_pixels, resolve
-from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
+from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 
-_FILLED: WeakKeyDictionary[SceneGeometry, dict[int, Tensor]] = WeakKeyDictionary()
-"""What `filled_photo_depths` has made, by geometry and photo."""
 _PHOTOS_PER_FRAME = 6
 """So many of the nearest photos may give colour to a frame."""
 _NEARNESS = 3.0
 """Exponent with which a photo's weight falls with the change of view."""
-_POINT_PIXELS = 1.0
-"""Radius of a point in depth renders, in pixels."""
 _KEEPS_DETAIL = 0.4
 """Confidence from which a pixel keeps the warped colour as it is."""
-_FEATHER = 0.06
-"""Share of the shorter side over which a photo fades in from its border, so that no seam shows there."""
-_DEPTH_TOLERANCE = 0.03
-"""Share of its depth by which a point may lie behind a photo's surface and still belong to it."""
-_DEPTH_FALLOFF = 0.05
-"""Share of its depth over which a point farther behind loses visibility by e."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class WarpViews:
         check_path(capture, path)
         cameras = path.drawn
         renderer = resolve("front")
-        radius = radius_of_pixels(_POINT_PIXELS, cameras.height, cameras.width)
+        radius = radius_of_pixels(POINT_PIXELS, cameras.height, cameras.width)
         far = typical_depth(geometry)
         progress(0, len(cameras), "warping photos")
         change = view_change(capture.cameras, cameras).T
@@ -73,95 +70,12 @@ class WarpViews:
             covered = render.depth > 0
             first, second = change[i, near[0]], change[i, near[1]]
             away = float(2 * first / (first + second))
-            confidence = pixel_confidence(covered, disagreement, visibility, render.confidence, away)
+            confidence = warped_pixel_confidence(covered, disagreement, visibility, render.confidence, away)
             # Of little confidence, a detail is mostly wrong: the surroundings go on there instead.
             rgb = push_pull(rgb, (confidence / _KEEPS_DETAIL).clamp_max(1) ** 2)
             out.rgb[i], out.depth[i], out.covered[i], out.confidence[i] = rgb[0], depth[0], covered[0], confidence[0]
             progress(i + 1, len(cameras), "warping photos")
         return join_with_photos(capture, geometry, path, out)
-
-
-def push_pull(values: Tensor, weight: Tensor) -> Tensor:
-    """Values where the weight is 1, smooth continuations where it is 0 (Gortler et al. 1996, the Lumigraph).
-
-    Weighted means are pulled up a pyramid to where everything is known, and pushed back down into the gaps.
-
-    Args:
-        values: [F, C, H, W].
-        weight: [F, 1, H, W] in [0, 1]. A frame of zero weight throughout comes back as zeros.
-    """
-    levels = [(values, weight)]
-    while max(values.shape[-2:]) > 1:
-        odd = (0, values.shape[-1] % 2, 0, values.shape[-2] % 2)
-        total = 4 * functional.avg_pool2d(functional.pad(weight, odd), 2)
-        values = 4 * functional.avg_pool2d(functional.pad(values * weight, odd), 2) / total.clamp_min(1e-8)
-        weight = total.clamp_max(1)
-        levels.append((values, weight))
-    filled = levels[-1][0]
-    for values, weight in reversed(levels[:-1]):
-        height, width = values.shape[-2:]
-        finer = functional.interpolate(filled, scale_factor=2, mode="bilinear", align_corners=False)
-        filled = weight * values + (1 - weight) * finer[..., :height, :width]
-    return filled
-
-
-def fill_depth(depth: Tensor, far: float) -> Tensor:
-    """[F, 1, H, W] depth with its zeros filled: inverse depth, which is linear on planes, continued smoothly.
-
-    Args:
-        depth: [F, 1, H, W], 0 where unknown.
-        far: what a frame without any known depth gets.
-    """
-    known = (depth > 0).to(depth.dtype)
-    inverse = push_pull(torch.where(depth > 0, 1 / depth.clamp_min(1e-12), 0.0), known)
-    empty = ~known.flatten(1).any(dim=1)
-    inverse[empty] = 1 / far
-    return 1 / inverse
-
-
-def warp_photos(
-    photos: Tensor, valid: Tensor, depths: Tensor, cameras: Cameras, frame: Cameras, depth: Tensor
-) -> tuple[Tensor, Tensor]:
-    """S photos as they look from another camera of known depth.
-
-    Args:
-        photos: [S, 3, H, W].
-        valid: [S, H, W] bool, False where a photo has no pixel.
-        depths: [S, 1, H, W] without zeros, to find what is hidden in a photo.
-        cameras: S cameras of the photos.
-        frame: one camera.
-        depth: [1, 1, H, W] of the frame, without zeros.
-
-    Returns:
-        colour [S, 3, H, W]; seen [S, 1, H, W] in [0, 1]: 0 out of the picture, low near its border, behind something
-        nearer and where the photo would be drawn out.
-    """
-    height, width = depth.shape[-2:]
-    uv, z = project(unproject(depth[:, 0], frame).reshape(-1, 3), cameras)
-    uv, z = uv.view(-1, height, width, 2), z.view(-1, 1, height, width)
-    size = torch.tensor([cameras.width, cameras.height], device=uv.device, dtype=uv.dtype)
-    grid = uv / size * 2 - 1
-
-    def sample(image: Tensor) -> Tensor:
-        return functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-    inside = ((uv > 0) & (uv < size)).all(-1)[:, None] & (z > 0) & (sample(valid[:, None].to(photos.dtype)) > 0.99)
-    to_border = torch.minimum(uv, size - uv).amin(-1)[:, None] / (_FEATHER * size.min())
-    behind = (z / sample(depths) - 1 - _DEPTH_TOLERANCE).clamp_min(0)
-    seen = torch.exp(-behind / _DEPTH_FALLOFF) * to_border.clamp(1e-3, 1) * _squareness(uv).clamp_min(1e-3)
-    return sample(photos), inside * seen
-
-
-def _squareness(uv: Tensor) -> Tensor:
-    """[S, 1, H, W] short over long axis of what a frame's pixel covers in a photo, from uv [S, H, W, 2].
-
-    A slanted surface is drawn out from few pixels of the photo; at a jump in depth the photo is torn.
-    """
-    down, right = torch.gradient(uv, dim=(1, 2))
-    half_trace = ((down**2).sum(-1) + (right**2).sum(-1)) / 2
-    off = torch.sqrt(((down**2).sum(-1) - (right**2).sum(-1)) ** 2 / 4 + (down * right).sum(-1) ** 2)
-    # Singular values of the Jacobian are the roots of half_trace +- off.
-    return (((half_trace - off).clamp_min(0) / (half_trace + off).clamp_min(1e-12)).sqrt())[:, None]
 
 
 def _blend(colour: Tensor, seen: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,28 +97,115 @@ def _blend(colour: Tensor, seen: Tensor, weight: Tensor) -> tuple[Tensor, Tensor
     return rgb.clamp(0, 1), variance.sqrt(), (share * seen).sum(0, keepdim=True)
 
 
-def filled_photo_depths(geometry: SceneGeometry, photos: Sequence[int]) -> Tensor:
-    """[V, 1, H, W] each wanted photo's own depth, else that of the cloud seen from it, else filled; others are 0.
+def warped_clip(
+    capture: Capture,
+    geometry: SceneGeometry,
+    path: CameraPath,
+    frames: Tensor,
+    known: Tensor,
+    renders: Tensor | None = None,
+) -> WarpedClips:
+    """One clip (B = 1): render and warp at the frames to be drawn, pixels as they are at the known ones.
 
-    A path is drawn clip by clip, and neighbouring clips see the same photos: what was filled is kept as long as the
-    geometry is.
+    Args:
+        capture: V photos at the size of the clip.
+        geometry: of the same photos at the same size.
+        path: F frames.
+        frames: [F, 3, H, W]; what stands at frames that are not known does not matter.
+        known: [F] bool: photos, and frames that an earlier window has drawn.
+        renders: [F, 3, H, W] as `PointViews` draws them, if that is done; known frames do not matter here either.
+
+    Raises:
+        InputError: sizes disagree.
     """
-    known = _FILLED.setdefault(geometry, {})
-    radius = radius_of_pixels(_POINT_PIXELS, geometry.cameras.height, geometry.cameras.width)
-    out = torch.zeros_like(geometry.depths)[:, None]
-    for photo in photos:
-        if photo not in known:
-            own = geometry.depths[photo][None, None]
-            seen = resolve("front").render(geometry.points, geometry.cameras[photo], radius).depth
-            known[photo] = fill_depth(torch.where(own > 0, own, seen), typical_depth(geometry))
-        out[photo] = known[photo][0]
-    return out
+    expected = (len(path), *capture.photos.shape[1:])
+    require(frames.shape == expected, "frames", f"have shape {expected}", tuple(frames.shape), "Resize the capture.")
+    known = known.to(frames.device)
+    given = known[:, None, None, None]
+    warp = WarpViews().generate(capture, geometry, path)
+    if renders is None:
+        renders = PointViews().generate(capture, geometry, path).rgb
+    return WarpedClips(
+        render=torch.where(given, frames, renders.clamp(0, 1))[None],
+        warp=torch.where(given, frames, warp.rgb)[None],
+        covered=(given | warp.covered)[None],
+        confidence=torch.where(given, 1.0, warp.pixel_confidence)[None],
+        photo=known[None],
+    )
 
 
-def typical_depth(geometry: SceneGeometry) -> float:
-    """The median known depth; without any, the distance to what the cameras look at."""
-    known = geometry.depths[geometry.depths > 0]
-    if len(known):
-        return float(known.median())
-    cameras = geometry.cameras
-    return float((cameras.positions - focus_point(cameras)).norm(dim=1).median())
+@dataclass(frozen=True)
+class WarpCorrection:
+    """The warps of one clip of L frames: at the photos' size, and at the network's."""
+
+    whole: Tensor
+    """[L, 3, H, W]"""
+    small: WarpedClips
+    """B = 1 clip of L frames [3, h, w]"""
+
+    @classmethod
+    def of(
+        cls, capture: Capture, geometry: SceneGeometry, clip: CameraPath, renders: Tensor, height: int, width: int
+    ) -> WarpCorrection:
+        """Warp the capture's photos to the frames of a clip; photos stand where the path has them.
+
+        Args:
+            capture: the photos.
+            geometry: of the same photos.
+            clip: L frames.
+            renders: [D, 3, H, W] point renders of the frames without a photo.
+            height, width: what the network draws.
+        """
+        known = (clip.photo >= 0).to(capture.photos.device)
+        frames = capture.photos.new_zeros(len(clip), *capture.photos.shape[1:])
+        frames[known] = capture.photos[clip.photo[clip.photo >= 0].to(capture.photos.device)]
+        frames[~known] = renders.to(frames)
+        warps = warped_clip(capture, geometry, clip, frames, known, renders=frames)
+
+        def small(values: Tensor) -> Tensor:
+            return resized(values[0].float(), height, width)[None]
+
+        return cls(
+            warps.warp[0],
+            WarpedClips(
+                render=small(warps.render).clamp(0, 1),
+                warp=small(warps.warp).clamp(0, 1),
+                covered=small(warps.covered) > 0.5,
+                confidence=small(warps.confidence).clamp(0, 1),
+                photo=known[None],
+            ),
+        )
+
+    def window(self, frames: Tensor, known: Tensor, window: Tensor) -> WarpedClips:
+        """What the network is given of the frames ``window`` [n] of the clip.
+
+        Args:
+            frames: [L, 3, h, w], as drawn so far at the known frames.
+            known: [L] bool.
+            window: [n] int64.
+        """
+        given = known[window].to(frames.device)
+        keys = given[None, :, None, None, None]
+        part = {name: getattr(self.small, name)[:, window] for name in ("render", "warp", "covered", "confidence")}
+        drawn = frames[window][None]
+        return WarpedClips(
+            render=torch.where(keys, drawn, part["render"]),
+            warp=torch.where(keys, drawn, part["warp"]),
+            covered=part["covered"] | keys,
+            confidence=part["confidence"].masked_fill(keys, 1),
+            photo=given[None],
+        )
+
+    def enlarge(self, frames: Tensor) -> Tensor:
+        """[L, 3, H, W] of drawn frames [L, 3, h, w]."""
+        correction = frames - self.small.warp[0].to(frames)
+        return (self.whole.to(frames) + resized(correction, *self.whole.shape[2:])).clamp(0, 1)
+
+
+def resized(images: Tensor, height: int, width: int) -> Tensor:
+    """Images [N, C, H, W] at another size, without aliasing; a copy when the size is theirs."""
+    if images.shape[-2:] == (height, width):
+        return images.clone()
+    if not len(images):  # interpolate refuses an empty batch
+        return images.new_empty((0, images.shape[1], height, width))
+    return functional.interpolate(images, (height, width), mode="bilinear", antialias=True, align_corners=False)

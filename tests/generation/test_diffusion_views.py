@@ -200,7 +200,7 @@ def test_progress_counts_steps_of_all_windows_and_samples(plane, student):
     assert [done for done, _, _ in said] == list(range(1, total + 1)) and {t for _, t, _ in said} == {total}
 
 
-def test_samples_that_disagree_are_trusted_less(plane, student):
+def test_samples_that_disagree_lose_confidence(plane, student):
     capture, geometry = plane
     path = between(capture, 4).part(torch.arange(4))
     one = student.generate(capture, geometry, path)

@@ -10,8 +10,8 @@ from torch.testing import assert_close
 
 from fvgen.checks import InputError
 from fvgen.generation.confidence import IN_HOLES
+from fvgen.generation.reprojection import fill_depth, push_pull
 from fvgen.generation.view_generator import VIEW_GENERATORS
-from fvgen.generation.warp import fill_depth, push_pull
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of, path_between
 from fvgen.metrics import psnr
 from fvgen.models.find import NEEDS_MODEL
@@ -99,7 +99,7 @@ def test_warp_draws_the_true_view_also_in_holes(plane, true_pictures):
     assert float(confidence[~hole].mean()) > float(confidence[hole].mean())
 
 
-def test_warp_without_any_depth_still_gives_views_that_nobody_trusts(plane, no_geometry):
+def test_warp_without_any_depth_still_gives_views_of_little_confidence(plane, no_geometry):
     capture, _ = plane
     path = path_between(capture.cameras, range(4), False, 3)
     views = VIEW_GENERATORS["warp"]().generate(capture, no_geometry, path)

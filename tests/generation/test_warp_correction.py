@@ -12,8 +12,7 @@ from tiny_pipelines import tiny_pipeline
 from fvgen.checks import InputError
 from fvgen.generation.diffusion_views import DiffusionViews
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
-from fvgen.generation.warp import WarpViews
-from fvgen.generation.warp_correction import WarpCorrection
+from fvgen.generation.warp import WarpCorrection, WarpViews
 from fvgen.geometry.trajectory import PATH_STYLES
 
 FRAMES = 4

@@ -1,0 +1,173 @@
+"""Places of one camera's pixels in other cameras: depth without gaps, and photos warped through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fvgen.geometry.cameras import project, unproject
+from fvgen.geometry.photo_order import focus_point
+from fvgen.rendering.point_renderer import radius_of_pixels, resolve
+from fvgen.types import Cameras, SceneGeometry
+
+_FILLED: WeakKeyDictionary[SceneGeometry, dict[int, Tensor]] = WeakKeyDictionary()
+"""What `filled_photo_depths` has made, by geometry and photo."""
+POINT_PIXELS = 1.0
+"""Radius of a point in depth renders, in pixels."""
+_FEATHER = 0.06
+"""Share of the shorter side over which a photo fades in from its border, so that no seam shows there."""
+_DEPTH_TOLERANCE = 0.03
+"""Share of its depth by which a point may lie behind a photo's surface and still belong to it."""
+_DEPTH_FALLOFF = 0.05
+"""Share of its depth over which a point farther behind loses visibility by e."""
+
+
+def warp_photos(
+    photos: Tensor, valid: Tensor, depths: Tensor, cameras: Cameras, frame: Cameras, depth: Tensor
+) -> tuple[Tensor, Tensor]:
+    """S photos as they look from another camera of known depth.
+
+    Args:
+        photos: [S, 3, H, W].
+        valid: [S, H, W] bool, False where a photo has no pixel.
+        depths: [S, 1, H, W] without zeros, to find what is hidden in a photo.
+        cameras: S cameras of the photos.
+        frame: one camera.
+        depth: [1, 1, H, W] of the frame, without zeros.
+
+    Returns:
+        colour [S, 3, H, W]; seen [S, 1, H, W] in [0, 1]: 0 out of the picture, low near its border, behind something
+        nearer and where the photo would be drawn out.
+    """
+    height, width = depth.shape[-2:]
+    uv, z = project(unproject(depth[:, 0], frame).reshape(-1, 3), cameras)
+    uv, z = uv.view(-1, height, width, 2), z.view(-1, 1, height, width)
+    size = torch.tensor([cameras.width, cameras.height], device=uv.device, dtype=uv.dtype)
+    grid = uv / size * 2 - 1
+
+    def sample(image: Tensor) -> Tensor:
+        return functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    inside = ((uv > 0) & (uv < size)).all(-1)[:, None] & (z > 0) & (sample(valid[:, None].to(photos.dtype)) > 0.99)
+    to_border = torch.minimum(uv, size - uv).amin(-1)[:, None] / (_FEATHER * size.min())
+    behind = (z / sample(depths) - 1 - _DEPTH_TOLERANCE).clamp_min(0)
+    seen = torch.exp(-behind / _DEPTH_FALLOFF) * to_border.clamp(1e-3, 1) * _squareness(uv).clamp_min(1e-3)
+    return sample(photos), inside * seen
+
+
+def _squareness(uv: Tensor) -> Tensor:
+    """[S, 1, H, W] short over long axis of what a frame's pixel covers in a photo, from uv [S, H, W, 2].
+
+    A slanted surface is drawn out from few pixels of the photo; at a jump in depth the photo is torn.
+    """
+    down, right = torch.gradient(uv, dim=(1, 2))
+    half_trace = ((down**2).sum(-1) + (right**2).sum(-1)) / 2
+    off = torch.sqrt(((down**2).sum(-1) - (right**2).sum(-1)) ** 2 / 4 + (down * right).sum(-1) ** 2)
+    # Singular values of the Jacobian are the roots of half_trace +- off.
+    return (((half_trace - off).clamp_min(0) / (half_trace + off).clamp_min(1e-12)).sqrt())[:, None]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """S photos beside a frame."""
+
+    photos: Tensor
+    """[S, 3, H, W]"""
+    valid: Tensor
+    """[S, H, W] bool"""
+    cameras: Cameras
+    depths: Tensor
+    """[S, 1, H, W] without zeros (see `filled_photo_depths`)"""
+    known: Tensor
+    """[S, 1, H, W] bool, where the depth was measured and not filled"""
+
+    def reprojected(self, frame: Cameras, depth: Tensor) -> Reprojection:
+        """What they show at the places that a frame (one camera) sees at ``depth`` [1, 1, H, W], without zeros."""
+        shown = torch.cat([self.photos, self.depths, self.known.to(self.depths)], dim=1)
+        sampled, seen = warp_photos(shown, self.valid, self.depths, self.cameras, frame, depth)
+        _, z = project(unproject(depth[:, 0], frame).reshape(-1, 3), self.cameras)
+        return Reprojection(sampled[:, :3], z.view_as(seen) / sampled[:, 3:4], sampled[:, 4:] > 0.99, seen)
+
+
+@dataclass(frozen=True)
+class Reprojection:
+    """A frame's places in S photos."""
+
+    colour: Tensor
+    """[S, 3, H, W]"""
+    depth_ratio: Tensor
+    """[S, 1, H, W] of the place over what the photo has in that direction"""
+    known: Tensor
+    """[S, 1, H, W] bool, whether the photo has measured that"""
+    seen: Tensor
+    """[S, 1, H, W] as from `warp_photos`"""
+
+
+def push_pull(values: Tensor, weight: Tensor) -> Tensor:
+    """Values where the weight is 1, smooth continuations where it is 0 (Gortler et al. 1996, the Lumigraph).
+
+    Weighted means are pulled up a pyramid to where everything is known, and pushed back down into the gaps.
+
+    Args:
+        values: [F, C, H, W].
+        weight: [F, 1, H, W] in [0, 1]. A frame of zero weight throughout comes back as zeros.
+    """
+    levels = [(values, weight)]
+    while max(values.shape[-2:]) > 1:
+        odd = (0, values.shape[-1] % 2, 0, values.shape[-2] % 2)
+        total = 4 * functional.avg_pool2d(functional.pad(weight, odd), 2)
+        values = 4 * functional.avg_pool2d(functional.pad(values * weight, odd), 2) / total.clamp_min(1e-8)
+        weight = total.clamp_max(1)
+        levels.append((values, weight))
+    filled = levels[-1][0]
+    for values, weight in reversed(levels[:-1]):
+        height, width = values.shape[-2:]
+        finer = functional.interpolate(filled, scale_factor=2, mode="bilinear", align_corners=False)
+        filled = weight * values + (1 - weight) * finer[..., :height, :width]
+    return filled
+
+
+def fill_depth(depth: Tensor, far: float) -> Tensor:
+    """[F, 1, H, W] depth with its zeros filled: inverse depth, which is linear on planes, continued smoothly.
+
+    Args:
+        depth: [F, 1, H, W], 0 where unknown.
+        far: what a frame without any known depth gets.
+    """
+    known = (depth > 0).to(depth.dtype)
+    inverse = push_pull(torch.where(depth > 0, 1 / depth.clamp_min(1e-12), 0.0), known)
+    empty = ~known.flatten(1).any(dim=1)
+    inverse[empty] = 1 / far
+    return 1 / inverse
+
+
+def filled_photo_depths(geometry: SceneGeometry, photos: Sequence[int]) -> Tensor:
+    """[V, 1, H, W] each wanted photo's own depth, else that of the cloud seen from it, else filled; others are 0.
+
+    A path is drawn clip by clip, and neighbouring clips see the same photos: what was filled is kept as long as the
+    geometry is.
+    """
+    known = _FILLED.setdefault(geometry, {})
+    radius = radius_of_pixels(POINT_PIXELS, geometry.cameras.height, geometry.cameras.width)
+    out = torch.zeros_like(geometry.depths)[:, None]
+    for photo in photos:
+        if photo not in known:
+            own = geometry.depths[photo][None, None]
+            seen = resolve("front").render(geometry.points, geometry.cameras[photo], radius).depth
+            known[photo] = fill_depth(torch.where(own > 0, own, seen), typical_depth(geometry))
+        out[photo] = known[photo][0]
+    return out
+
+
+def typical_depth(geometry: SceneGeometry) -> float:
+    """The median known depth; without any, the distance to what the cameras look at."""
+    known = geometry.depths[geometry.depths > 0]
+    if len(known):
+        return float(known.median())
+    cameras = geometry.cameras
+    return float((cameras.positions - focus_point(cameras)).norm(dim=1).median())
