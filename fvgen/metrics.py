@@ -63,7 +63,7 @@ def ssim_map(prediction: Tensor, target: Tensor) -> Tensor:
     columns = _blur_matrix(width, prediction.dtype, prediction.device)
 
     def blurred(*images: Tensor) -> tuple[Tensor, ...]:
-        return (rows @ (torch.cat(images) @ columns.T)).split(3)
+        return torch.split(rows @ (torch.cat(images) @ columns.T), 3)
 
     # apart, because in training only the first three carry a gradient
     mean_p, mean_pp, mean_pt = blurred(prediction, prediction.square(), prediction * target)
@@ -103,7 +103,7 @@ def fit_affine_colour(prediction: Tensor, target: Tensor, where: Tensor | None =
     pixels, wanted = prediction.reshape(3, -1).T.double(), target.reshape(3, -1).T.double()
     homogeneous = torch.cat([pixels, torch.ones_like(pixels[:, :1])], dim=1)
     chosen = slice(None) if where is None else where.flatten()
-    matrix = torch.linalg.lstsq(homogeneous[chosen], wanted[chosen], driver="gelsd").solution
+    matrix: Tensor = torch.linalg.lstsq(homogeneous[chosen], wanted[chosen], driver="gelsd").solution
     return (homogeneous @ matrix).T.reshape(prediction.shape).to(prediction.dtype).clamp(0, 1)
 
 
@@ -111,7 +111,7 @@ def fit_affine_colour(prediction: Tensor, target: Tensor, where: Tensor | None =
 def _st_lpips_network(device: torch.device) -> nn.Module:
     from stlpips_pytorch import stlpips
 
-    network = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
+    network: nn.Module = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
     return network.to(device).requires_grad_(False)
 
 
@@ -129,7 +129,8 @@ def st_lpips(prediction: Tensor, target: Tensor, where: Tensor | None = None) ->
     if where is not None:
         prediction = torch.where(where, prediction, target)
     network = _st_lpips_network(prediction.device)
-    return network(prediction[None].float(), target[None].float(), normalize=True).squeeze()
+    distance: Tensor = network(prediction[None].float(), target[None].float(), normalize=True)
+    return distance.squeeze()
 
 
 def avge(psnr_db: float, ssim_value: float, perceptual: float) -> float:

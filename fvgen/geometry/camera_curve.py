@@ -73,7 +73,7 @@ class CameraCurve:
 
 def _catmull_rom(values: Tensor, knots: Tensor, t: Tensor, mix: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
     """Barry & Goldman's pyramid over four values [4, D] at four knots [4], for t [T] between the middle two: [T, D]."""
-    level = [value[None].expand(len(t), -1) for value in values]
+    level: list[Tensor] = [value[None].expand(len(t), -1) for value in values]
     # Each level mixes over the knots that its values span; the last one over the middle interval again.
     for spans in (((0, 1), (1, 2), (2, 3)), ((0, 2), (1, 3)), ((1, 2),)):
         level = [

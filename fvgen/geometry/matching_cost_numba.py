@@ -47,7 +47,14 @@ def correlations(
 
 
 @kernel_part
-def _warp(image, infinity, parallax, near, warped, absent):
+def _warp(
+    image: np.ndarray,
+    infinity: np.ndarray,
+    parallax: np.ndarray,
+    near: np.float32,
+    warped: np.ndarray,
+    absent: np.ndarray,
+) -> None:
     """A neighbour's image [H, W] at an inverse depth as the reference sees it; ``absent`` is 1 where it has none."""
     height, width = warped.shape
     right, down = np.float32(width - 1), np.float32(height - 1)
@@ -81,7 +88,16 @@ def _warp(image, infinity, parallax, near, warped, absent):
 
 
 @kernel_part
-def _add_row(warped, absent, grey, sign, value, square, product, missing):
+def _add_row(
+    warped: np.ndarray,
+    absent: np.ndarray,
+    grey: np.ndarray,
+    sign: float,
+    value: np.ndarray,
+    square: np.ndarray,
+    product: np.ndarray,
+    missing: np.ndarray,
+) -> None:
     """Add one row [W] of each of the four window sums to the columns [W], or take it away again (``sign`` -1)."""
     for x in range(len(value)):
         w = np.float64(warped[x])
@@ -92,7 +108,7 @@ def _add_row(warped, absent, grey, sign, value, square, product, missing):
 
 
 @kernel_part
-def _mirror(columns, radius):
+def _mirror(columns: np.ndarray, radius: int) -> None:
     """Fill ``radius`` entries at both ends of [W + 2 radius] with what lies inside of the first and last column."""
     end = len(columns) - radius
     for r in range(radius):
@@ -101,12 +117,12 @@ def _mirror(columns, radius):
 
 
 @kernel_part
-def _mirrored(row, height):
+def _mirrored(row: int, height: int) -> int:
     return 2 * (height - 1) - abs(row) if abs(row) >= height else abs(row)
 
 
 @kernel_part
-def _slide(sums, radius, share, means):
+def _slide(sums: np.ndarray, radius: int, share: float, means: np.ndarray) -> None:
     """Window means [4, W] of one row from its column sums [4, W + 2 radius]; ``share`` is 1 over a window's pixels."""
     a, b, c, d = sums[0], sums[1], sums[2], sums[3]
     ta, tb, tc, td = 0.0, 0.0, 0.0, 0.0
@@ -123,7 +139,15 @@ def _slide(sums, radius, share, means):
 
 
 @kernel_part
-def _score_row(means, grey_mean, grey_variance, absent, floor, highest, second):
+def _score_row(
+    means: np.ndarray,
+    grey_mean: np.ndarray,
+    grey_variance: np.ndarray,
+    absent: np.float32,
+    floor: np.float32,
+    highest: np.ndarray,
+    second: np.ndarray,
+) -> None:
     """Correlations of one row; keeps the two highest over the neighbours.
 
     Args:
@@ -143,21 +167,21 @@ def _score_row(means, grey_mean, grey_variance, absent, floor, highest, second):
 
 @kernel
 def correlate(
-    first,
-    last,
-    images,
-    infinity,
-    parallax,
-    grey,
-    mean,
-    variance,
-    radius,
-    best,
-    absent,
-    floor,
-    inverse_depths,
-    scores,
-):
+    first: int,
+    last: int,
+    images: np.ndarray,
+    infinity: np.ndarray,
+    parallax: np.ndarray,
+    grey: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    radius: int,
+    best: int,
+    absent: np.float32,
+    floor: np.float32,
+    inverse_depths: np.ndarray,
+    scores: np.ndarray,
+) -> None:
     """Mean of the ``best`` correlations over the neighbours, for the inverse depths ``first`` to ``last``.
 
     Args:

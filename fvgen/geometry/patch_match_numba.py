@@ -6,12 +6,17 @@ import numpy as np
 
 from fvgen.numba_compile import kernel, kernel_part
 
+Scene = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Rules = tuple[int, np.float32, np.float32, np.float32]
+
 _FARTHEST_RETURN = np.float32(3.0)
 """Pixels; a point that returns from another photo farther away than this is simply wrong."""
 
 
 @kernel_part
-def _window(grey, x, y, radius, stride, contrast, window):
+def _window(
+    grey: np.ndarray, x: int, y: int, radius: int, stride: int, contrast: np.float32, window: np.ndarray
+) -> tuple[int, np.float32, np.float32]:
     """The pixels of a window that may belong to one surface with its middle, and what the correlation needs of them.
 
     Args:
@@ -46,7 +51,19 @@ def _window(grey, x, y, radius, stride, contrast, window):
 
 
 @kernel_part
-def _correlation(image, infinity, parallax, x, y, plane, window, count, mean, variance, floor):
+def _correlation(
+    image: np.ndarray,
+    infinity: np.ndarray,
+    parallax: np.ndarray,
+    x: int,
+    y: int,
+    plane: np.ndarray,
+    window: np.ndarray,
+    count: int,
+    mean: np.float32,
+    variance: np.float32,
+    floor: np.float32,
+) -> np.float32:
     """Of a window with a neighbour's pixels on a plane through it; NaN where the neighbour misses one."""
     height, width = image.shape
     u, v, near = np.float32(x + 0.5), np.float32(y + 0.5), plane[0]
@@ -78,11 +95,21 @@ def _correlation(image, infinity, parallax, x, y, plane, window, count, mean, va
         square += weight * sample * sample
         product += weight * sample * window[3, k]
     spread = max(square - value * value, np.float32(0)) + floor
-    return (product - value * mean) / np.sqrt(spread * (variance + floor))
+    correlation: np.float32 = (product - value * mean) / np.sqrt(spread * (variance + floor))
+    return correlation
 
 
 @kernel_part
-def _return_error(near_there, infinity, parallax, back_infinity, back_parallax, x, y, near):
+def _return_error(
+    near_there: np.ndarray,
+    infinity: np.ndarray,
+    parallax: np.ndarray,
+    back_infinity: np.ndarray,
+    back_parallax: np.ndarray,
+    x: int,
+    y: int,
+    near: np.float32,
+) -> np.float32:
     """Pixels between (x, y) and where it returns from a neighbour, carried back at the inverse depth found there."""
     height, width = near_there.shape
     u, v = np.float32(x + 0.5), np.float32(y + 0.5)
@@ -104,7 +131,17 @@ def _return_error(near_there, infinity, parallax, back_infinity, back_parallax, 
 
 
 @kernel_part
-def _worth(scene, x, y, plane, window, count, mean, variance, rules):
+def _worth(
+    scene: Scene,
+    x: int,
+    y: int,
+    plane: np.ndarray,
+    window: np.ndarray,
+    count: int,
+    mean: np.float32,
+    variance: np.float32,
+    rules: Rules,
+) -> np.float32:
     """Mean of the best correlations of a plane over the neighbours, less what they lack in consistency."""
     images, infinity, parallax, near_there, back_infinity, back_parallax = scene
     best, absent, floor, consistency = rules
@@ -123,22 +160,22 @@ def _worth(scene, x, y, plane, window, count, mean, variance, rules):
 
 @kernel
 def improve(
-    first,
-    last,
-    colour,
-    grey,
-    scene,
-    rules,
-    radius,
-    stride,
-    contrast,
-    offsets,
-    noise,
-    limits,
-    steepest,
-    planes,
-    worth,
-):
+    first: int,
+    last: int,
+    colour: int,
+    grey: np.ndarray,
+    scene: Scene,
+    rules: Rules,
+    radius: int,
+    stride: int,
+    contrast: np.float32,
+    offsets: np.ndarray,
+    noise: np.ndarray,
+    limits: tuple[np.float32, np.float32],
+    steepest: np.float32,
+    planes: np.ndarray,
+    worth: np.ndarray,
+) -> None:
     """Give the pixels of one colour of a chessboard the best of their own, some neighbours' and some random planes.
 
     Args:

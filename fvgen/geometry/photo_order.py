@@ -124,7 +124,8 @@ def _short_tour(step: np.ndarray) -> list[int]:
     """The best of several nearest-neighbour tours after local improvement."""
     starts = np.unique(np.linspace(0, len(step) - 1, 8).astype(int))
     tours = [_improved(_nearest_neighbour_tour(step, int(start)), step) for start in starts]
-    return min(tours, key=lambda tour: step[tour, np.roll(tour, -1)].sum()).tolist()
+    shortest: list[int] = min(tours, key=lambda tour: step[tour, np.roll(tour, -1)].sum()).tolist()
+    return shortest
 
 
 def _nearest_neighbour_tour(step: np.ndarray, start: int) -> np.ndarray:

@@ -40,7 +40,8 @@ def from_pytorch3d(rotation: Tensor, translation: Tensor) -> Tensor:
     w2c = torch.eye(4, dtype=torch.float64, device=rotation.device).repeat(len(rotation), 1, 1)
     w2c[:, :3, :3] = rotation.double().transpose(1, 2)
     w2c[:, :3, 3] = translation.double()
-    return torch.linalg.inv(w2c) * flip
+    c2w: Tensor = torch.linalg.inv(w2c) * flip
+    return c2w
 
 
 def interpolated_poses(c2w: Tensor, frames_per_clip: int) -> Tensor:
@@ -102,9 +103,9 @@ def axes_meeting_point(c2w: Tensor) -> Tensor:
     axis = torch.nn.functional.normalize(c2w[:, :3, 2].double(), dim=1)
     across = torch.eye(3, dtype=torch.float64, device=c2w.device) - axis[:, :, None] * axis[:, None, :]
     target = (across @ c2w[:, :3, 3:].double()).sum(0)
-    return torch.linalg.lstsq(across.sum(0), target, driver="gelsd" if c2w.device.type == "cpu" else None).solution[
-        :, 0
-    ]
+    driver = "gelsd" if c2w.device.type == "cpu" else None
+    point: Tensor = torch.linalg.lstsq(across.sum(0), target, driver=driver).solution
+    return point[:, 0]
 
 
 def world_to_object(
