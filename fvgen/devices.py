@@ -13,6 +13,12 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def use_gpu(number: int) -> None:
+    """Take another GPU as the default one, for the ``number``-th process of this machine; without GPUs, nothing."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
+
+
 def is_gpu(device: torch.device | str) -> bool:
     """Whether tensors on ``device`` live on a CUDA GPU."""
     return torch.device(device).type == "cuda"

@@ -15,7 +15,7 @@ CODE = sorted(
     path for folder in ("fvgen", "fvgen_ns", "scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py")
 )
 
-EVERYONE_MAY_IMPORT = {"types", "checks", "devices", "files", "films", "metrics", "numba_compile"}
+EVERYONE_MAY_IMPORT = {"types", "clip", "checks", "command", "devices", "files", "films", "metrics", "numba_compile"}
 MAY_IMPORT = {
     **{name: set() for name in EVERYONE_MAY_IMPORT},
     "geometry": set(),
@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "diffusion": set(),
     "conditioning": {"models"},
     "generation": {"models", "diffusion", "conditioning", "rendering", "geometry"},
-    "data": {"generation", "models", "conditioning", "rendering", "geometry"},
-    "procedural": {"data", "geometry"},
+    "procedural": {"geometry"},
+    "data": {"procedural", "generation", "models", "conditioning", "rendering", "geometry"},
     "distillation": {"models", "diffusion", "conditioning"},
     "evaluation": {
         "distillation", "data", "generation", "models", "diffusion", "conditioning", "rendering", "geometry"

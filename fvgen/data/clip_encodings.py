@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.clip import Clip
 from fvgen.conditioning.conditions import FPS, encode_conditions
 from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.conditioning.residual import ResidualSpace, WarpedClips, residual_condition, residual_condition_channels
-from fvgen.data.clips import Clip
 from fvgen.generation.view_generator import PointViews
 from fvgen.generation.warp import warped_clip
 from fvgen.models.codec import Codec, SpaceToDepth, SpaceToDepthCodec, latent_fingerprint
@@ -35,7 +35,7 @@ class EncodedClip:
     height: int
     width: int
     preview: tuple[Tensor, ...] = ()
-    """[3, H, W] each: what a contact sheet shows of it"""
+    """[3, H, W] each: pictures of it for a contact sheet."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ClipEncoder(Protocol):
     """Clips -> bytes."""
 
     meta: dict[str, Any]
-    """what reading them needs, and what tells one training set from another"""
+    """What reading the clips needs, and what tells one training set from another."""
 
     def encode(self, clip: Clip, geometry: SceneGeometry) -> EncodedClip:
         """The clip and its condition, made from ``geometry`` of its photos."""
@@ -69,9 +69,10 @@ class PixelEncoding:
     """Pixels of frames, renders and warps in bytes; read as residuals on the warp (`ResidualSpace`).
 
     Args:
-        patch_size: of the lossless codec.
-        space: of the residuals; its defaults when not given.
-        tokens, context_dim: of the zero tokens that stand in for text and image.
+        patch_size: pixels along a patch of the lossless codec.
+        space: scale of the residuals; its defaults when not given.
+        tokens: number of zero tokens that stand in for text and image.
+        context_dim: channels of those tokens.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class PixelEncoding:
             known = stored["known"]
             drawn = (int((~known).sum()), 1, *stored["frames"].shape[2:])
             covered = np.unpackbits(stored["covered"], count=int(np.prod(drawn))).reshape(drawn)
-            # cut out as bytes: what is not seen is not made to floats
+            # Cut out as bytes: what is not seen is not made to floats.
             frames = view.of(stored["frames"])
             parts = {name: view.of(stored[name]) for name in ("render", "warp")}
             parts |= {"covered": view.of(covered), "confidence": view.of(stored[_STORED_CONFIDENCE])}
@@ -148,9 +149,9 @@ class LatentEncoding:
     """Latents of frames and of renders, and tokens, of a full-size model's codec and towers; float16 in safetensors.
 
     Args:
-        name: of the model, for the index.
-        codec: of the model.
-        token_encoder: of the model.
+        name: name of the model, for the index.
+        codec: codec of the model.
+        token_encoder: text and image towers of the model.
         device: where to encode.
         guidance: whether tokens of no text and a grey image are stored too.
     """
@@ -228,7 +229,7 @@ def decoder_for(meta: Mapping[str, Any]) -> PixelEncoding | LatentDecoding:
         "encoding",
         "be pixels or latents",
         meta.get("encoding"),
-        "Prepare the clips again with scripts/prepare_clips.py.",
+        "Prepare the clips again with fvgen clips.",
     )
     if meta["encoding"] == "latents":
         return LatentDecoding()

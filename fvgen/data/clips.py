@@ -10,38 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fvgen.checks import InputError, complaint, require
+from fvgen.clip import Clip
 from fvgen.data.capture import CaptureFrame
 from fvgen.data.colmap import read_colmap
 from fvgen.data.transforms_json import read_transforms
 from fvgen.data.working_size import make_capture
 from fvgen.geometry.provider import GeometryProvider
-from fvgen.types import CameraPath, Capture, SceneGeometry
+from fvgen.types import CameraPath, SceneGeometry
 
 MOST_STRIDE = 4
 """Frames of a clip are at most so many photos of the capture apart."""
 _LONGEST_NAME = 150
 """Bytes of a scene's name; what is longer is cut and told apart by a checksum, for file systems stop at 255."""
 _LEAST_COVERAGE = 0.02
-"""Of the two photos' depth, below which a cloud says nothing."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """F true frames and the photos that a generator would start from."""
-
-    name: str
-    """unique within a training set"""
-    capture: Capture
-    """V photos at the size of the clip"""
-    path: CameraPath
-    """F frames through them"""
-    frames: Tensor
-    """[F, 3, H, W] in [0, 1], what is really there"""
-    known: Tensor
-    """[F] bool: frames that the network is given, photos or drawn before"""
+"""Share of the two photos' pixels with depth, below which a clip's cloud is of no use."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +38,14 @@ class CaptureScene:
     frames: int
     height: int
     width: int
-    """of landscape captures; portrait ones give clips turned on their side"""
+    """Width for landscape captures; portrait ones give clips turned on their side."""
     seed: int = 0
     root: Path | None = None
-    """what names are relative to"""
+    """Folder that names are relative to."""
 
     @property
     def name(self) -> str:
-        """Of its shard: its path, in letters that every file system takes."""
+        """Name of its shard: its path, in letters that every file system takes."""
         path = self.folder if self.root is None else self.folder.relative_to(self.root)
         if path == Path():
             path = Path(self.folder.resolve().name)

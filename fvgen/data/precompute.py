@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fvgen.checks import require
+from fvgen.clip import Clip
 from fvgen.data.clip_encodings import ClipEncoder, EncodedClip
-from fvgen.data.clips import Clip
 from fvgen.data.shards import config_hash, scene_is_done, write_index, write_shard
 from fvgen.files import read_json, whole_file, write_json
 from fvgen.types import SceneGeometry
@@ -37,11 +37,11 @@ class Scene(Protocol):
 
     @property
     def name(self) -> str:
-        """Of its shard."""
+        """Name of its shard."""
 
     @property
     def count(self) -> int | None:
-        """Clips of it, where that is known before they are made."""
+        """Number of its clips, where that is known before they are made."""
 
     def clips(self) -> Iterator[tuple[Clip, SceneGeometry]]:
         """Its clips with the geometry of their photos."""
@@ -52,13 +52,13 @@ class Summary:
     """What became of the scenes."""
 
     written: int = 0
-    """scenes"""
+    """Scenes that this run has written."""
     kept: int = 0
-    """scenes that an earlier run has written"""
+    """Scenes that an earlier run has written."""
     clips: int = 0
-    """clips of this run"""
+    """Clips of this run."""
     failed: dict[str, str] = field(default_factory=dict)
-    """scene -> reason"""
+    """Scene -> reason why it was left out."""
 
 
 Report = Callable[[int, int, str, Summary], None]
@@ -78,7 +78,7 @@ def parse_part(text: str) -> tuple[int, int]:
     return int(pieces[0]), int(pieces[1])
 
 
-def prepare(
+def precompute(
     scenes: Sequence[Scene],
     encoder: ClipEncoder,
     folder: Path,
@@ -94,7 +94,7 @@ def prepare(
         folder: made when it is not there.
         settings: how clips are made; with the encoder's they tell training sets apart.
         part: (i, n): this process takes scenes i, i + n, i + 2 n, ...
-        report: told after every scene.
+        report: called after every scene.
 
     Raises:
         InputError: no scenes, two of one name, the folder holds clips that were made otherwise, or no scene of any part
@@ -123,7 +123,7 @@ def prepare(
     sheet.write()
     write_json(failures, summary.failed)
     clips = write_index(folder, meta)
-    # while other parts are at work, theirs may give clips
+    # While other parts are at work, theirs may give clips.
     last = len(list(folder.glob(f"failed_*_of_{part[1]:04d}.json"))) >= part[1]
     reasons = "; ".join(f"{name}: {reason}" for name, reason in list(summary.failed.items())[:3])
     require(clips > 0 or not last, "scenes", "give a clip", f"none ({reasons})", "See the reasons in failed_*.json.")
@@ -154,7 +154,7 @@ def _write_scene(
         for clip, geometry in scene.clips():
             encoded.append(encoder.encode(clip, geometry))
         require(len(encoded) > 0, scene.name, "give a clip", "none", "Leave the scene out.")
-    except Exception as error:  # whatever is wrong with one scene of thousands, the others are not to wait for it
+    except Exception as error:  # whatever is wrong with one scene of thousands, the others go on
         if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
             raise
         summary.failed[scene.name] = f"{type(error).__name__}: {error}"

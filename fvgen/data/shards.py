@@ -27,7 +27,7 @@ from fvgen.types import Conditions, TrainBatch
 INDEX = "index.json"
 _PART = ".part.json"
 _FORMAT = 1
-_AGAIN = "Prepare the clips again with scripts/prepare_clips.py; what is whole is kept."
+_AGAIN = "Prepare the clips again with fvgen clips; what is whole is kept."
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Sample:
 
     key: str
     offset: int
-    """of its content within the tar, in bytes"""
+    """First byte of its content within the tar."""
     size: int
-    """of its content, in bytes"""
+    """Bytes of its content."""
     height: int
     width: int
 
@@ -122,7 +122,7 @@ class ShardDataset:
     """Clips of a folder by number, each in one or more views.
 
     Args:
-        folder: as written by ``scripts/prepare_clips.py``.
+        folder: as written by ``fvgen clips``.
         check: compare every shard with its checksum.
         views: how often each clip counts, each time seen differently: mirrored, backwards where both of its ends are
             known, cropped elsewhere. Clip ``i``'s views have the numbers ``i``, ``i + clips``, ``i + 2 clips``, ...
@@ -131,7 +131,7 @@ class ShardDataset:
     Attributes:
         meta: how the clips were made: codec, ``latent_channels``, ``condition_channels``, ``frames``, ``height``,
             ``width``, ``fps``, ``tokens``, ``context_dim``, ...
-        config_hash: of it.
+        config_hash: hash of ``meta``.
         views: as given.
 
     Raises:

@@ -15,7 +15,7 @@ from fvgen.checks import InputError
 from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.data import shards
 from fvgen.data.clip_encodings import LatentEncoding, PixelEncoding, View
-from fvgen.data.precompute import parse_part, prepare
+from fvgen.data.precompute import parse_part, precompute
 from fvgen.data.shards import INDEX, ShardDataset, write_index, write_shard
 from fvgen.files import write_json
 from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
@@ -55,7 +55,7 @@ SCENES = [FakeScene("a", (1, 2)), FakeScene("b", (3,)), FakeScene("c", (4, 5))]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
-    prepare(SCENES, PixelEncoding(), folder, {"frames": 3, "height": 32, "width": 48})
+    precompute(SCENES, PixelEncoding(), folder, {"frames": 3, "height": 32, "width": 48})
     return folder
 
 
@@ -115,7 +115,7 @@ def test_a_number_out_of_range_is_refused(folder):
 
 
 def test_no_index(tmp_path):
-    with pytest.raises(InputError, match=r"hold a readable index.json, got none.*prepare_clips.py"):
+    with pytest.raises(InputError, match=r"hold a readable index.json, got none.*fvgen clips"):
         ShardDataset(tmp_path)
 
 
@@ -172,7 +172,7 @@ def test_an_index_that_was_edited(copy, change, message):
     (copy / INDEX).write_text(json.dumps(index))
     with pytest.raises(InputError, match=message):
         ShardDataset(copy)
-    summary = prepare(SCENES, PixelEncoding(), copy, {"frames": 3, "height": 32, "width": 48})
+    summary = precompute(SCENES, PixelEncoding(), copy, {"frames": 3, "height": 32, "width": 48})
     assert summary.kept == 3 and len(ShardDataset(copy)) == 5  # the index is written anew
 
 
@@ -214,7 +214,7 @@ def test_mirrored_and_backwards_views():
 
 def test_clips_of_several_sizes_need_a_crop(tmp_path):
     scenes = [FakeScene("wide", (1,)), FakeScene("tall", (2,), ClipLayout(3, 48, 32))]
-    prepare(scenes, PixelEncoding(), tmp_path, {"frames": 3})
+    precompute(scenes, PixelEncoding(), tmp_path, {"frames": 3})
     with pytest.raises(InputError, match="crop must be given for clips of several sizes"):
         ShardDataset(tmp_path)
     with pytest.raises(InputError, match=r"crop must be multiples of 4 up to \(32, 32\)"):
@@ -224,7 +224,7 @@ def test_clips_of_several_sizes_need_a_crop(tmp_path):
 
 def test_two_parts_make_the_same_set_as_one(folder, tmp_path):
     for part in ((1, 2), (0, 2)):
-        prepare(SCENES, PixelEncoding(), tmp_path, {"frames": 3, "height": 32, "width": 48}, part)
+        precompute(SCENES, PixelEncoding(), tmp_path, {"frames": 3, "height": 32, "width": 48}, part)
     one, two = ShardDataset(folder), ShardDataset(tmp_path)
     assert one.config_hash == two.config_hash and len(one) == len(two)
     assert all(same(one.batch([i]), two.batch([i])) for i in range(len(one)))
@@ -233,16 +233,16 @@ def test_two_parts_make_the_same_set_as_one(folder, tmp_path):
 def test_a_broken_off_run_goes_on(copy):
     (copy / "b.part.json").unlink()  # the part is written last
     (copy / INDEX).unlink()
-    told = []
-    summary = prepare(
+    calls = []
+    summary = precompute(
         SCENES,
         PixelEncoding(),
         copy,
         {"frames": 3, "height": 32, "width": 48},
-        report=lambda done, total, name, summary: told.append((done, total, name)),
+        report=lambda done, total, name, summary: calls.append((done, total, name)),
     )
     assert (summary.written, summary.kept, summary.clips) == (1, 2, 1)
-    assert told == [(1, 3, "a"), (2, 3, "b"), (3, 3, "c")]
+    assert calls == [(1, 3, "a"), (2, 3, "b"), (3, 3, "c")]
     assert len(ShardDataset(copy)) == 5
 
 
@@ -251,45 +251,45 @@ def test_bad_scenes_are_left_out_with_their_reason(tmp_path):
         FakeScene("bad", (1,), error=InputError("photo must be readable")),
         FakeScene("worse", (1,), error=FileNotFoundError("gone")),
     ]
-    summary = prepare([*bad, SCENES[1]], PixelEncoding(), tmp_path, {"frames": 3})
+    summary = precompute([*bad, SCENES[1]], PixelEncoding(), tmp_path, {"frames": 3})
     assert summary.failed == {"bad": "InputError: photo must be readable", "worse": "FileNotFoundError: gone"}
     assert json.loads(next(tmp_path.glob("failed_*")).read_text()) == summary.failed
     assert len(ShardDataset(tmp_path)) == 1
     with pytest.raises(InputError, match=r"scenes must give a clip, got none .*bad: InputError"):
-        prepare(bad, PixelEncoding(), tmp_path / "none", {"frames": 3})
+        precompute(bad, PixelEncoding(), tmp_path / "none", {"frames": 3})
 
 
 def test_no_error_of_a_scene_stops_the_others(tmp_path):
     bad = [FakeScene("a", (1,), error=PermissionError(13, "denied")), FakeScene("b", (1,), error=KeyError("x"))]
-    summary = prepare([*bad, SCENES[2]], PixelEncoding(), tmp_path, {"frames": 3})
+    summary = precompute([*bad, SCENES[2]], PixelEncoding(), tmp_path, {"frames": 3})
     assert set(summary.failed) == {"a", "b"} and summary.clips == 2
 
 
 def test_a_part_without_clips_waits_for_the_others(tmp_path):
     bad = FakeScene("bad", (1,), error=InputError("broken"))
-    prepare([bad, SCENES[1]], PixelEncoding(), tmp_path, {}, (0, 2))  # part 1 may still give some
-    prepare([bad, SCENES[1]], PixelEncoding(), tmp_path, {}, (1, 2))
+    precompute([bad, SCENES[1]], PixelEncoding(), tmp_path, {}, (0, 2))  # part 1 may still give some
+    precompute([bad, SCENES[1]], PixelEncoding(), tmp_path, {}, (1, 2))
     assert len(ShardDataset(tmp_path)) == 1
     other = tmp_path / "other"
-    prepare([bad, replace(bad, name="b")], PixelEncoding(), other, {}, (0, 2))
+    precompute([bad, replace(bad, name="b")], PixelEncoding(), other, {}, (0, 2))
     with pytest.raises(InputError, match="scenes must give a clip, got none"):
-        prepare([bad, replace(bad, name="b")], PixelEncoding(), other, {}, (1, 2))
+        precompute([bad, replace(bad, name="b")], PixelEncoding(), other, {}, (1, 2))
 
 
 def test_scenes_of_one_name_are_refused(tmp_path):
     with pytest.raises(InputError, match="have names of their own, got a 2 times"):
-        prepare([SCENES[0], SCENES[0]], PixelEncoding(), tmp_path / "x", {})
+        precompute([SCENES[0], SCENES[0]], PixelEncoding(), tmp_path / "x", {})
     assert not (tmp_path / "x").exists()
 
 
 def test_a_full_disk_is_no_matter_of_the_scene(tmp_path):
     with pytest.raises(OSError, match="No space"):
-        prepare([FakeScene("a", (1,), error=OSError(28, "No space left"))], PixelEncoding(), tmp_path, {})
+        precompute([FakeScene("a", (1,), error=OSError(28, "No space left"))], PixelEncoding(), tmp_path, {})
 
 
 def test_clips_of_two_kinds_do_not_mix(folder):
     with pytest.raises(InputError, match="hold clips of these settings"):
-        prepare(SCENES, PixelEncoding(patch_size=8), folder, {"frames": 3, "height": 32, "width": 48})
+        precompute(SCENES, PixelEncoding(patch_size=8), folder, {"frames": 3, "height": 32, "width": 48})
 
 
 def test_contact_sheet(folder):
@@ -304,7 +304,7 @@ def test_latents_of_a_model(tmp_path):
     encoder = LatentEncoding(
         "tiny", codec, TokenEncoder(None, None, None, context_dim=6, text_length=2), torch.device("cpu")
     )
-    prepare(SCENES[:1], encoder, tmp_path, {"frames": 3})
+    precompute(SCENES[:1], encoder, tmp_path, {"frames": 3})
     dataset = ShardDataset(tmp_path)
     batch = dataset.batch([1])
     clip, _ = clip_and_geometry(2)

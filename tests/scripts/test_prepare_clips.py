@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import resource
@@ -15,38 +14,29 @@ import torch
 import tyro
 
 from fvgen.checks import InputError
+from fvgen.data import prepare
 from fvgen.data.shards import ShardDataset
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--frames", "4", "--height", "48", "--width", "64")
 
 
-@pytest.fixture(scope="module")
-def script():
-    """The script as a module: its command line without the seconds that a new process takes."""
-    spec = importlib.util.spec_from_file_location("prepare_clips", ROOT / "scripts" / "prepare_clips.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["prepare_clips"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["prepare_clips"]
-
-
 @pytest.fixture
-def prepare_clips(script, capsys):
-    def run(*arguments) -> str:
-        script.main(tyro.cli(script.Options, args=[str(argument) for argument in arguments]))
+def prepare_clips(capsys):
+    """The command without the seconds that a new process takes: what it prints."""
+
+    def command(*arguments) -> str:
+        prepare.prepare_clips(tyro.cli(prepare.Source, args=[str(argument) for argument in arguments]))
         return capsys.readouterr().out
 
-    return run
+    return command
 
 
 def test_procedural_clips(prepare_clips, tmp_path):
     output = tmp_path / "clips"
     command = ("procedural", "--output", output, "--clips", 3, "--block", 2, *SMALL)
-    said = prepare_clips(*command, "--shard", "0/2")
-    assert "[1/1] procedural_64x48_000000000 done" in said and "clips/s" in said
+    printed = prepare_clips(*command, "--shard", "0/2")
+    assert "[1/1] procedural_64x48_000000000 done" in printed and "clips/s" in printed
     assert "1 scenes written, 1 kept, 0 left out; 1 clips" in prepare_clips(*command)
     dataset = ShardDataset(output, crop=(48, 48))  # landscape and portrait take turns
     assert len(dataset) == 3 and dataset.meta["source"] == "procedural"
@@ -58,12 +48,12 @@ def test_captures(prepare_clips, tiny_room, tmp_path):
     (bad / "transforms.json").write_text("{}")
     (tmp_path / "captures" / "room").symlink_to(tiny_room, target_is_directory=True)
     folders = ("--captures", tmp_path / "captures", "--output", tmp_path / "clips")
-    said = prepare_clips("captures", *folders, "--clips-per-scene", 2, "--geometry", "capture-depth", *SMALL)
-    assert "1 scenes written, 0 kept, 1 left out; 2 clips" in said and "  bad: InputError" in said
+    printed = prepare_clips("captures", *folders, "--clips-per-scene", 2, "--geometry", "capture-depth", *SMALL)
+    assert "1 scenes written, 0 kept, 1 left out; 2 clips" in printed and "  bad: InputError" in printed
     assert len(ShardDataset(tmp_path / "clips")) == 2
 
 
-def test_captures_are_found_once(script, tiny_room, tmp_path):
+def test_captures_are_found_once(tmp_path):
     """ns-process-data leaves COLMAP's model within the capture; links may lead to a capture twice, or in a circle."""
     for name in ("a", "b/c"):
         (tmp_path / name).mkdir(parents=True)
@@ -72,7 +62,7 @@ def test_captures_are_found_once(script, tiny_room, tmp_path):
     (tmp_path / "a" / "colmap" / "sparse" / "0" / "cameras.bin").touch()
     (tmp_path / "again").symlink_to(tmp_path / "a", target_is_directory=True)
     (tmp_path / "b" / "circle").symlink_to(tmp_path, target_is_directory=True)
-    assert script._capture_folders(tmp_path) == [tmp_path / "a", tmp_path / "b" / "c"]
+    assert prepare.capture_folders(tmp_path) == [tmp_path / "a", tmp_path / "b" / "c"]
 
 
 def test_a_provider_that_is_not_installed_is_refused_at_once(prepare_clips, tiny_room, tmp_path):
@@ -104,9 +94,9 @@ def test_a_set_grows_without_losing_or_repeating_a_clip(prepare_clips, tmp_path)
         prepare_clips("procedural", "--output", tmp_path, "--block", 3, "--orientation", "landscape", *SMALL)
 
 
-def test_an_output_that_cannot_be_written_is_said_in_a_sentence(prepare_clips, tmp_path):
+def test_an_output_that_cannot_be_written_is_explained_in_a_sentence(prepare_clips, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"file must be a folder to write in, got .*what is whole is kept"):
+    with pytest.raises(InputError, match=r"output must be writable, with room on its disk, got .*file.*are kept"):
         prepare_clips("procedural", "--output", tmp_path / "file", "--clips", 1, *SMALL)
 
 
@@ -116,7 +106,7 @@ def test_a_disk_that_fills_up(prepare_clips, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
     try:
-        with pytest.raises(InputError, match=r"be a folder to write in, got '.*what is whole is kept"):
+        with pytest.raises(InputError, match=r"output must be writable, with room on its disk, got .*are kept"):
             prepare_clips(*command)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import InputError, complaint, require
-from fvgen.data.clips import Clip
+from fvgen.clip import Clip
 from fvgen.geometry.cameras import look_at
 from fvgen.geometry.plane_sweep import PlaneSweep
 from fvgen.geometry.points import depth_to_points
