@@ -16,7 +16,7 @@ from fvgen.data.capture import DEPTH_UNIT, CaptureFrame, Split, check_frames
 from fvgen.data.decoded_frame import DecodedFrame, decode_frame
 from fvgen.data.transforms_json import read_transforms
 from fvgen.geometry.points import read_ply
-from fvgen.types import Cameras, Capture, PointCloud, Progress, no_progress
+from fvgen.types import Cameras, Capture, Cover, PointCloud, Progress, no_progress
 
 _FULLY_SEEN = 0.99
 """Least share of a working pixel that the photo must fill for it to be valid."""
@@ -113,24 +113,23 @@ def at_size(decoded: DecodedFrame, size: tuple[int, int]) -> ScaledFrame:
     rgb, alpha, depth = _as_floats(decoded)
     if any(frame.distortion):
         rgb, alpha, depth = _undistort(frame, rgb, alpha, depth)
-    (width, height), (w, h) = frame.size, size
-    scale = max(w / width, h / height)
-    cover = (max(round(width * scale), w), max(round(height * scale), h))
-    left, top = (cover[0] - w) // 2, (cover[1] - h) // 2
-    window = np.s_[top : top + h, left : left + w]
-    K = frame.K.copy()
-    K[0] *= cover[0] / width
-    K[1] *= cover[1] / height
-    K[0, 2] -= left
-    K[1, 2] -= top
-    way = cv2.INTER_AREA if scale <= 1 else cv2.INTER_LINEAR
+    own, (width, height) = frame.size, size
+    cover = Cover.of(own[::-1], (height, width))
+    window = np.s_[cover.top : cover.top + height, cover.left : cover.left + width]
+    camera = Cameras(torch.from_numpy(frame.c2w)[None], torch.from_numpy(frame.K)[None], own[1], own[0])
+    shrunk = cover.width <= own[0] and cover.height <= own[1]
+
+    def scaled(image: np.ndarray) -> np.ndarray:
+        way = cv2.INTER_AREA if shrunk else cv2.INTER_LINEAR
+        return cv2.resize(image, (cover.width, cover.height), interpolation=way)[window]
+
     # copies, because a part would keep the whole in memory
     return ScaledFrame(
-        rgb=cv2.resize(rgb, cover, interpolation=way)[window].copy(),
-        valid=cv2.resize(alpha, cover, interpolation=way)[window] > _FULLY_SEEN,
+        rgb=scaled(rgb).copy(),
+        valid=scaled(alpha) > _FULLY_SEEN,
         c2w=frame.c2w,
-        K=K,
-        depth=None if depth is None else _nearest(depth, cover)[window].copy(),
+        K=camera.covering(height, width).K[0].numpy(),
+        depth=None if depth is None else _nearest(depth, (cover.width, cover.height))[window].copy(),
     )
 
 
