@@ -46,7 +46,8 @@ from fvgen.types import CameraPath, Capture, SceneGeometry
 Method = Literal["render", "inpaint", "warp", "teacher", "student"]
 METHODS: tuple[Method, ...] = get_args(Method)
 SCORES = ("psnr", "covered", "holes", "sharpness", "seconds")
-"""dB of the whole frame, of pixels where points are seen and of the others; gradient energy over the truth's."""
+"""PSNR in dB of the whole frame, of pixels where points are seen and of the others; gradient energy over the truth's;
+seconds a frame."""
 SHEET_FRAMES = 4
 
 Draw = Callable[[CameraPath], tuple[Tensor, Tensor | None]]
@@ -73,20 +74,20 @@ class Options:
     long_side: int = 256
     """Longest side of the photos and of what is drawn, in pixels."""
     seed: int = 0
-    """Of the diffusion models' noise."""
+    """Random seed of the diffusion models' noise."""
     clips: Path | None = None
-    """Folder of prepared clips that no network was trained on, to measure on, too."""
+    """Folder of prepared clips to measure on, too; no network may have been trained on them."""
     clips_count: int = 40
-    """How many of them."""
+    """Number of prepared clips to measure on."""
     clips_side: int = 160
-    """Height and width of the window that is cut from each."""
+    """Height and width of the window that is cut from each prepared clip, in pixels."""
 
 
 def main(options: Options) -> None:
     """Run, print the table, write the JSON and the contact sheets.
 
     Raises:
-        InputError: an option or a capture cannot be used; said before anything is drawn.
+        InputError: an option or a capture cannot be used; raised before anything is drawn.
     """
     console = Console(width=120)
     _check_numbers(options)

@@ -43,7 +43,7 @@ from fvgen.types import Capture, PointRender, SceneGeometry
 BARS = {"herzjesu": (0.55, 24.5), "fox": (0.45, 19.0)}
 """Capture -> coverage and PSNR to reach."""
 WARP_BAR = 1.5
-"""dB that `warp` is to gain over inpainting on the mean."""
+"""Gain in dB that `warp` is to have over inpainting, on the mean."""
 COLUMNS = {
     "coverage": "coverage",
     "sparse_coverage": "SfM points",
@@ -84,7 +84,7 @@ def main(options: Options) -> None:
     """Run, print the table, write the JSON.
 
     Raises:
-        InputError: a capture cannot be used; said before work starts.
+        InputError: a capture cannot be used; raised before work starts.
     """
     console = Console(width=140)
     names = chosen_captures(options.captures, options.only)

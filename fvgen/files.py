@@ -34,7 +34,7 @@ _ABANDONED = 86400.0
 """Seconds without a change after which another machine's unfinished work counts as left behind."""
 _HOST = re.sub(r"[^A-Za-z0-9-]", "_", platform.node())[:64] or "host"
 _RUN = secrets.token_hex(4)
-"""Tells this process from an earlier one with the same number, as containers have them."""
+"""Random, so that an earlier process with the same number is another one: containers number from 1 again."""
 _numbers = itertools.count()
 
 
@@ -186,7 +186,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _is_left_behind(left: Path, host: str, process: int, run: str) -> bool:
-    if host != _HOST:  # on a shared disk: its processes cannot be asked for here
+    if host != _HOST:  # on a shared disk: whether its process runs cannot be seen here
         with suppress(FileNotFoundError):
             return time.time() - left.stat().st_mtime > _ABANDONED
         return False

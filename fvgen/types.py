@@ -332,7 +332,7 @@ class TrainBatch(_TensorRecord):
     latents: Tensor
     """[B, F, C, h, w] clean latents z, as the codec gives them"""
     conditions: Conditions
-    """of the same clips; ``render_latents`` may have other channels than ``latents``"""
+    """Conditions of the same clips; ``render_latents`` may have other channels than ``latents``."""
 
     def __len__(self) -> int:
         return len(self.latents)

@@ -43,19 +43,19 @@ class DiffusionViews:
     """Frames from a video diffusion network. The weights are loaded at the first frame and kept until `free`."""
 
     kind: Literal["student", "teacher"] = "student"
-    """whose sampler the model must have been saved with"""
+    """Whose sampler the model must have been saved with: a student's or a teacher's."""
     model: str | Path | None = None
-    """pipeline folder, name of a converted variant, or id of a hub repository in the local cache"""
+    """Pipeline folder, name of a converted variant, or id of a hub repository in the local cache."""
     steps: int | None = None
-    """steps of the sampler; by default 4 for a student and 50 for a teacher"""
+    """Steps of the sampler; by default 4 for a student and 50 for a teacher."""
     window: int | None = None
-    """most frames drawn at once; by default as many as the network was trained on"""
+    """Most frames drawn at once; by default as many as the network was trained on."""
     size: Literal["trained", "working"] = "trained"
-    """draw at about as many pixels as the network was trained on, or at the capture's working size"""
+    """Draw at about as many pixels as the network was trained on, or at the capture's working size."""
     confidence_seeds: int = 0
-    """further samples of every frame, whose disagreement lowers its confidence"""
+    """Further samples of every frame, whose disagreement lowers its confidence."""
     low_memory: bool = False
-    """on a GPU keep only the layer at work in its memory; encode and decode frame by frame"""
+    """On a GPU keep only the layer at work in its memory; encode and decode frame by frame."""
 
     def __post_init__(self) -> None:
         require(
@@ -80,7 +80,7 @@ class DiffusionViews:
         return pipeline.to(device)
 
     def free(self) -> None:
-        """Let go of the weights; the next call of `generate` loads them again."""
+        """Release the weights; the next call of `generate` loads them again."""
         self.__dict__.pop("pipeline", None)
         free_memory()
 

@@ -25,11 +25,11 @@ class CaptureDepth:
     """The sensor's own depth, cleaned; a field is an option of the method."""
 
     edge_jump: float = 0.03
-    """depth that lies between a nearer and a farther surface, this fraction away from both, is dropped"""
+    """Depth that lies between a nearer and a farther surface, this fraction away from both, is dropped."""
     agreement: float = 0.02
-    """two views agree when their depths differ by less than this fraction"""
+    """Two views agree when their depths differ by less than this fraction."""
     speckle: int = 50
-    """connected patches of fewer pixels are dropped"""
+    """Connected patches of fewer pixels are dropped."""
 
     def reconstruct(self, capture: Capture, progress: Progress = no_progress) -> SceneGeometry:
         """Depth, confidence and the fused cloud.

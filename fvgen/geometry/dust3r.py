@@ -34,13 +34,13 @@ class Dust3r:
     """Depth from DUSt3R's pairwise predictions at known cameras."""
 
     model: str = WEIGHTS
-    """folder with config.json and model.safetensors, or id of a repository in the local hub cache"""
+    """Folder with config.json and model.safetensors, or id of a repository in the local hub cache."""
     long_side: int = 512
-    """longest side of the photos that the network sees, in pixels"""
+    """Longest side of the photos that the network sees, in pixels."""
     neighbours: int = 3
-    """how many of the nearest photos each one is paired with"""
+    """How many of the nearest photos each one is paired with."""
     least_confidence: float = 1.1
-    """pixels of less confidence (1 and more) are dropped; the teacher's own data kept them from 1.0986"""
+    """Pixels of less confidence (1 and more) are dropped; the teacher's own data kept them from 1.0986."""
 
     def reconstruct(self, capture: Capture, progress: Progress = no_progress) -> SceneGeometry:
         """See `fvgen.geometry.provider.GeometryProvider`.

@@ -4,7 +4,7 @@ Each pixel has a plane of its own, depth and orientation. It takes over planes o
 its own, when its window then correlates better with the other photos: Bleyer, Rhemann and Rother, "PatchMatch Stereo",
 BMVC 2011; all pixels of one colour of a chessboard at once: Galliani, Lasinger and Schindler, "Massively Parallel
 Multiview Stereopsis by Surface Normal Diffusion", ICCV 2015. A plane that does not return to its pixel by way of the
-depth found in the other photo is worth less: Schönberger et al., "Pixelwise View Selection for Unstructured Multi-View
+depth found in the other photo scores lower: Schönberger et al., "Pixelwise View Selection for Unstructured Multi-View
 Stereo", ECCV 2016, section 4.4.
 """
 
@@ -37,19 +37,19 @@ class PatchMatch:
     """How planes are refined."""
 
     steps: tuple[int, ...] = (4, 3, 3)
-    """steps of each round; from the second on, planes must agree with what the round before found in other photos"""
+    """Steps of each round; from the second on, planes must agree with what the round before found in other photos."""
     consistency: float = 0.2
-    """correlation that one pixel of disagreement costs, up to three pixels"""
+    """Correlation that one pixel of disagreement costs, up to three pixels."""
     radius: int = 6
-    """the correlation window reaches this many pixels from its middle"""
+    """The correlation window reaches this many pixels from its middle."""
     stride: int = 3
-    """every stride-th pixel of the window counts, in x and y"""
+    """Every stride-th pixel of the window counts, in x and y."""
     contrast: float = 0.15
-    """grey difference from the middle at which a pixel of the window counts for 1/e"""
+    """Grey difference from the middle at which a pixel of the window counts for 1/e."""
     steepest: float = 2.0
-    """tangent of the steepest slant to the image plane"""
+    """Tangent of the steepest slant to the image plane."""
     absent: float = -0.2
-    """correlation assumed with a photo that does not see the pixel"""
+    """Correlation assumed with a photo that does not see the pixel."""
 
     def refine(
         self, greys: Tensor, cameras: Cameras, pairs: ViewPairs, depths: Tensor, progress: Progress = no_progress
@@ -70,16 +70,16 @@ class PatchMatch:
             for i, view in enumerate(chosen):
                 self._round(view, found, self.consistency if number else 0.0, steps)
                 progress(number * len(chosen) + i + 1, len(self.steps) * len(chosen), "refining depth")
-        for view in chosen:  # what the planes are worth by the photos alone
+        for view in chosen:  # the final scores come from the photos alone
             view.see([other.planes[0] for other in views])
-            self._improve(view, 0.0, _OFFSETS[:0], np.empty((0, 3, *view.worth.shape), np.float32))
+            self._improve(view, 0.0, _OFFSETS[:0], np.empty((0, 3, *view.scores.shape), np.float32))
         refined = torch.stack([view.depth() for view in views])
-        return refined.to(depths), torch.stack([torch.from_numpy(view.worth) for view in views]).to(depths)
+        return refined.to(depths), torch.stack([torch.from_numpy(view.scores) for view in views]).to(depths)
 
     def _round(self, view: _View, found: list[np.ndarray], consistency: float, steps: int) -> None:
         view.see(found)
         for depth, slope in np.geomspace(_COARSE, _FINE, steps):
-            noise = view.random.standard_normal((len(_TRIALS), 3, *view.worth.shape), dtype=np.float32)
+            noise = view.random.standard_normal((len(_TRIALS), 3, *view.scores.shape), dtype=np.float32)
             for trial, (far, steep) in zip(noise, _TRIALS, strict=True):
                 trial *= np.array([far * depth, steep * slope, steep * slope], np.float32)[:, None, None]
             self._improve(view, consistency, _OFFSETS, noise)
@@ -105,7 +105,7 @@ class PatchMatch:
                 view.limits,
                 np.float32(self.steepest / view.focal),
                 view.planes,
-                view.worth,
+                view.scores,
             )
 
 
@@ -117,7 +117,7 @@ class _View:
         self.random = np.random.default_rng(i)
         self.grey = greys[i].contiguous().numpy()
         self.focal = float(cameras.K[i, 0, 0])
-        self.worth = np.zeros(self.grey.shape, np.float32)
+        self.scores = np.zeros(self.grey.shape, np.float32)
         span = pairs.ranges[i]
         self.neighbours = pairs.neighbours[i] if span is not None else []
         self.planes = np.zeros((3, *self.grey.shape), np.float32)

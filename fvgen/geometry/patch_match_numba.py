@@ -131,7 +131,7 @@ def _return_error(
 
 
 @kernel_part
-def _worth(
+def _plane_score(
     scene: Scene,
     x: int,
     y: int,
@@ -174,7 +174,7 @@ def improve(
     limits: tuple[np.float32, np.float32],
     steepest: np.float32,
     planes: np.ndarray,
-    worth: np.ndarray,
+    scores: np.ndarray,
 ) -> None:
     """Give the pixels of one colour of a chessboard the best of their own, some neighbours' and some random planes.
 
@@ -187,12 +187,12 @@ def improve(
         rules: how many neighbours count (1 or 2), the correlation that stands for none, the floor added to variances,
             and the correlation that a pixel of return error costs.
         radius, stride, contrast: of the window, see `_window`.
-        offsets: [N, 2] right and down to the neighbours that are asked, all of the other colour.
+        offsets: [N, 2] right and down to the neighbours whose planes are tried, all of the other colour.
         noise: [T, 3, H, W], relative changes of the planes tried at random.
         limits: lowest and highest inverse depth.
         steepest: largest change of inverse depth from pixel to pixel, relative to the inverse depth.
         planes: [3, H, W] inverse depth and its change right and down, changed.
-        worth: [H, W], written.
+        scores: [H, W], written.
     """
     height, width = grey.shape
     window = np.empty((4, (2 * radius // stride + 1) ** 2), np.float32)
@@ -203,7 +203,7 @@ def improve(
                 continue
             count, mean, variance = _window(grey, x, y, radius, stride, contrast, window)
             kept[0], kept[1], kept[2] = planes[0, y, x], planes[1, y, x], planes[2, y, x]
-            highest = _worth(scene, x, y, kept, window, count, mean, variance, rules)
+            highest = _plane_score(scene, x, y, kept, window, count, mean, variance, rules)
             for k in range(len(offsets) + len(noise)):
                 if k < len(offsets):
                     right, down = offsets[k, 0], offsets[k, 1]
@@ -220,9 +220,9 @@ def improve(
                 steep = steepest * tried[0]
                 if not (limits[0] <= tried[0] <= limits[1] and abs(tried[1]) <= steep and abs(tried[2]) <= steep):
                     continue
-                score = _worth(scene, x, y, tried, window, count, mean, variance, rules)
+                score = _plane_score(scene, x, y, tried, window, count, mean, variance, rules)
                 if score > highest:
                     highest = score
                     kept[0], kept[1], kept[2] = tried[0], tried[1], tried[2]
             planes[0, y, x], planes[1, y, x], planes[2, y, x] = kept[0], kept[1], kept[2]
-            worth[y, x] = highest
+            scores[y, x] = highest

@@ -51,32 +51,32 @@ class PlaneSweep:
     """Depth by plane sweep from two photos up; a field is an option of the method."""
 
     hypotheses: int = 128
-    """planes per photo, evenly spaced in inverse depth"""
+    """Planes per photo, evenly spaced in inverse depth."""
     neighbours: int = 4
-    """most photos that one photo is compared with"""
+    """Most photos that one photo is compared with."""
     slanted_photos: int = 3
-    """with so many photos or fewer, slanted planes fill in where planes of constant depth found nothing. With more
+    """With so many photos or fewer, slanted planes fill in where planes of constant depth found nothing. With more
     photos that is not needed, and takes long."""
     window_radius: int = 4
-    """the correlation window reaches this many pixels from its centre"""
+    """The correlation window reaches this many pixels from its centre."""
     penalty_small: float = 0.08
-    """smoothing: cost of a change by one plane"""
+    """Smoothing: cost of a change by one plane."""
     penalty_jump: float = 1.0
-    """smoothing: cost of a larger change where the photo is flat"""
+    """Smoothing: cost of a larger change where the photo is flat."""
     edge_contrast: float = 0.03
-    """smoothing: grey difference at which a jump costs half"""
+    """Smoothing: grey difference at which a jump costs half."""
     absent: float = -0.2
-    """correlation assumed where a neighbour sees nothing"""
+    """Correlation assumed where a neighbour sees nothing."""
     least_correlation: float = 0.2
-    """depth with less correlation is dropped"""
+    """Depth with less correlation is dropped."""
     least_views: int = 1
-    """other photos that must confirm a depth"""
+    """Other photos that must confirm a depth."""
     agreement_pixels: float = 1.5
-    """a confirmed pixel returns from the other photo within so many pixels"""
+    """A depth is confirmed when its pixel returns from the other photo within so many pixels,"""
     agreement_depth: float = 0.015
-    """and with a depth that differs by less than this fraction"""
+    """and with a depth that differs by less than this fraction."""
     speckle: int = 100
-    """connected patches of fewer pixels are dropped; chance patches are about as large as the window"""
+    """Connected patches of fewer pixels are dropped; chance patches are about as large as the window."""
 
     def reconstruct(self, capture: Capture, progress: Progress = no_progress) -> SceneGeometry:
         """Depth, confidence and the fused cloud; an empty cloud when no photos share a view.

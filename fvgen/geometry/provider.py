@@ -24,7 +24,7 @@ class AutoGeometry:
     """Measured depth where the capture has enough of it, plane sweep for the rest."""
 
     least_measured: float = 0.05
-    """part of all pixels that must have measured depth for it to be used"""
+    """Share of all pixels that must have measured depth for it to be used."""
     capture_depth: CaptureDepth = field(default_factory=CaptureDepth)
     plane_sweep: PlaneSweep = field(default_factory=PlaneSweep)
 

@@ -15,9 +15,9 @@ _LEAST_OVERLAP = 0.1
 _NARROW, _WIDE = 2.0, 30.0
 """Degrees between viewing rays: below, depth is uncertain; above, surfaces look different."""
 _QUANTILES = (0.01, 0.99)
-"""Of the sparse points' depths; a few of the points are always wrong."""
+"""Quantiles of the sparse points' depths that bound the range: a few of the points are always wrong."""
 _NEARER, _FARTHER = 0.8, 1.3
-"""Margins beyond them."""
+"""Margins beyond these quantiles, as factors."""
 _LEAST_SHARED = 0.3
 """Part of a view that another camera must see too for a depth to be tried."""
 _FEWEST_POINTS = 30
@@ -107,7 +107,7 @@ def common_volume(cameras: Cameras, grid: int = 12, steps: int = 96) -> tuple[li
 
 @dataclass(frozen=True)
 class ViewPairs:
-    """For each camera whom it is compared with and over which depths; none and None where it stands alone."""
+    """For each camera its neighbours and its range of depth; none and None where no other camera shares its view."""
 
     neighbours: list[list[int]]
     ranges: list[tuple[float, float] | None]

@@ -21,7 +21,7 @@ class PyTorch3DRenderer:
     """
 
     per_pixel: int = 10
-    """points that count in a pixel"""
+    """Points that count in a pixel."""
 
     def __post_init__(self) -> None:
         try:

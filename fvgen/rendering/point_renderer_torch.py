@@ -118,7 +118,7 @@ class TeacherCompositing:
     """
 
     per_pixel: int = 10
-    """points that count in a pixel"""
+    """Points that count in a pixel."""
 
     def render(self, points: PointCloud, cameras: Cameras, radius: float = TEACHER_RADIUS) -> PointRender:
         """See `PointRenderer.render`."""
@@ -130,9 +130,9 @@ class FrontMean:
     """The mean colour of a pixel's front surface, weighted by nearness to the pixel centre and normalised."""
 
     per_pixel: int = 10
-    """points that count in a pixel"""
+    """Points that count in a pixel."""
     thickness: float = 0.02
-    """part of its depth that the front surface may be thick"""
+    """Part of its depth that the front surface may be thick."""
 
     def render(self, points: PointCloud, cameras: Cameras, radius: float = TEACHER_RADIUS) -> PointRender:
         """See `PointRenderer.render`."""

@@ -173,7 +173,7 @@ RASTERIZERS: dict[str, Callable[[], SplatRasterizer]] = {
     "numba": _loader("splat_rasterizer_numba", "NumbaRasterizer"),
     "torch": _loader("splat_rasterizer_torch", "TorchRasterizer"),
 }
-"""By name; each is imported on first use."""
+"""Name -> factory, imported on first use."""
 
 
 def resolve(name: str, device: torch.device | str) -> SplatRasterizer:

@@ -152,10 +152,10 @@ def test_windows(student, length, photos_at, expected):
 
 def test_no_window_is_spent_on_frames_that_are_there(plane, student):
     """Windows of two frames: the last one would join a drawn frame to a photo."""
-    said = []
+    reports = []
     path = between(plane[0], 4).part(torch.arange(4))
-    replace(student, window=2).generate(*plane, path, 0, lambda *done: said.append(done))
-    assert [done for done, _, _ in said] == [1, 2] and {total for _, total, _ in said} == {2}
+    replace(student, window=2).generate(*plane, path, 0, lambda *done: reports.append(done))
+    assert [done for done, _, _ in reports] == [1, 2] and {total for _, total, _ in reports} == {2}
 
 
 @pytest.mark.parametrize("size", ["trained", "working"])
@@ -193,11 +193,11 @@ def test_returned_cameras_belong_to_returned_pixels(size, shape, student):
 
 
 def test_progress_counts_steps_of_all_windows_and_samples(plane, student):
-    said = []
+    reports = []
     generator = replace(student, steps=2, confidence_seeds=1)
-    generator.generate(*plane, between(plane[0], 5), 0, lambda *done: said.append(done))
+    generator.generate(*plane, between(plane[0], 5), 0, lambda *done: reports.append(done))
     total = 3 * 2 * 2 * 2  # clips, windows, steps, samples
-    assert [done for done, _, _ in said] == list(range(1, total + 1)) and {t for _, t, _ in said} == {total}
+    assert [done for done, _, _ in reports] == list(range(1, total + 1)) and {t for _, t, _ in reports} == {total}
 
 
 def test_samples_that_disagree_lose_confidence(plane, student):

@@ -68,10 +68,12 @@ def test_a_clip_does_not_depend_on_the_others(name, plane):
 
 @pytest.mark.parametrize("name", DRAWING)
 def test_progress_is_told_and_ends(name, plane):
-    said = []
+    reports = []
     path = path_between(plane[0].cameras, range(4), False, 4)
-    VIEW_GENERATORS[name]().generate(*plane, path, 0, lambda done, total, what: said.append((done, total, what)))
-    assert said[-1][0] == said[-1][1] == 6 and [done for done, _, _ in said] == sorted(done for done, _, _ in said)
+    VIEW_GENERATORS[name]().generate(*plane, path, 0, lambda done, total, what: reports.append((done, total, what)))
+    assert reports[-1][0] == reports[-1][1] == 6 and [done for done, _, _ in reports] == sorted(
+        done for done, _, _ in reports
+    )
 
 
 def test_points_is_the_teachers_render(plane):

@@ -86,7 +86,7 @@ def test_frames_of_an_earlier_window_are_keys_of_the_next(plane, first_clip, cor
     assert given.covered[0, 0].all() and (given.confidence[0, 0] == 1).all()
 
 
-def test_warps_are_asked_for_and_checked(plane, first_clip):
+def test_warps_are_required_and_checked(plane, first_clip):
     capture, geometry = plane
     size = capture.photos.shape[2:]
     warps = WarpCorrection.of(capture, geometry, first_clip, torch.rand(FRAMES - 2, 3, *size), *size).small

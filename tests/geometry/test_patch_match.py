@@ -44,14 +44,14 @@ BOTH = ViewPairs([[1], [0]], [(2.0, 9.0), (2.0, 12.0)])
 @pytest.mark.parametrize("slant", SLANTS)
 def test_a_wall_is_found_from_random_planes(slant):
     greys, cameras, inverse_depth = wall(slant)
-    depth, worth = PatchMatch().refine(greys, cameras, BOTH, torch.zeros_like(greys))
-    seen = worth[0] > 0.8
+    depth, scores = PatchMatch().refine(greys, cameras, BOTH, torch.zeros_like(greys))
+    seen = scores[0] > 0.8
     right = (depth[0] * inverse_depth - 1).abs() < 0.02
     assert float(seen.float().mean()) > 0.6
     assert float(right[seen].float().mean()) > 0.8  # no filter yet, and sampling blurs what is seen at a flat angle
 
 
-def test_the_worth_is_the_correlation_of_the_window_seen_through_its_plane():
+def test_the_score_is_the_correlation_of_the_window_seen_through_its_plane():
     # one photo ahead of the other: planes of constant depth, so the windows can be carried over point by point
     K = torch.tensor([[60.0, 0, 20], [0, 60, 15], [0, 0, 1]]).repeat(2, 1, 1)
     c2w = torch.eye(4).repeat(2, 1, 1)
@@ -60,9 +60,9 @@ def test_the_worth_is_the_correlation_of_the_window_seen_through_its_plane():
     greys = torch.rand(2, 30, 40, generator=torch.Generator().manual_seed(1))
     depths = torch.full((2, 30, 40), 3.0)
     pairs = ViewPairs([[1], []], [(1.0, 9.0), None])
-    match = PatchMatch(steps=(), radius=4, stride=2)  # no steps: what its random start is worth
-    depth, worth = match.refine(greys, cameras, pairs, depths)
-    assert torch.equal(depth[0], depths[0]) and float(worth[1].abs().max()) == 0
+    match = PatchMatch(steps=(), radius=4, stride=2)  # no steps: the score of its random start
+    depth, scores = match.refine(greys, cameras, pairs, depths)
+    assert torch.equal(depth[0], depths[0]) and float(scores[1].abs().max()) == 0
     planes = _View(greys, cameras, 0, pairs, depths[0]).planes
     y, x = 14, 22
     rows, columns = np.mgrid[y - 4 : y + 5 : 2, x - 4 : x + 5 : 2]
@@ -78,7 +78,7 @@ def test_the_worth_is_the_correlation_of_the_window_seen_through_its_plane():
     mean, there = (weight * own).sum(), (weight * warped).sum()
     spread = [(weight * v * v).sum() - m * m + VARIANCE_FLOOR for v, m in ((own, mean), (warped, there))]
     expected = ((weight * own * warped).sum() - mean * there) / math.sqrt(spread[0] * spread[1])
-    assert float(worth[0, y, x]) == pytest.approx(expected, abs=2e-4)  # float32 sums of 25 samples
+    assert float(scores[0, y, x]) == pytest.approx(expected, abs=2e-4)  # float32 sums of 25 samples
 
 
 def test_rounds_that_ask_for_consistency_bring_the_photos_together():
@@ -111,11 +111,11 @@ def test_missing_pixels_and_lonely_photos_are_left_alone():
     greys, cameras, _ = wall((0.0, 0.0))
     greys[0, 20:30, 20:30] = math.nan
     start = torch.full_like(greys, 5.0)
-    depth, worth = PatchMatch().refine(greys, cameras, ViewPairs([[1], []], [(2.0, 9.0), None]), start)
-    assert torch.equal(depth[1], start[1]) and float(worth[1].abs().max()) == 0
+    depth, scores = PatchMatch().refine(greys, cameras, ViewPairs([[1], []], [(2.0, 9.0), None]), start)
+    assert torch.equal(depth[1], start[1]) and float(scores[1].abs().max()) == 0
     assert torch.equal(depth[0, 20:30, 20:30], start[0, 20:30, 20:30])
-    assert float(worth[0, 20:30, 20:30].abs().max()) == 0
-    assert bool(torch.isfinite(depth).all()) and bool(torch.isfinite(worth).all())
+    assert float(scores[0, 20:30, 20:30].abs().max()) == 0
+    assert bool(torch.isfinite(depth).all()) and bool(torch.isfinite(scores).all())
 
 
 def test_two_photos_far_apart_find_a_slanted_wall():
