@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from fvgen.files import whole_file
+
 BINS = 12
 
 
@@ -57,4 +59,5 @@ class Calibration:
         axis.set(xlabel="confidence", ylabel="root-mean-square error (pixels in [0, 1])", ylim=(0, None))
         if self.pixels:
             axis.legend()
-        figure.savefig(path, dpi=100)
+        with whole_file(path) as unfinished:
+            figure.savefig(unfinished, dpi=100, format="png")

@@ -24,10 +24,9 @@ import torch
 import tyro
 from calibration import Calibration
 from held_out_clips import measure_clips, open_clips
-from held_out_photos import chosen_captures, held_out_clips, known_mean, mean_psnr, train_and_test
+from held_out_photos import chosen_captures, held_out_clips, known_mean, mean_psnr, sharpness, train_and_test
 from inpainting import inpaint
-from PIL import Image
-from reporting import settings_of, write_json
+from reporting import settings_of, write_json, write_picture
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -168,7 +167,7 @@ def measure(
             "psnr": mean_psnr(frames, test.photos, real),
             "covered": mean_psnr(frames, test.photos, seen & real),
             "holes": mean_psnr(frames, test.photos, ~seen & real),
-            "sharpness": _gradient_energy(frames) / max(_gradient_energy(test.photos), 1e-12),
+            "sharpness": sharpness(frames, test.photos),
             "seconds": seconds,
         }
         pictures.append(frames)
@@ -204,17 +203,11 @@ def _draws(
     }
 
 
-def _gradient_energy(images: Tensor) -> float:
-    """Mean squared difference of neighbouring pixels."""
-    return float((images.diff(dim=-1) ** 2).mean() + (images.diff(dim=-2) ** 2).mean())
-
-
 def _sheet(rows: list[Tensor], path: Path) -> None:
     """Held-out photos over what each method drew in their place."""
     chosen = np.linspace(0, len(rows[0]) - 1, min(SHEET_FRAMES, len(rows[0]))).round().astype(int).tolist()
     sheet = torch.cat([torch.cat(list(row[chosen]), dim=2) for row in rows], dim=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((255 * sheet.clamp(0, 1)).byte().permute(1, 2, 0).cpu().numpy()).save(path, quality=90)
+    write_picture(path, (255 * sheet.clamp(0, 1)).byte().permute(1, 2, 0).cpu().numpy())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import tyro
 from held_out_photos import chosen_captures, known_mean, mean_psnr
 from inpainting import inpaint
 from PIL import Image
-from reporting import settings_of, write_json
+from reporting import settings_of, write_json, write_picture
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -176,8 +176,7 @@ def _picture(
         for c, picture in enumerate(row[:most]):
             pixels = (picture.clamp(0, 1).permute(1, 2, 0).cpu().numpy() * 255).astype(np.uint8)
             sheet[r * height : (r + 1) * height, c * width : (c + 1) * width] = pixels
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).resize((sheet.shape[1] // 2, sheet.shape[0] // 2)).save(path)
+    write_picture(path, np.asarray(Image.fromarray(sheet).resize((sheet.shape[1] // 2, sheet.shape[0] // 2))))
 
 
 def _depth_colours(depths: Tensor) -> Tensor:

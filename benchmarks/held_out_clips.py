@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 
 import torch
+from held_out_photos import mean_psnr, sharpness
 from inpainting import inpaint
 from torch import Tensor
 
@@ -15,7 +16,6 @@ from fvgen.conditioning.residual import ResidualSpace, WarpedClips, warped_clips
 from fvgen.data.shards import ShardDataset
 from fvgen.devices import synchronize
 from fvgen.generation.diffusion_views import DiffusionViews
-from fvgen.metrics import psnr
 from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
 from fvgen.types import Cameras, PointRender
 
@@ -92,11 +92,6 @@ def _draw(
 
 
 def _scores(frames: Tensor, truth: Tensor, covered: Tensor) -> list[float]:
-    """PSNR whole, covered and in the holes, means over frames that have such pixels; gradient energy over truth's."""
-    masks = (torch.ones_like(covered), covered, ~covered)
-    found = []
-    for mask in masks:
-        values = [float(psnr(a, b, m)) for a, b, m in zip(frames, truth, mask, strict=True) if m.any()]
-        found.append(sum(values) / len(values) if values else float("nan"))
-    energy = [float(x.diff(dim=-1).square().mean() + x.diff(dim=-2).square().mean()) for x in (frames, truth)]
-    return [*found, energy[0] / energy[1]]
+    """PSNR whole, covered and in the holes, NaN where no frame has such pixels; sharpness."""
+    found = [mean_psnr(frames, truth, mask) for mask in (torch.ones_like(covered), covered, ~covered)]
+    return [*(nan if value is None else value for value in found), sharpness(frames, truth)]

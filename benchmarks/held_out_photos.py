@@ -84,6 +84,12 @@ def mean_psnr(pictures: Tensor, photos: Tensor, where: Tensor) -> float | None:
     return known_mean([float(psnr(picture, photo, mask)) for picture, photo, mask in pairs if mask.any()])
 
 
+def sharpness(pictures: Tensor, photos: Tensor) -> float:
+    """Gradient energy (mean squared difference of neighbouring pixels) over that of the photos; [F, 3, H, W] twice."""
+    drawn, real = (float(x.diff(dim=-1).square().mean() + x.diff(dim=-2).square().mean()) for x in (pictures, photos))
+    return drawn / max(real, 1e-12)
+
+
 def known_mean(values: Sequence[float | None]) -> float | None:
     """Of those that are known; None, JSON's null, where none is: a capture may have no holes."""
     known = [value for value in values if value is not None]

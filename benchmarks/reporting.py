@@ -1,12 +1,16 @@
-"""What every benchmark's JSON carries, and how it is written."""
+"""What every benchmark's JSON carries, and how figures and pictures are written."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fvgen.evaluation.timing.machine import write_json
+import numpy as np
+from PIL import Image
 
-__all__ = ["settings_of", "write_json"]
+from fvgen.evaluation.timing.machine import write_json
+from fvgen.files import whole_file
+
+__all__ = ["settings_of", "write_json", "write_picture"]
 
 
 def settings_of(options: Any) -> dict[str, Any]:
@@ -16,3 +20,10 @@ def settings_of(options: Any) -> dict[str, Any]:
 
 def _holds_path(value: Any) -> bool:
     return isinstance(value, Path) or (isinstance(value, dict) and any(isinstance(v, Path) for v in value.values()))
+
+
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    """Write [H, W, 3] uint8 as the PNG or JPEG that the file's name asks for."""
+    with whole_file(path) as unfinished:
+        kind = "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG"
+        Image.fromarray(pixels).save(unfinished, kind, **({"quality": 90} if kind == "JPEG" else {}))

@@ -27,8 +27,7 @@ from typing import Any
 import numpy as np
 import tyro
 from held_out_photos import chosen_captures
-from PIL import Image
-from reporting import write_json
+from reporting import write_json, write_picture
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -200,8 +199,7 @@ def _picture_grid(pictures: dict[str, list[np.ndarray]], path: Path) -> None:
     """Rows: held-out photos; columns: the photo, then each method in order."""
     chosen = np.linspace(0, len(pictures["photo"]) - 1, min(PICTURES, len(pictures["photo"]))).round().astype(int)
     rows = [np.concatenate([pictures[column][i] for column in pictures], axis=1) for i in chosen]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((255 * np.concatenate(rows).clip(0, 1)).astype(np.uint8)).save(path, quality=90)
+    write_picture(path, (255 * np.concatenate(rows).clip(0, 1)).astype(np.uint8))
 
 
 if __name__ == "__main__":
