@@ -33,6 +33,7 @@ from fvgen.distillation.objectives.diffusion import Diffusion
 from fvgen.distillation.objectives.distribution_matching import DistributionMatching
 from fvgen.distillation.objectives.fvgen_stage1 import FVGenStage1
 from fvgen.distillation.objectives.fvgen_stage2 import FVGenStage2
+from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.roles import Roles
 from fvgen.types import Conditions, TrainBatch
 
@@ -98,13 +99,13 @@ def draw_data(points: int, stream: Stream) -> TrainBatch:
     return TrainBatch(z.reshape(points, 1, 2, 1, 1), nothing)
 
 
-def descend(roles: Roles, objective: Any, steps: int, options: Options, seed: int) -> dict[str, float]:
+def descend(roles: Roles, objective: Objective, steps: int, options: Options, seed: int) -> dict[str, float]:
     """Critic updates and a student update, ``steps`` times; means of the meters over the last fifth."""
     rates = {name: options.critic_lr for name in roles.trainable() if name != "density_ratio"}
     rates["student"] = options.critic_lr if isinstance(objective, Diffusion) else options.student_lr
     trained = {name: torch.optim.AdamW(roles.trainable()[name].parameters(), rates[name]) for name in rates}
     points = options.seeds * options.batch
-    stream = Stream(seed, points)
+    stream: Any = Stream(seed, points)
     sums: dict[str, list[float]] = {}
     for step in range(steps):
         for phase in ["critic"] * objective.critic_steps + ["student"]:
@@ -171,7 +172,7 @@ def distil(options: Options, report: Any) -> dict[str, tuple[Tensor, dict[str, f
     descend(Roles(schedule, start), Diffusion(), options.start_steps, options, 0)
     judge = Judge(options.seeds, teacher.width)
 
-    def roles(student: nn.Module, judge: nn.Module | None, objective: Any) -> Roles:
+    def roles(student: nn.Module, judge: nn.Module | None, objective: Objective) -> Roles:
         score = copy.deepcopy(start) if "fake_score" in objective.needs else None
         ratio = DensityRatio() if "density_ratio" in objective.needs else None
         own = copy.deepcopy(judge) if "discriminator" in objective.needs else None

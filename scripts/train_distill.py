@@ -74,7 +74,8 @@ def main(options: FromTeacher | FromNothing) -> None:
     matching = _frame_matching(options)
     roles = start_roles(options.objective, start, options.train.seed)
     roles.schedule.timesteps(options.train.sampling_steps)  # refuses what only the first preview would
-    check_timesteps(getattr(options.objective, "timesteps", [0]), roles.schedule)
+    if isinstance(options, FromTeacher):
+        check_timesteps(options.objective.timesteps, roles.schedule)
     plan = plan_memory(
         roles,
         options.train,
@@ -172,8 +173,8 @@ def _start(options: FromTeacher | FromNothing, data: ShardDataset, processes: Pr
 def _write_untrained(options: FromNothing, data: ShardDataset, folder: Path) -> None:
     """The network that is asked for; once something was trained, it is the one that the run was started with."""
     from fvgen.distillation import checkpoint
+    from fvgen.distillation.checkpoint import CHECKPOINTS
     from fvgen.distillation.export import writing
-    from fvgen.distillation.trainer import CHECKPOINTS
     from fvgen.distillation.untrained import write_untrained
 
     if folder.is_dir() and checkpoint.latest(options.output / CHECKPOINTS):
@@ -207,11 +208,11 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
 
     from fvgen.distillation import checkpoint
     from fvgen.distillation.averaging import averaged, start_average
+    from fvgen.distillation.checkpoint import CHECKPOINTS
     from fvgen.distillation.export import ModelCard, export_pipeline, few_steps, writing
     from fvgen.distillation.meters import last_figures
     from fvgen.distillation.settings import config_hash
     from fvgen.distillation.start import start_roles
-    from fvgen.distillation.trainer import CHECKPOINTS
     from fvgen.files import whole_folder
 
     path = checkpoint.exported(options.output / CHECKPOINTS, options.export)
@@ -251,7 +252,7 @@ def _export(options: FromTeacher | FromNothing, data: ShardDataset, settings: di
 def run() -> int:
     """The command."""
     from fvgen.distillation.checkpoint import CheckpointError
-    from fvgen.distillation.updates import DivergedError
+    from fvgen.distillation.faults import DivergedError
 
     try:
         main(parse(sys.argv[1:], __doc__ or ""))

@@ -25,6 +25,8 @@ from fvgen.checks import InputError, complaint, require
 from fvgen.distillation.parallel import Processes, split_like, whole
 from fvgen.distillation.settings import config_hash
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a run's checkpoints, inside its own."""
 _STATE = "state.json"
 _UNFINISHED = ".unfinished"
 _BEST = "best.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.avdm2 import AVDM2
@@ -14,6 +14,7 @@ from fvgen.distillation.objectives.distribution_matching import DistributionMatc
 from fvgen.distillation.objectives.dmd2 import DMD2
 from fvgen.distillation.objectives.fvgen_stage1 import FVGenStage1
 from fvgen.distillation.objectives.fvgen_stage2 import FVGenStage2
+from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.objectives.regression import Regression
 from fvgen.distillation.settings import MeterConfig, NetworkConfig, OptimizerConfig, TrainConfig
 
@@ -42,7 +43,7 @@ class Preset:
 
     about: str
     """one line for the list of presets"""
-    objective: Any
+    objective: Objective
     train: TrainConfig
     starts_from: Literal["nothing", "teacher", "student"] = "teacher"
     """what the trained network is at first; student: one that another run has trained"""

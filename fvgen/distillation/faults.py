@@ -1,44 +1,50 @@
-"""What was the first to be not finite when a loss is not: the clips, or a network."""
+"""A loss that is not finite: where NaN or infinity came from, and the error that says so."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fvgen.checks import complaint
 from fvgen.distillation.batches import MicroBatch
 from fvgen.types import TrainBatch
 
 CLIPS = "clips"
 
 
+class DivergedError(RuntimeError):
+    """A loss or a gradient is not finite; no weight was touched by it."""
+
+
 def first_fault(
-    modules: Mapping[str, nn.Module], micros: Iterable[MicroBatch], loss_of: Callable[[TrainBatch, range], Any]
+    modules: Mapping[str, nn.Module], micro_batches: Iterable[MicroBatch], losses: Callable[[TrainBatch, range], Any]
 ) -> str | None:
-    """Compute the loss of an update once more, and look who made it not finite.
+    """Compute the losses of an update once more, and find the first to make them not finite.
 
     Args:
-        modules: by role.
-        micros: of the update.
-        loss_of: of clips and their places, with the noise that it had.
+        modules: networks by role.
+        micro_batches: clips of the update.
+        losses: computes the losses of clips at their places, with the same noise as before.
 
-    Returns: `CLIPS` where these hold NaN or infinite values; else the role that first gave such values although it was
-        given none; None where no network did.
+    Returns: `CLIPS` where these hold NaN or infinite values. Else the role that first gave such values for finite
+        inputs, and None where no network did.
     """
     spoilt = False
-    with torch.no_grad(), _listening(modules) as faulty:
-        for micro in micros:  # all of them: under FSDP2 other processes wait for every call
+    with torch.no_grad(), _calls_watched(modules) as faulty:
+        for micro in micro_batches:  # all of them: under FSDP2 other processes wait for every call
             spoilt |= not finite(micro.clips)
-            loss_of(micro.clips, micro.places)
+            losses(micro.clips, micro.places)
     return CLIPS if spoilt else next(iter(faulty), None)
 
 
 @contextmanager
-def _listening(modules: Mapping[str, nn.Module]) -> Iterator[list[str]]:
-    """Within: names of the modules that make non-finite values from finite ones, call by call."""
+def _calls_watched(modules: Mapping[str, nn.Module]) -> Iterator[list[str]]:
+    """Within: the list of modules that made non-finite values from finite ones, in the order of their calls."""
     faulty: list[str] = []
     hooks = []
     for name, module in modules.items():
@@ -71,3 +77,40 @@ def _tensors(values: Any) -> Iterator[Tensor]:
     if isinstance(values, list | tuple):
         for value in values:
             yield from _tensors(value)
+
+
+def diverged(
+    role: str, step: int, loss: float, norm: float, newest: Path | None, cause: str | None = None
+) -> DivergedError:
+    """The error of a role whose loss or gradient is not finite, with what to do about it.
+
+    Args:
+        role: whose update it was.
+        step: of the run, counted from 0.
+        loss: of the update.
+        norm: of the role's gradients.
+        newest: the last checkpoint.
+        cause: `CLIPS` or a frozen network, where one of them is the cause: then no learning rate helps.
+    """
+    found = f"loss {loss:.4g} with gradient norm {norm:.4g} at step {step + 1}"
+    last = f"The last good checkpoint is {newest}" if newest else "There is no checkpoint yet"
+    other = "a lower learning rate or --precision fp32"
+    if cause == CLIPS:
+        next_step = f"The clips hold NaN or infinite values: make them again with scripts/prepare_clips.py. {last}."
+    elif cause is not None:
+        name = cause.replace("_", " ")
+        next_step = (
+            f"The {name} made them out of finite values, and it is frozen, so that no learning rate helps: convert or "
+            f"download it again (scripts/check_parity.py checks a converted ViewCrafter), look at what it draws at the "
+            f"clips' size, or start a new --output with --precision fp32. {last}."
+        )
+    elif newest:
+        # A run's settings cannot be changed while it goes on, but its weights can be exported and started from.
+        next_step = (
+            f"{last}: end this run there with --steps {int(newest.name.split('-')[1])}, "
+            f"which exports its weights, and start a new --output from them with --init-student and {other}, "
+            "or from the start where there is no --init-student."
+        )
+    else:
+        next_step = f"{last}: start a new --output with {other}."
+    return DivergedError(complaint(f"the {role}'s loss and gradient", "be finite", found, next_step))

@@ -13,6 +13,7 @@ from fvgen.checks import require
 from fvgen.devices import available_memory
 from fvgen.distillation.activations import Activations, ClipLatents, count_activations, count_image_activations
 from fvgen.distillation.objectives.frame_matching import FrameMatching
+from fvgen.distillation.roles import Roles
 from fvgen.distillation.settings import OptimizerConfig, TrainConfig
 from fvgen.types import TrainBatch
 
@@ -86,14 +87,14 @@ def clip_shape(clip: TrainBatch, micro_batch: int) -> ClipLatents:
     return ClipLatents(micro_batch, frames, channels, height, width, clip.conditions.tokens.shape[1])
 
 
-def memory_for(roles: Any, device: torch.device) -> int:
+def memory_for(roles: Roles, device: torch.device) -> int:
     """Bytes that a run may take on a device, those that its networks hold there already included."""
     held = {id(p): p for module in roles.modules().values() for p in module.parameters() if p.device == device}
     return available_memory(device) + sum(p.numel() * p.element_size() for p in held.values())
 
 
 def plan_memory(
-    roles: Any, config: TrainConfig, shape: ClipLatents, split: int = 1, matching: FrameMatching | None = None
+    roles: Roles, config: TrainConfig, shape: ClipLatents, split: int = 1, matching: FrameMatching | None = None
 ) -> MemoryPlan:
     """Count what ``roles`` will hold; nothing is allocated, so they may be on the meta device.
 
@@ -135,7 +136,7 @@ def _role(
 
 
 def _phases(
-    roles: Any,
+    roles: Roles,
     memory: Mapping[str, RoleMemory],
     config: TrainConfig,
     shape: ClipLatents,

@@ -6,6 +6,7 @@ import json
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ GENERATED = "generated"
 
 
 class UpdateMeters:
-    """What the micro-batches of one update say, put together over all processes.
+    """The figures of one update, from all of its micro-batches and over all processes.
 
     Tensors of an objective's dictionary with no axis are averaged over clips, those with one [B] are pooled, and
     ``generated`` [B, F, C, h, w] is measured against the data.
@@ -35,10 +36,10 @@ class UpdateMeters:
         self._sums: dict[str, Tensor] = {}
         self._pools: dict[str, list[Tensor]] = {}
 
-    def add(self, said: Mapping[str, Tensor], real: Tensor) -> None:
+    def add(self, values: Mapping[str, Tensor], real: Tensor) -> None:
         """Take in one micro-batch's dictionary; ``real`` [B, F, C, h, w] are its clips."""
         count = len(real)
-        for name, value in said.items():
+        for name, value in values.items():
             value = value.detach()
             if name == GENERATED:
                 for kind, clips in (("generated", value), ("real", real)):
@@ -69,6 +70,23 @@ class UpdateMeters:
             if len(values) > 1:  # one clip has no spread, and 0 would look like clips that are all alike
                 figures[f"{name}_spread"] = float(values.std(unbiased=False))
         return figures, pools
+
+
+@dataclass
+class StepFigures:
+    """What one step logs."""
+
+    detailed: bool
+    """Whether more is logged of this step than the norms of its gradients."""
+    numbers: dict[str, float] = field(default_factory=dict)
+    pools: dict[str, Tensor] = field(default_factory=dict)
+    """Values [n] of single clips."""
+
+    def add(self, phase: str, meters: UpdateMeters, processes: Processes) -> None:
+        """Take in the meters of an update of this phase, summed over processes; all processes must call."""
+        numbers, pools = meters.totals(processes)
+        self.numbers |= {f"{phase}/{name}": value for name, value in numbers.items()}
+        self.pools |= {f"{phase}/{name}": values for name, values in pools.items()}
 
 
 class Log:

@@ -11,9 +11,10 @@ import tyro
 
 from fvgen.checks import require
 from fvgen.distillation.configs import PRESETS, Preset, PresetName
+from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.settings import NetworkConfig, TrainConfig
 
-ObjectiveT = TypeVar("ObjectiveT")
+ObjectiveT = TypeVar("ObjectiveT", bound=Objective)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,9 @@ from fvgen.distillation.batches import ClipSource, held_out_keys
 from fvgen.distillation.meters import Log
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.randomness import BatchRandom
+from fvgen.distillation.roles import Roles
 from fvgen.distillation.settings import TrainConfig
-from fvgen.distillation.updates import autocast
+from fvgen.distillation.trainer import autocast
 from fvgen.films import encode_mp4, image_bytes
 from fvgen.models.codec import load_codec
 from fvgen.models.folder import read_settings
@@ -61,7 +62,7 @@ class HeldOutPreview:
     with the same noise every time. Without held-out clips the pictures are of training clips and nothing is measured.
     """
 
-    roles: Any
+    roles: Roles
     source: ClipSource
     config: TrainConfig
     output: Path

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from stand_in import MemoryClips, run, stand_in_config
+from stand_in import MemoryClips, run, stand_in_config, stand_in_roles
 
 from fvgen.checks import InputError
 from fvgen.distillation import checkpoint
+from fvgen.distillation.checkpoint import CHECKPOINTS
 from fvgen.distillation.settings import CheckpointConfig, OptimizerConfig
-from fvgen.distillation.trainer import CHECKPOINTS
 
 ROOT = Path(__file__).parents[2]
 STEPS = 8
@@ -187,9 +187,8 @@ def test_longer_and_other_saving_is_the_same_run(tmp_path, unbroken):
 
 def test_checkpoints_of_other_networks_are_refused(tmp_path):
     run(stand_in_config(2), tmp_path)
-    from stand_in import Critic, Network, StandInRoles
-
-    roles = StandInRoles(torch.nn.Sequential(Network(4, 2)), Critic())
+    roles = stand_in_roles()
+    roles.student = torch.nn.Sequential(roles.student)
     with pytest.raises(InputError, match="must hold this run's tensors"):
         run(stand_in_config(4), tmp_path, roles=roles)
 
@@ -246,11 +245,9 @@ def test_an_empty_data_set_is_refused(tmp_path):
 
 def test_moments_in_8_bits_resume_exactly(tmp_path):
     pytest.importorskip("bitsandbytes", reason="8-bit optimisers are bitsandbytes'")
-    from stand_in import Critic, Network, StandInRoles
 
     def train(output: Path, steps: int) -> Path:
-        torch.manual_seed(0)
-        roles = StandInRoles(Network(4, 2, width=64), Critic())  # bitsandbytes leaves small tensors in 32 bits
+        roles = stand_in_roles(width=64)  # bitsandbytes leaves small tensors in 32 bits
         run(stand_in_config(steps, student=OptimizerConfig(kind="adamw8bit")), output, roles=roles)
         return output
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +12,13 @@ from tiny_networks import CHANNELS, CONTEXT, SIZE, frame_teacher
 from torch import nn
 
 from fvgen.checks import InputError
+from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.activations import ClipLatents, count_activations, count_image_activations
 from fvgen.distillation.configs import PRESETS
 from fvgen.distillation.memory_plan import plan_memory
-from fvgen.distillation.roles import build_roles
+from fvgen.distillation.roles import Roles
 from fvgen.distillation.settings import OptimizerConfig, TrainConfig
+from fvgen.distillation.start import build_roles
 from fvgen.models.discriminator import ClipDiscriminator
 from fvgen.models.unet_3d import VideoUNet
 
@@ -81,28 +83,12 @@ def test_counted_of_an_image_model_is_what_autograd_keeps(tokens):
     assert counted.working < counted.checkpointed < counted.kept
 
 
-@dataclass
-class Roles:
-    """A stage's networks, or one network for all."""
-
-    student: nn.Module
-    teacher: nn.Module
-    fake_score: nn.Module
-    discriminator: nn.Module
-
-    def trainable(self) -> dict[str, nn.Module]:
-        return {"student": self.student, "fake_score": self.fake_score, "discriminator": self.discriminator}
-
-    def modules(self) -> dict[str, nn.Module]:
-        return {**self.trainable(), "teacher": self.teacher}
-
-
 def roles(unet: type = VideoUNet) -> Roles:
     with torch.device("meta"):
         networks = [unet() for _ in range(3)]
         head = nn.Linear(10, 10)
     networks[1].requires_grad_(False)
-    return Roles(networks[0], networks[1], networks[2], head)
+    return Roles(NoiseSchedule(), networks[0], networks[1], networks[2], head)
 
 
 FULL_SIZE = ClipLatents(clips=1, frames=16, channels=8, height=40, width=64, tokens=77 + 256)
@@ -135,7 +121,7 @@ def test_a_shared_network_is_counted_once():
     with torch.device("meta"):
         unet = VideoUNet().requires_grad_(False)
         adapter = nn.Linear(100, 100)
-    shared = Roles(nn.ModuleList([unet, adapter]), unet, nn.ModuleList([unet, adapter]), nn.Identity())
+    shared = Roles(NoiseSchedule(), nn.ModuleList([unet, adapter]), unet, nn.ModuleList([unet, adapter]), nn.Identity())
     plan = plan_memory(shared, TrainConfig(), FULL_SIZE)
     assert sum(role.parameters for role in plan.roles.values()) == 1_438_854_980 + 10_100
 

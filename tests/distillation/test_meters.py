@@ -8,20 +8,19 @@ import math
 import resource
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from stand_in import MemoryClips, Poisoned, StandInObjective, StandInRoles, run, stand_in_config, stand_in_roles
-from torch import nn
+from stand_in import MemoryClips, Poisoned, StandInObjective, run, stand_in_config, stand_in_roles
 
 from fvgen.checks import InputError
+from fvgen.distillation.checkpoint import CHECKPOINTS
+from fvgen.distillation.faults import DivergedError
 from fvgen.distillation.health import PATIENCE, Watch, clip_statistics, compared_with_data
 from fvgen.distillation.meters import LOG, Log, UpdateMeters, last_figures
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.settings import MeterConfig
-from fvgen.distillation.trainer import CHECKPOINTS
-from fvgen.distillation.updates import DivergedError
 
 ALONE = Processes()
 
@@ -57,8 +56,8 @@ def test_micro_batches_add_up_to_the_batch():
     loss = torch.linspace(3, 8, 6)
     for meters, bounds in ((whole, [(0, 6)]), (parts, [(0, 1), (1, 4), (4, 6)])):
         for a, b in bounds:
-            said = {"loss": loss[a:b].mean(), "logit_fake": logits[a:b], "generated": generated[a:b]}
-            meters.add(said, real[a:b])
+            values = {"loss": loss[a:b].mean(), "logit_fake": logits[a:b], "generated": generated[a:b]}
+            meters.add(values, real[a:b])
     (one, one_pools), (other, other_pools) = whole.totals(ALONE), parts.totals(ALONE)
     assert one == pytest.approx(other, rel=1e-5)
     assert torch.equal(one_pools["logit_fake"], other_pools["logit_fake"])
@@ -161,8 +160,8 @@ def test_nan_leaves_the_last_good_checkpoint(tmp_path):
 
         def student_loss(self, roles, batch, random):
             Later.calls += 1
-            said = super().student_loss(roles, batch, random)
-            return {**said, "loss": said["loss"] * float("inf")} if Later.calls > 4 else said
+            values = super().student_loss(roles, batch, random)
+            return {**values, "loss": values["loss"] * float("inf")} if Later.calls > 4 else values
 
     with pytest.raises(DivergedError, match=r"the student's .* at step 3") as error:
         run(stand_in_config(5, every=1), tmp_path, Later())
@@ -173,31 +172,21 @@ def test_nan_leaves_the_last_good_checkpoint(tmp_path):
     ).exists()
 
 
-@dataclass
-class WithTeacher(StandInRoles):
-    """Beside them a frozen network."""
-
-    teacher: nn.Module
-
-    def modules(self):
-        return {**self.trainable(), "teacher": self.teacher}
-
-
 @dataclass(frozen=True)
 class Taught(StandInObjective):
     """The student goes where the teacher shows."""
 
     def student_loss(self, roles, batch, random):
-        said = super().student_loss(roles, batch, random)
-        shown = roles.teacher(torch.cat([said["generated"].detach(), batch.conditions.render_latents], dim=2))
-        return {**said, "loss": said["loss"] + (said["generated"] - shown).square().mean()}
+        values = super().student_loss(roles, batch, random)
+        target = roles.teacher(torch.cat([values["generated"].detach(), batch.conditions.render_latents], dim=2))
+        return {**values, "loss": values["loss"] + (values["generated"] - target).square().mean()}
 
 
 def taught(break_teacher):
     roles = stand_in_roles()
     teacher = copy.deepcopy(roles.student).requires_grad_(False)
     break_teacher(teacher)
-    return WithTeacher(roles.student, roles.critic, teacher)
+    return replace(roles, teacher=teacher)
 
 
 def test_a_frozen_network_that_gives_nan_is_named_without_advice_on_learning_rates(tmp_path):

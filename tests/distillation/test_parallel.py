@@ -17,8 +17,8 @@ from stand_in import run, stand_in_config
 
 from fvgen.checks import InputError
 from fvgen.distillation import checkpoint
+from fvgen.distillation.checkpoint import CHECKPOINTS
 from fvgen.distillation.parallel import Processes
-from fvgen.distillation.trainer import CHECKPOINTS
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = ROOT / "tests/support/stand_in.py"

@@ -13,7 +13,7 @@ from fvgen.checks import InputError
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.adapters import AdaptedNetwork, SharedBackbone
 from fvgen.distillation.randomness import BatchRandom
-from fvgen.distillation.roles import build_roles
+from fvgen.distillation.start import build_roles
 from fvgen.models.discriminator import ClipDiscriminator
 from fvgen.models.unet_3d import VideoUNet
 

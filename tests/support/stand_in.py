@@ -17,10 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.batches import ClipSource
 from fvgen.distillation.checkpoint import TrainState
+from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.randomness import BatchRandom
+from fvgen.distillation.roles import Roles
 from fvgen.distillation.settings import CheckpointConfig, MeterConfig, OptimizerConfig, TrainConfig, identity
 from fvgen.distillation.trainer import train
 from fvgen.types import Conditions, TrainBatch
@@ -94,50 +97,39 @@ class Critic(nn.Module):
         self._seen.clear()
 
 
-@dataclass
-class StandInRoles:
-    """A student and a critic."""
-
-    student: nn.Module
-    critic: nn.Module
-
-    def trainable(self) -> dict[str, nn.Module]:
-        return {"student": self.student, "discriminator": self.critic}
-
-    def modules(self) -> dict[str, nn.Module]:
-        return self.trainable()
-
-
-def stand_in_roles() -> StandInRoles:
+def stand_in_roles(width: int = 6) -> Roles:
+    """A student, and a critic in the discriminator's place."""
     torch.manual_seed(0)
-    return StandInRoles(Network(2 * CHANNELS, CHANNELS), Critic())
+    student = Network(2 * CHANNELS, CHANNELS, width)
+    return Roles(NoiseSchedule(), student, discriminator=Critic())
 
 
 @dataclass(frozen=True)
-class StandInObjective:
+class StandInObjective(Objective):
     """A GAN of sorts."""
 
     critic_steps: int = 2
     pause: float = 0.0
-    """seconds that every student update takes longer"""
+    """Seconds that every student update takes longer."""
+    needs = trains = ("student", "discriminator")
 
-    def _generate(self, roles: StandInRoles, batch: TrainBatch, random: BatchRandom) -> Tensor:
+    def _generate(self, roles: Roles, batch: TrainBatch, random: BatchRandom) -> Tensor:
         level = 0.1 * (1 + random.shared_randint(0, 4)) * random.rand()
         noisy = batch.latents + level[:, None, None, None, None] * random.randn_like(batch.latents)
         return noisy + roles.student(torch.cat([noisy, batch.conditions.render_latents], dim=2))
 
-    def student_loss(self, roles: StandInRoles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
+    def student_loss(self, roles: Roles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
         time.sleep(self.pause)
         z = self._generate(roles, batch, random)
-        logits = roles.critic(z)
+        logits = roles.discriminator(z)
         loss = nn.functional.softplus(-logits).mean() + (z - batch.latents).square().mean()
-        loss = loss + 0.01 * roles.critic.running_mean * z.mean()
+        loss = loss + 0.01 * roles.discriminator.running_mean * z.mean()
         return {"loss": loss, "error": (z - batch.latents).square().mean(), "generated": z, "h": logits.exp()}
 
-    def critic_loss(self, roles: StandInRoles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
+    def critic_loss(self, roles: Roles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
         with torch.no_grad():
             z = self._generate(roles, batch, random)
-        real, fake = roles.critic(batch.latents), roles.critic(z)
+        real, fake = roles.discriminator(batch.latents), roles.discriminator(z)
         loss = (nn.functional.softplus(-real) + nn.functional.softplus(fake)).mean()
         return {"loss": loss, "logit_real": real, "logit_fake": fake}
 
@@ -146,10 +138,10 @@ class StandInObjective:
 class Poisoned(StandInObjective):
     """Its critic's loss is NaN as soon as the running mean has moved."""
 
-    def critic_loss(self, roles: StandInRoles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
-        said = super().critic_loss(roles, batch, random)
-        moved = bool(roles.critic.running_mean != 0)
-        return {**said, "loss": said["loss"] * float("nan")} if moved else said
+    def critic_loss(self, roles: Roles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
+        values = super().critic_loss(roles, batch, random)
+        moved = bool(roles.discriminator.running_mean != 0)
+        return {**values, "loss": values["loss"] * float("nan")} if moved else values
 
 
 def stand_in_config(steps: int, every: int = 100, **changes: Any) -> TrainConfig:

@@ -6,24 +6,29 @@ import torch
 from diffusers import UNet2DConditionModel, UNet2DModel
 
 from fvgen.diffusion.schedule import NoiseSchedule
-from fvgen.distillation.objectives import OBJECTIVES
+from fvgen.distillation.objectives.avdm2 import AVDM2
+from fvgen.distillation.objectives.causvid import CausVid, CausVidRegression
+from fvgen.distillation.objectives.dmd2 import DMD2
 from fvgen.distillation.objectives.frame_matching import FrameMatching
-from fvgen.distillation.roles import Roles, build_roles
+from fvgen.distillation.objectives.fvgen_stage1 import FVGenStage1
+from fvgen.distillation.objectives.fvgen_stage2 import FVGenStage2
+from fvgen.distillation.roles import Roles
+from fvgen.distillation.start import build_roles
 from fvgen.models.discriminator import ClipDiscriminator
 from fvgen.models.unet_3d import VideoUNet
 from fvgen.types import Conditions, TrainBatch
 
 FRAMES, CHANNELS, RENDER_CHANNELS, SIZE, TOKENS, CONTEXT = 4, 3, 4, 8, 3, 8
 RECIPES = {
-    "fvgen_stage1": OBJECTIVES["fvgen_stage1"](),
-    "fvgen_stage1, simulated": OBJECTIVES["fvgen_stage1"](student_input="backward_simulation"),
-    "fvgen_stage2": OBJECTIVES["fvgen_stage2"](),
-    "fvgen_stage2, noised real": OBJECTIVES["fvgen_stage2"](student_input="noised_real"),
-    "fvgen_stage2, discriminator trained": OBJECTIVES["fvgen_stage2"](discriminator_every=1),
-    "dmd2": OBJECTIVES["dmd2"](),
-    "causvid_regression": OBJECTIVES["causvid_regression"](teacher_steps=4),
-    "causvid": OBJECTIVES["causvid"](),
-    "avdm2": OBJECTIVES["avdm2"](matching=FrameMatching(frames=2, text_tokens=2)),
+    "fvgen_stage1": FVGenStage1(),
+    "fvgen_stage1, simulated": FVGenStage1(student_input="backward_simulation"),
+    "fvgen_stage2": FVGenStage2(),
+    "fvgen_stage2, noised real": FVGenStage2(student_input="noised_real"),
+    "fvgen_stage2, discriminator trained": FVGenStage2(discriminator_every=1),
+    "dmd2": DMD2(),
+    "causvid_regression": CausVidRegression(teacher_steps=4),
+    "causvid": CausVid(),
+    "avdm2": AVDM2(matching=FrameMatching(frames=2, text_tokens=2)),
 }
 """Every recipe, and the options that change who is trained."""
 

@@ -10,13 +10,14 @@ from torch import Tensor
 from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS, StudentInput, draw_clips
 from fvgen.distillation.objectives.frame_matching import FrameMatching
+from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
 from fvgen.types import TrainBatch
 
 
 @dataclass(frozen=True)
-class AVDM2:
+class AVDM2(Objective):
     """λ_ADM · adversarial matching of clips + λ_SDM · score matching of frames (its eq. 9)."""
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
@@ -31,6 +32,11 @@ class AVDM2:
     """λ_SDM; the paper names no value"""
     adversarial: Adversarial = field(default_factory=lambda: Adversarial(t_range=(0.0, 0.5), features="multiscale"))
     matching: FrameMatching = field(default_factory=FrameMatching)
+
+    @property
+    def frame_matching(self) -> FrameMatching:
+        """How frames are matched with an image model."""
+        return self.matching
 
     @property
     def needs(self) -> tuple[str, ...]:

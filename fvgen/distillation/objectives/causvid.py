@@ -18,13 +18,14 @@ from fvgen.diffusion.sampling import sample_ddim
 from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.distribution_matching import DistributionMatching
 from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS, StudentInput, draw_clips
+from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
 from fvgen.types import TrainBatch
 
 
 @dataclass(frozen=True)
-class CausVidRegression:
+class CausVidRegression(Objective):
     """The student learns where the teacher's deterministic sampler ends, from points along its way.
 
     Every update runs the teacher's whole sampler: about ``2·teacher_steps`` of its calls for one of the student.
@@ -66,10 +67,6 @@ class CausVidRegression:
         errors = (z - target).square().flatten(1).mean(dim=1)
         return {"loss": errors.mean(), "regression": errors.detach(), "generated": z.detach()}
 
-    def critic_loss(self, roles: Roles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
-        """There is no critic to train: raises RuntimeError."""
-        raise RuntimeError("CausVidRegression has critic_steps 0: it trains no critic.")
-
     @torch.no_grad()
     def trajectory(self, roles: Roles, batch: TrainBatch, x_T: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's ODE from noise x_T [B, F, C, h, w].
@@ -101,7 +98,7 @@ class CausVidRegression:
 
 
 @dataclass(frozen=True)
-class CausVid:
+class CausVid(Objective):
     """Distribution matching with plain reverse KL and no discriminator."""
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS

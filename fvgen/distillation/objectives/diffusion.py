@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.randomness import BatchRandom
+from fvgen.distillation.roles import Roles
 from fvgen.types import TrainBatch
 
 
 @dataclass(frozen=True)
-class Diffusion:
+class Diffusion(Objective):
     """v-prediction (Salimans & Ho, arXiv 2202.00512): E ||v_θ(x_t, t) - v||².
 
     The network that is trained stands in the student's place; there is no other.
@@ -41,7 +42,7 @@ class Diffusion:
         """Roles it trains."""
         return ("student",)
 
-    def student_loss(self, roles: Any, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
+    def student_loss(self, roles: Roles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
         """``loss``, and ``v_error`` [B] per clip."""
         schedule, known, z = roles.schedule, batch.conditions, batch.latents
         t = random.randint(0, schedule.num_train_timesteps).to(z.device)
@@ -57,7 +58,3 @@ class Diffusion:
         v = roles.student(sample, t, tokens, known.fps).sample.float()
         errors = (v - schedule.to_v(x0, eps, t)).square().mean((1, 2, 3, 4))
         return {"loss": errors.mean(), "v_error": errors.detach()}
-
-    def critic_loss(self, roles: Any, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
-        """There is no critic to train: raises RuntimeError."""
-        raise RuntimeError("Diffusion has critic_steps 0: it trains no critic.")

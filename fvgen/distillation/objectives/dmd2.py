@@ -10,13 +10,14 @@ from torch import Tensor
 from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.distribution_matching import DistributionMatching
 from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS, StudentInput, draw_clips
+from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
 from fvgen.types import TrainBatch
 
 
 @dataclass(frozen=True)
-class DMD2:
+class DMD2(Objective):
     """Plain reverse KL plus a GAN whose classifier sits on the fake score, all trained together."""
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS, StudentInput, draw_clips
+from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.objectives.regression import Regression
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
@@ -16,7 +17,7 @@ from fvgen.types import TrainBatch
 
 
 @dataclass(frozen=True)
-class FVGenStage1:
+class FVGenStage1(Objective):
     """GAN initialisation (arXiv 2508.06392, section 4.1): a discriminator tells the student's clips from real ones."""
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS

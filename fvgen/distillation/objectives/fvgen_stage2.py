@@ -11,6 +11,7 @@ from fvgen.checks import require
 from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.distribution_matching import DistributionMatching
 from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS, StudentInput, draw_clips
+from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.objectives.regression import Regression
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
@@ -18,7 +19,7 @@ from fvgen.types import TrainBatch
 
 
 @dataclass(frozen=True)
-class FVGenStage2:
+class FVGenStage2(Objective):
     """Distribution matching (arXiv 2508.06392, section 4.2) with the density ratio of stage 1's discriminator."""
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS

@@ -21,16 +21,18 @@ from fvgen.distillation.activations import ClipLatents
 from fvgen.distillation.memory_plan import plan_memory
 from fvgen.distillation.objectives.fvgen_stage1 import FVGenStage1
 from fvgen.distillation.objectives.fvgen_stage2 import FVGenStage2
+from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.parallel import Processes
-from fvgen.distillation.roles import Backbone, Roles, build_roles
+from fvgen.distillation.roles import Roles
 from fvgen.distillation.settings import MeterConfig, TrainConfig
+from fvgen.distillation.start import Backbone, build_roles
 from fvgen.distillation.trainer import train
 from fvgen.evaluation.timing.clips import randomised
 from fvgen.models.discriminator import ClipDiscriminator
 from fvgen.models.unet_3d import VideoUNet
 from fvgen.types import Conditions, TrainBatch
 
-STAGES: dict[str, Any] = {"stage1": FVGenStage1(), "stage2": FVGenStage2()}
+STAGES: dict[str, Objective] = {"stage1": FVGenStage1(), "stage2": FVGenStage2()}
 """As the presets have them, the teacher's guidance included."""
 TEXT_TOKENS, IMAGE_TOKENS = 77, 16
 
@@ -190,7 +192,7 @@ def time_training(trial: TrainingTrial) -> dict[str, Any]:
     }
 
 
-def _random_roles(objective: Any, trial: TrainingTrial) -> tuple[Roles, VideoUNet]:
+def _random_roles(objective: Objective, trial: TrainingTrial) -> tuple[Roles, VideoUNet]:
     torch.manual_seed(0)
     with trial.device:
         teacher: Any = randomised(VideoUNet(**trial.network), trial.device, torch.float32)
