@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "generation": {"models", "diffusion", "conditioning", "rendering", "geometry"},
     "procedural": {"geometry"},
     "data": {"procedural", "generation", "models", "conditioning", "rendering", "geometry"},
-    "distillation": {"models", "diffusion", "conditioning"},
+    "distillation": {"models", "diffusion", "conditioning", "data.shards"},  # a run reads what data has prepared
     "evaluation": {
         "distillation", "data", "generation", "models", "diffusion", "conditioning", "rendering", "geometry"
     },

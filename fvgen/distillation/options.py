@@ -1,81 +1,106 @@
-"""What a training run is told on the command line: the preset's settings, and what no preset can know."""
+"""The command line of a training run: a preset's settings, and what no preset can know."""
 
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import tyro
 
 from fvgen.checks import require
 from fvgen.distillation.configs import PRESETS, Preset, PresetName
 from fvgen.distillation.objectives.objective import Objective
-from fvgen.distillation.settings import NetworkConfig, TrainConfig
+from fvgen.distillation.settings import Backbone, NetworkConfig, Sampler, TrainConfig
 
 ObjectiveT = TypeVar("ObjectiveT", bound=Objective)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shared(Generic[ObjectiveT]):
-    """What every run has."""
+    """Options of every run."""
+
+    result: ClassVar[Literal["student", "teacher"]]
+    """What the run trains, and the folder that it is exported to."""
+    sampler: ClassVar[Sampler]
+    """How that is sampled."""
 
     preset: PresetName
-    """Recipe with its settings"""
+    """Recipe with its settings."""
     data: Path
-    """Folder of shards from scripts/prepare_clips.py"""
+    """Folder of clips that scripts/prepare_clips.py wrote."""
     output: Path
-    """The run's folder: checkpoints, log.jsonl, TensorBoard, samples, and in the end the trained pipeline"""
+    """Folder of the run: checkpoints, log.jsonl, TensorBoard, samples, and in the end the trained pipeline."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")]
     objective: ObjectiveT
     views: int = 1
-    """Ways in which each clip stored as pixels is seen: mirrored, backwards, cut elsewhere"""
+    """Ways in which each clip is seen: mirrored, backwards, cut elsewhere (clips stored as pixels only)."""
     crop: tuple[int, int] | None = None
-    """Height and width of a window cut from clips stored as pixels"""
+    """Height and width of a window that is cut from each clip (clips stored as pixels only)."""
     export: Literal["last", "best"] = "last"
-    """Weights that are exported in the end; best: those with the smallest held-out error"""
+    """Weights that are exported: the last ones, or those with the smallest held-out error."""
     export_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Of the exported weights"""
+    """Precision of the exported weights."""
     export_shard_size: str = "5GB"
-    """Largest file of the exported weights"""
+    """Size limit of each exported weight file, such as 5GB or 200MB."""
     memory_gib: float | None = None
-    """Memory that the run may plan with; what the device has free when not given"""
+    """Memory in GiB that the run may plan with. None takes what the device has free."""
+
+    def __post_init__(self) -> None:
+        size, memory = self.export_shard_size, self.memory_gib
+        whole = re.fullmatch(r"\d+[KMGT]B", size) is not None
+        require(whole, "export_shard_size", "be like 5GB or 200MB", size, "Mind the unit.")
+        require(memory is None or memory > 0, "memory_gib", "be positive", memory, "Leave it out for what is free.")
+        best = self.export != "best" or self.train.held_out > 0
+        require(best, "export", "be last without held-out clips", self.export, "Keep some with --held-out.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromTeacher(Shared[ObjectiveT]):
     """Train a student from a teacher."""
 
+    result = "student"
+    sampler = "few_step"
+
     teacher: Path
-    """Pipeline folder of the teacher"""
+    """Pipeline folder of the teacher."""
     init_student: Path | None = None
-    """Pipeline folder that the student starts from; the teacher when not given"""
+    """Pipeline folder that the student starts from. None starts from the teacher."""
     init_discriminator: Path | None = None
-    """Folder of a trained discriminator; the one beside --init-student when not given"""
+    """Folder of a trained discriminator. None takes the one beside --init-student."""
     frame_teacher: Path | None = None
-    """Folder of an image diffusion pipeline with the teacher's latents, for avdm2"""
-    backbone: Literal["full", "shared"] = "full"
-    """full: a network for each role; shared: one frozen network with an adapter for each role"""
+    """Folder of an image diffusion pipeline with the teacher's latents, for avdm2."""
+    backbone: Backbone = "full"
+    """Memory of the roles: a full network for each, or one shared frozen network with an adapter for each."""
     adapter_rank: int = 64
-    """Of the shared backbone's adapters"""
+    """Rank of the adapters of a shared backbone."""
     other_size: bool = False
-    """Train at another height, width or number of frames than the teacher was trained on"""
+    """Train at another height, width or number of frames than the teacher was trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromNothing(Shared[ObjectiveT]):
     """Train a teacher from nothing."""
 
+    result = "teacher"
+    sampler = "ddim"
+
     network: NetworkConfig
-    """That is made"""
+    """Architecture of the new network."""
 
 
-def parse(arguments: list[str], about: str) -> FromTeacher | FromNothing:
-    """The command line, over the settings of the preset that it names; ``about`` is said first in the help.
+def parse(arguments: Sequence[str], about: str) -> FromTeacher | FromNothing:
+    """The options of a command line, whose defaults are the settings of the preset that it names.
+
+    Args:
+        arguments: the command line without the command.
+        about: the first part of the help.
 
     Raises:
-        InputError: there is no such preset.
+        InputError: there is no such preset, or a setting is out of its bounds.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="fvgen-stage1")
@@ -85,8 +110,11 @@ def parse(arguments: list[str], about: str) -> FromTeacher | FromNothing:
     missing: Any = tyro.MISSING
     common: dict[str, Any] = {
         "preset": name if name in arguments or f"--preset={name}" in arguments else missing,
-        "data": missing, "output": missing, "train": preset.train, "objective": preset.objective,
-    }  # fmt: skip
+        "data": missing,
+        "output": missing,
+        "train": preset.train,
+        "objective": preset.objective,
+    }
     kind: Any = type(preset.objective)
     presets = "\n\n".join(f"{known:26} {entry.about}" for known, entry in PRESETS.items())
     text = f"{about}\n\npresets:\n\n{presets}"

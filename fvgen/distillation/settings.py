@@ -11,6 +11,8 @@ from fvgen.checks import require
 
 Precision = Literal["fp32", "bf16"]
 OptimizerKind = Literal["adamw", "adamw8bit"]
+Backbone = Literal["full", "shared"]
+Sampler = Literal["few_step", "ddim"]
 
 
 @dataclass(frozen=True)
@@ -18,19 +20,19 @@ class OptimizerConfig:
     """One role's optimiser."""
 
     kind: OptimizerKind = "adamw"
-    """adamw8bit keeps its moments in 8 bits (needs bitsandbytes)"""
+    """Optimiser. adamw8bit keeps its moments in 8 bits and needs bitsandbytes."""
     lr: float = 5e-5
-    """highest learning rate"""
+    """Highest learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """decay of the moments' running means, first and second"""
+    """Decay rates of the first and second moment."""
     weight_decay: float = 0.01
-    """decoupled, per step and unit of learning rate"""
+    """Decoupled weight decay, for each step and unit of learning rate."""
     warmup_steps: int = 0
-    """the learning rate rises linearly over this many steps"""
+    """Steps over which the learning rate rises linearly."""
     decay_steps: int = 0
-    """the learning rate falls along a cosine to 0 at this step; 0 keeps it constant"""
+    """Step at which the learning rate reaches 0 along a cosine. 0 keeps it constant."""
     max_grad_norm: float = 1.0
-    """gradients of a role are clipped to this norm"""
+    """Norm that the gradients of a role are clipped to."""
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "lr", "be positive", self.lr, "5e-5 is the paper's.")
@@ -44,18 +46,18 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class MeterConfig:
-    """What a run tells about itself, and how often. Nothing here changes the weights."""
+    """What a run logs, and how often. Nothing here changes the weights."""
 
     log_every: int = 10
-    """steps between records in log.jsonl and TensorBoard"""
+    """Steps between records in log.jsonl and TensorBoard."""
     samples_every: int = 500
-    """steps between pictures and held-out errors; 0 for none"""
+    """Steps between pictures and held-out errors. 0 switches them off."""
     tensorboard: bool = True
-    """log to TensorBoard"""
+    """Log to TensorBoard."""
     wandb: bool = False
-    """log to Weights & Biases, too"""
+    """Log to Weights & Biases, too."""
     video: bool = True
-    """write sample clips as mp4 beside the PNG grid"""
+    """Write sample clips as mp4 beside the PNG grid."""
 
     def __post_init__(self) -> None:
         require(self.log_every >= 1, "log_every", "be at least 1", self.log_every, "10 is usual.")
@@ -67,9 +69,9 @@ class CheckpointConfig:
     """What a run keeps. Nothing here changes the weights."""
 
     every: int = 250
-    """steps between checkpoints; the last step and SIGTERM save, too"""
+    """Steps between checkpoints. The last step and SIGTERM save, too."""
     keep: int = 2
-    """newest checkpoints kept; the best one by held-out error is kept beside them"""
+    """Number of newest checkpoints to keep. The one with the smallest held-out error stays beside them."""
 
     def __post_init__(self) -> None:
         require(self.every >= 1, "every", "be at least 1", self.every, "250 is usual.")
@@ -78,29 +80,30 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How any objective is trained."""
+    """Settings that every recipe has."""
 
     steps: int = 4000
-    """student updates"""
+    """Updates of the student."""
     global_batch: int = 4
-    """clips per update, over all processes"""
+    """Clips in each update, over all processes."""
     micro_batch: int = 1
-    """clips per forward pass; the rest of a process's share is accumulated"""
+    """Clips in each forward pass. The gradients of a process's share are accumulated."""
     seed: int = 0
-    """of the clips' order, all noise and all weights that start at random"""
+    """Random seed: order of clips, noise, new weights."""
     precision: Precision = "bf16"
-    """bf16: trained weights in float32 under autocast, frozen ones in bfloat16"""
+    """Precision. bf16 keeps trained weights in float32 under autocast, and frozen ones in bfloat16."""
     gradient_checkpointing: bool = True
-    """compute activations again in the backward pass instead of keeping them"""
+    """Compute activations again in the backward pass instead of keeping them."""
     ema_decay: float = 0.0
-    """of the averaged student that is exported; 0 for none"""
+    """Decay of the student's moving average, which is exported. 0 exports the student itself."""
     held_out: int = 0
-    """clips at the data set's end that are never trained on: pictures and the held-out error are theirs"""
+    """Clips at the end of the data set that are never trained on. They give pictures and the held-out error."""
     sampling_steps: int = 4
-    """steps of the sampler for pictures and the held-out error"""
+    """Sampling steps for pictures and the held-out error."""
     student: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimiser of the student."""
     critic: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """of the fake score and the discriminator"""
+    """Optimiser of the fake score and the discriminator."""
     meters: MeterConfig = field(default_factory=MeterConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
 
@@ -114,30 +117,30 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """A video network that is made anew; its channels and its context follow from the data."""
+    """Architecture of a new video network. Its channels and its context follow from the data."""
 
     model_channels: int = 64
-    """width at the finest resolution"""
+    """Width at the finest resolution."""
     channel_mult: tuple[int, ...] = (1, 2, 2)
-    """width at each resolution over model_channels"""
+    """Width at each resolution, in multiples of model_channels."""
     num_res_blocks: int = 1
-    """stages per resolution in the encoder; the decoder has one more"""
+    """Residual blocks at each resolution of the encoder. The decoder has one more."""
     attention_resolutions: tuple[int, ...] = (2, 4)
-    """downsampling factors at which frames attend"""
+    """Downsampling factors at which there is attention."""
     num_head_channels: int = 32
-    """width of an attention head"""
+    """Width of an attention head."""
     norm_num_groups: int = 16
-    """groups of every normalisation"""
+    """Groups of every group normalisation."""
     initial_attention_heads: int = 2
-    """heads of the attention over time right after the first convolution"""
+    """Heads of the temporal attention right after the first convolution."""
     gated_inputs: int = 0
-    """groups of channels that go straight into the prediction: the noisy latents, then those of the condition"""
+    """Groups of input channels that go straight into the prediction: the noisy latents, then the condition."""
     base_scale: float = 1.0
-    """of the noise schedule's dynamic rescale"""
+    """Base scale of the noise schedule's dynamic rescale."""
 
 
 _FREE = ("steps", "meters", "checkpoints", "micro_batch", "gradient_checkpointing")
-"""What may change when a run is continued: how long it goes, what it tells and keeps, how it uses memory."""
+"""What may change when a run is continued: its length, what it logs and keeps, how it uses memory."""
 
 
 def identity(config: TrainConfig, **others: Any) -> dict[str, Any]:

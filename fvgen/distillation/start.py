@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,11 +18,10 @@ from fvgen.distillation.density_ratio import DensityRatio
 from fvgen.distillation.image_model import load_image_model
 from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.roles import Roles
+from fvgen.distillation.settings import Backbone
 from fvgen.models.discriminator import ClipDiscriminator
 from fvgen.models.folder import load_component, read_settings
 from fvgen.models.unet_3d import VideoUNet
-
-Backbone = Literal["full", "shared"]
 
 
 @dataclass(frozen=True)

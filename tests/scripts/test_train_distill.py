@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from fvgen.data.clip_encodings import EncodedClip, PixelEncoding
 from fvgen.data.shards import ShardDataset, write_index, write_shard
 from fvgen.distillation.configs import PRESETS
 from fvgen.distillation.options import parse
+from fvgen.distillation.run import distill
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
 from fvgen.models.find import find_model
 
@@ -65,13 +67,9 @@ def shards(folder: Path, patch: int = 4, size: int = SIDE) -> Path:
 
 
 @pytest.fixture(scope="module")
-def command():
-    """The script as a module; starting Python for every run would take minutes."""
-    spec = importlib.util.spec_from_file_location("train_distill", ROOT / "scripts/train_distill.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return lambda *options: script.main(parse([str(option) for option in options], ""))
+def command() -> Callable[..., None]:
+    """The command in this process, with its errors; starting Python for every run would take minutes."""
+    return lambda *options: distill(parse([str(option) for option in options], ""))
 
 
 def process(*options: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
@@ -251,8 +249,8 @@ def test_another_runs_output_is_refused_in_one_line(second_stage, data, teacher,
         0.5,
     )
     assert run.returncode == 2 and "Traceback" not in run.stderr
-    said = run.stderr.strip().splitlines()[-1]
-    assert "settings must equal those of" in said and "student.lr 0.5 (there: 0.0004)" in said
+    message = run.stderr.strip().splitlines()[-1]
+    assert "settings must equal those of" in message and "student.lr 0.5 (there: 0.0004)" in message
 
 
 BAD = {
@@ -379,14 +377,16 @@ def test_a_student_preset_asks_for_its_student(tmp_path, data, teacher, command,
 def test_help_has_a_line_for_every_option(preset, command, capsys):
     with pytest.raises(SystemExit):
         command("--preset", preset, "--help")
-    said = options(capsys.readouterr().out)
-    assert len(said) > 30 and not [name for name, line in said.items() if not line]
+    texts = options(capsys.readouterr().out)
+    assert len(texts) > 30
+    for name, text in texts.items():
+        assert re.fullmatch(r"([A-Z]|adamw|bf16).*\.", text), f"{name} is not explained by a sentence: {text}"
 
 
 def test_help_is_readable(command, capsys):
     with pytest.raises(SystemExit):
         command("--preset", "tiny-stage1", "--help")
-    said = capsys.readouterr().out
+    text = capsys.readouterr().out
     for words in (
         "--teacher PATH",
         "Pipeline folder of the teacher",
@@ -396,4 +396,4 @@ def test_help_is_readable(command, capsys):
         "--objective.adversarial.r1-weight",
         "--global-batch INT",
     ):
-        assert words in said
+        assert words in text

@@ -20,18 +20,18 @@ from fvgen.types import Conditions, TrainBatch
 
 @dataclass(frozen=True)
 class Adversarial:
-    """Clips are noised, seen through a network's features, and told apart by a `ClipDiscriminator`."""
+    """Clips are noised, turned into a network's features, and classified as real or fake by a `ClipDiscriminator`."""
 
     t_range: Range = (0.0, 1.0)
-    """noise levels at which clips are told apart, as shares of T"""
+    """Lowest and highest noise level of the clips that the discriminator sees, as shares of all timesteps."""
     r1_weight: float = 0.0
-    """of the approximated R1 penalty; 0 for none"""
+    """Weight of the approximated R1 penalty. 0 switches it off."""
     r1_sigma: float = 0.1
-    """deviation of the noise that the penalty adds to real clips"""
+    """Standard deviation of the noise that the R1 penalty adds to real clips."""
     backbone: Literal["teacher", "fake_score"] = "teacher"
-    """whose features: the frozen teacher's, or the fake score's, which then learns to tell apart, too"""
+    """Network whose features are classified: the frozen teacher, or the fake score, which then learns from it, too."""
     features: Literal["middle", "multiscale"] = "middle"
-    """the middle block's, or the encoder's at several resolutions"""
+    """Features that are classified: those of the middle block, or of the encoder at several resolutions."""
 
     def __post_init__(self) -> None:
         check_range("t_range", self.t_range)

@@ -21,17 +21,19 @@ class AVDM2(Objective):
     """λ_ADM · adversarial matching of clips + λ_SDM · score matching of frames (its eq. 9)."""
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
-    """of the student, largest first"""
+    """Timesteps of the student, largest first."""
     student_input: StudentInput = "backward_simulation"
-    """noised_real starts the student from noised real clips, backward_simulation from noise as in use"""
+    """Input of the student: noised real clips, or simulated from noise as in use."""
     critic_steps: int = 2
-    """updates of discriminator and image fake score for one of the student"""
+    """Updates of discriminator and image fake score for each update of the student."""
     adversarial_weight: float = 1.0
-    """λ_ADM; the paper names no value"""
+    """Weight λ_ADM of the adversarial term. The paper names no value."""
     matching_weight: float = 1.0
-    """λ_SDM; the paper names no value"""
+    """Weight λ_SDM of the score-matching term. The paper names no value."""
     adversarial: Adversarial = field(default_factory=lambda: Adversarial(t_range=(0.0, 0.5), features="multiscale"))
+    """Adversarial term."""
     matching: FrameMatching = field(default_factory=FrameMatching)
+    """Score-matching term."""
 
     @property
     def frame_matching(self) -> FrameMatching:

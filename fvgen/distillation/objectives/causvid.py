@@ -32,15 +32,15 @@ class CausVidRegression(Objective):
     """
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
-    """of the student, largest first"""
+    """Timesteps of the student, largest first."""
     teacher_steps: int = 50
-    """of the teacher's sampler; the student's timesteps are added to its own"""
+    """Steps of the teacher's sampler. The student's timesteps are added to its own."""
     guidance_scale: float = 4.5
-    """of the teacher; CausVid writes 3.5 for it, since it counts from 0"""
+    """Guidance scale of the teacher. CausVid counts from 0 and writes 3.5 for 4.5."""
     guidance_rescale: float = 0.0
-    """of the teacher's guidance"""
+    """Rescale of the teacher's guidance."""
     critic_steps: int = 0
-    """there is no critic"""
+    """Updates of critics for each update of the student. There is no critic to train."""
 
     def __post_init__(self) -> None:
         require(self.teacher_steps >= 1, "teacher_steps", "be at least 1", self.teacher_steps, "50 is the teacher's.")
@@ -102,14 +102,15 @@ class CausVid(Objective):
     """Distribution matching with plain reverse KL and no discriminator."""
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
-    """of the student, largest first"""
+    """Timesteps of the student, largest first."""
     student_input: StudentInput = "backward_simulation"
-    """noised_real starts the student from noised real clips, backward_simulation from noise as in use"""
+    """Input of the student: noised real clips, or simulated from noise as in use."""
     critic_steps: int = 5
-    """updates of the fake score for one of the student"""
+    """Updates of the fake score for each update of the student."""
     matching: DistributionMatching = field(
         default_factory=lambda: DistributionMatching("reverse_kl", guidance_scale=4.5, guidance_rescale=0.0)
     )
+    """Distribution-matching term."""
 
     def __post_init__(self) -> None:
         require(

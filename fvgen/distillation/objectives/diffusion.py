@@ -22,12 +22,11 @@ class Diffusion(Objective):
     """
 
     unconditional_share: float = 0.0
-    """how often a clip's tokens are replaced by the unconditional ones, so that guidance works later"""
+    """Share of clips whose tokens are replaced by the unconditional ones, so that guidance works later."""
     shift: float = 1.0
-    """how strongly training leans to high noise levels: t/T = shift u / (1 + (shift - 1) u) with u uniform (Esser et
-    al., arXiv 2403.03206, equation 23); 1 takes all alike"""
+    """Preference for high noise levels: t/T = shift u / (1 + (shift - 1) u) with u uniform. 1 takes all alike."""
     critic_steps: int = 0
-    """there is no critic"""
+    """Updates of critics for each update of the student. There is no critic to train."""
 
     def __post_init__(self) -> None:
         require(self.shift > 0, "shift", "be positive", self.shift, "1 takes all noise levels alike.")
@@ -46,7 +45,7 @@ class Diffusion(Objective):
         """``loss``, and ``v_error`` [B] per clip."""
         schedule, known, z = roles.schedule, batch.conditions, batch.latents
         t = random.randint(0, schedule.num_train_timesteps).to(z.device)
-        if self.shift != 1:
+        if self.shift != 1:  # Esser et al., arXiv 2403.03206, equation 23
             u = (t + 0.5) / schedule.num_train_timesteps
             t = (self.shift * u / (1 + (self.shift - 1) * u) * schedule.num_train_timesteps).long()
         tokens = known.tokens

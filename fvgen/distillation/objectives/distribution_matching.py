@@ -25,15 +25,15 @@ class DistributionMatching:
     """Gradient of an f-divergence between the noised distributions of student and teacher (FVGen eq. 8, put right)."""
 
     divergence: DivergenceName = "softened_reverse_kl"
-    """paper_eq8 is a misprint, kept for reproduction"""
+    """Divergence between student and teacher. paper_eq8 is a misprint of the paper, kept for reproduction."""
     guidance_scale: float = 7.5
-    """of the teacher; 1 for none"""
+    """Guidance scale of the teacher. 1 switches guidance off."""
     guidance_rescale: float = 0.7
-    """of the teacher's guidance"""
+    """Rescale of the teacher's guidance."""
     t_range: Range = (0.02, 0.98)
-    """noise levels, as shares of T"""
+    """Lowest and highest noise level, as shares of all timesteps."""
     weighting: Literal["dmd", "score"] = "dmd"
-    """of a clip's difference of predictions: DMD's 1 / mean|z - z_real|, or as the divergence's gradient has it"""
+    """Weight of a clip's difference of predictions: DMD's 1 / mean|z - z_real|, or that of the score difference."""
 
     def __post_init__(self) -> None:
         require(

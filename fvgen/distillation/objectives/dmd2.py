@@ -21,17 +21,19 @@ class DMD2(Objective):
     """Plain reverse KL plus a GAN whose classifier sits on the fake score, all trained together."""
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
-    """of the student, largest first"""
+    """Timesteps of the student, largest first."""
     student_input: StudentInput = "backward_simulation"
-    """noised_real starts the student from noised real clips, backward_simulation from noise as in use"""
+    """Input of the student: noised real clips, or simulated from noise as in use."""
     critic_steps: int = 5
-    """updates of fake score and classifier for one of the student"""
+    """Updates of fake score and classifier for each update of the student."""
     gan_weight: float = 5e-3
-    """of the adversarial term in the student's loss"""
+    """Weight of the adversarial term in the student's loss."""
     classifier_weight: float = 1e-2
-    """of telling real from fake in the fake score's loss"""
+    """Weight of the adversarial term in the fake score's loss."""
     matching: DistributionMatching = field(default_factory=lambda: DistributionMatching("reverse_kl"))
+    """Distribution-matching term."""
     adversarial: Adversarial = field(default_factory=lambda: Adversarial(backbone="fake_score"))
+    """Adversarial term."""
 
     @property
     def needs(self) -> tuple[str, ...]:

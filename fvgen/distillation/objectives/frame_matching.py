@@ -22,13 +22,13 @@ class FrameMatching:
     """Reverse KL between frames of the student's clips and the image model's."""
 
     frames: int = 4
-    """K, random frames of each clip; all of a shorter clip"""
+    """Number of random frames of each clip that are matched. A shorter clip gives all of its frames."""
     t_range: Range = (0.2, 0.98)
-    """noise levels, as shares of the image model's T"""
+    """Lowest and highest noise level, as shares of the image model's timesteps."""
     prediction: OutputKind = "epsilon"
-    """what the image model predicts"""
+    """Kind of output of the image model."""
     text_tokens: int = 77
-    """how many of the clip's first tokens the image model is told; 0 for a model that takes none (UNet2DModel)"""
+    """Number of the clip's first tokens that the image model gets. 0 is for a model without tokens (UNet2DModel)."""
 
     def __post_init__(self) -> None:
         check_range("t_range", self.t_range)

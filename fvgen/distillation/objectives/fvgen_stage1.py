@@ -21,13 +21,15 @@ class FVGenStage1(Objective):
     """GAN initialisation (arXiv 2508.06392, section 4.1): a discriminator tells the student's clips from real ones."""
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
-    """of the student, largest first"""
+    """Timesteps of the student, largest first."""
     student_input: StudentInput = "noised_real"
-    """noised_real is the paper's; backward_simulation is what the student meets in use"""
+    """Input of the student: noised real clips as in the paper, or simulated from noise as in use."""
     critic_steps: int = 5
-    """updates of the discriminator for one of the student"""
+    """Updates of the discriminator for each update of the student."""
     adversarial: Adversarial = field(default_factory=Adversarial)
+    """Adversarial term."""
     regression: Regression = field(default_factory=Regression)
+    """Regression to the real clips."""
 
     @property
     def needs(self) -> tuple[str, ...]:

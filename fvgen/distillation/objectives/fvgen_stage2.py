@@ -23,17 +23,19 @@ class FVGenStage2(Objective):
     """Distribution matching (arXiv 2508.06392, section 4.2) with the density ratio of stage 1's discriminator."""
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
-    """of the student, largest first"""
+    """Timesteps of the student, largest first."""
     student_input: StudentInput = "backward_simulation"
-    """noised_real is the paper's; backward_simulation is what the student meets in use"""
+    """Input of the student: noised real clips as in the paper, or simulated from noise as in use."""
     critic_steps: int = 5
-    """updates of the fake score for one of the student"""
+    """Updates of the fake score for each update of the student."""
     discriminator_every: int = 0
-    """the discriminator is trained on in one of so many updates of the fake score, drawn at random; 0 freezes it"""
+    """Mean number of fake-score updates between two of the discriminator, drawn at random. 0 freezes it."""
     matching: DistributionMatching = field(default_factory=DistributionMatching)
+    """Distribution-matching term."""
     adversarial: Adversarial = field(default_factory=Adversarial)
-    """how the discriminator looks at clips: as in stage 1"""
+    """How the discriminator sees clips: as in stage 1."""
     regression: Regression = field(default_factory=Regression)
+    """Regression to the real clips."""
 
     def __post_init__(self) -> None:
         require(

@@ -1,4 +1,4 @@
-"""A term that holds the student to the real clips."""
+"""A regression of the student's clips to the real ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Regression:
     """
 
     weight: float = 0.0
-    """0 for none"""
+    """Weight of the squared distance from the real clips. 0 switches it off."""
 
     def __post_init__(self) -> None:
         require(self.weight >= 0, "weight", "be 0 or more", self.weight, "0 switches it off.")

@@ -24,8 +24,8 @@ from fvgen.distillation.objectives.fvgen_stage2 import FVGenStage2
 from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.roles import Roles
-from fvgen.distillation.settings import MeterConfig, TrainConfig
-from fvgen.distillation.start import Backbone, build_roles
+from fvgen.distillation.settings import Backbone, MeterConfig, TrainConfig
+from fvgen.distillation.start import build_roles
 from fvgen.distillation.trainer import train
 from fvgen.evaluation.timing.clips import randomised
 from fvgen.models.discriminator import ClipDiscriminator

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from fvgen.checks import InputError
 from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.data.clip_encodings import LatentEncoding, PixelEncoding
-from fvgen.distillation.matching import check_codec
+from fvgen.distillation.clip_checks import check_codec
 from fvgen.models.codec import SpaceToDepth, codec_for
 
 

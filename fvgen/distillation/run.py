@@ -1,0 +1,246 @@
+"""Train a 4-step student from a teacher, or a teacher from nothing.
+
+    python scripts/train_distill.py --preset fvgen-stage1 --data SHARDS --teacher models/viewcrafter-512 --output ONE
+    python scripts/train_distill.py --preset fvgen-stage2 --data SHARDS --teacher models/viewcrafter-512 --output TWO \\
+        --init-student ONE/student
+
+The preset's settings are the defaults of all others: see them with --preset NAME --help. On several GPUs
+`accelerate launch --config_file scripts/accelerate/ddp.yaml` (or fsdp2.yaml) stands in place of `python`.
+A run that was broken off goes on when the same command is started again: after a kill from its last checkpoint, after
+SIGTERM from the step in which it came. `python` then leaves with 0.
+
+Under `accelerate launch` send SIGTERM to the processes that it started, with `pkill -TERM -P PID_OF_ACCELERATE` (one of
+them is enough): all save the same step, and the launcher leaves with 0. Sent to the launcher itself, SIGTERM is passed
+on and all save, too, but the launcher leaves with 1, and kills what has not saved after 30 seconds
+(TORCH_ELASTIC_SHUTDOWN_TIMEOUT). Where it started a single process (single.yaml) it passes nothing on: use `python`.
+In a SLURM batch script:
+
+    #SBATCH --signal=B:TERM@600
+    accelerate launch ... & trap "pkill -TERM -P $!" TERM; wait $!; wait $!
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fvgen.checks import InputError, complaint, require
+from fvgen.data.shards import ShardDataset
+from fvgen.diffusion.sampling import check_timesteps
+from fvgen.distillation import checkpoint
+from fvgen.distillation.averaging import averaged, start_average
+from fvgen.distillation.checkpoint import CHECKPOINTS, CheckpointError, TrainState
+from fvgen.distillation.clip_checks import check_clips, check_guidance
+from fvgen.distillation.configs import PRESETS
+from fvgen.distillation.export import ModelCard, export_pipeline, few_steps, writing
+from fvgen.distillation.faults import DivergedError
+from fvgen.distillation.image_model import check_image_model
+from fvgen.distillation.memory_plan import clip_shape, memory_for, plan_memory
+from fvgen.distillation.meters import last_figures
+from fvgen.distillation.objectives.frame_matching import FrameMatching
+from fvgen.distillation.optimizers import check_optimizers
+from fvgen.distillation.options import FromNothing, FromTeacher, parse
+from fvgen.distillation.parallel import Processes
+from fvgen.distillation.previews import HeldOutPreview, decoder
+from fvgen.distillation.roles import Roles
+from fvgen.distillation.settings import config_hash, identity
+from fvgen.distillation.start import Start, start_roles
+from fvgen.distillation.trainer import train
+from fvgen.distillation.untrained import write_untrained
+from fvgen.files import whole_folder
+from fvgen.models.folder import model_fingerprint
+from fvgen.types import Progress
+
+Options = FromTeacher | FromNothing
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; its exit code, which is 2 after bad input and 1 where training or saving failed."""
+    try:
+        distill(parse(arguments, __doc__ or ""))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (DivergedError, CheckpointError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def distill(options: Options) -> None:
+    """Check everything, train, export.
+
+    Raises:
+        InputError: something does not fit together; no training was done.
+        DivergedError, CheckpointError: see `fvgen.distillation.trainer.train`.
+    """
+    output = options.output
+    require(output.is_dir() or not output.exists(), "output", "be a folder", f"the file {output}", "Name another one.")
+    data = ShardDataset(options.data, views=options.views, crop=options.crop)
+    processes = Processes.launched()
+    processes.share(options.train.global_batch)
+    check_optimizers(options.train, processes.sharded)
+    start = _start(options, data, processes)
+    step = _train(options, data, start, processes)
+    if step == options.train.steps:
+        processes.on_main(lambda: _export(options, data, start))
+    elif processes.main:
+        print(f"Stopped at step {step}; the same command goes on from there.")
+    processes.leave()
+
+
+def _start(options: Options, data: ShardDataset, processes: Processes) -> Start:
+    """Where the run's networks come from."""
+    if isinstance(options, FromNothing):
+        folder = options.output / "untrained"
+        processes.on_main(lambda: _write_untrained(options, data, folder))
+        return Start(folder)
+    require(
+        PRESETS[options.preset].starts_from != "student" or options.init_student is not None,
+        "init_student",
+        f"be given for {options.preset}",
+        None,
+        "Name the student that the first stage exported.",
+    )
+    discriminator = options.init_discriminator
+    if discriminator is None and options.init_student is not None:
+        beside = options.init_student.parent / "discriminator"
+        discriminator = beside if beside.is_dir() else None
+    return Start(
+        options.teacher,
+        options.init_student,
+        discriminator,
+        options.frame_teacher,
+        options.backbone,
+        options.adapter_rank,
+    )
+
+
+def _write_untrained(options: FromNothing, data: ShardDataset, folder: Path) -> None:
+    """Make the network that the options describe, until something was trained: then it is the run's start for good."""
+    if folder.is_dir() and checkpoint.latest(options.output / CHECKPOINTS):
+        return
+    network = asdict(options.network)
+    base_scale = network.pop("base_scale")
+    with writing(folder):
+        shape = data.batch([0]).latents.shape
+        write_untrained(folder, data.meta, shape, network, base_scale, options.train.seed)
+
+
+def _train(options: Options, data: ShardDataset, start: Start, processes: Processes) -> int:
+    """Train, and free the networks: the steps that are done."""
+    roles = _checked_roles(options, data, start, processes)
+    decode = decoder(start.teacher) if processes.main else None
+    state = train(
+        options.train,
+        data,
+        roles,
+        options.objective,
+        output=options.output,
+        settings=_identity(options, data, start),
+        processes=processes,
+        preview=lambda log: HeldOutPreview(
+            roles, data, options.train, options.output, processes, log, options.sampler, decode
+        ),
+        progress=_progress(options.train.meters.log_every, processes),
+    )
+    return state.step
+
+
+def _checked_roles(options: Options, data: ShardDataset, start: Start, processes: Processes) -> Roles:
+    """The networks, which fit the clips, the recipe and the memory."""
+    clip = data.batch([0])
+    check_clips(data.meta, clip, start.teacher, isinstance(options, FromTeacher) and options.other_size)
+    check_guidance(asdict(options.objective), clip)
+    matching = _frame_matching(options)
+    roles = start_roles(options.objective, start, options.train.seed)
+    roles.schedule.timesteps(options.train.sampling_steps)  # refuses what only the first preview would
+    if isinstance(options, FromTeacher):
+        check_timesteps(options.objective.timesteps, roles.schedule)
+    shape = clip_shape(clip, options.train.micro_batch)
+    plan = plan_memory(roles, options.train, shape, processes.world if processes.sharded else 1, matching)
+    if processes.main:
+        print(plan.table(), flush=True)
+    free = memory_for(roles, processes.device) if options.memory_gib is None else int(options.memory_gib * 2**30)
+    plan.require_fit(free, str(processes.device))
+    return roles
+
+
+def _frame_matching(options: Options) -> FrameMatching | None:
+    """How the recipe matches frames by an image model that fits; None where no image model is given."""
+    if not isinstance(options, FromTeacher) or options.frame_teacher is None:
+        return None
+    matching = options.objective.frame_matching
+    if matching is None:
+        rule = f"be left out for {options.preset}"
+        raise InputError(complaint("frame_teacher", rule, options.frame_teacher, "It is avdm2's."))
+    check_image_model(options.frame_teacher, matching, options.teacher)
+    return matching
+
+
+def _identity(options: Options, data: ShardDataset, start: Start) -> dict[str, Any]:
+    """All that the run's weights depend on."""
+    return identity(
+        options.train,
+        objective={"name": type(options.objective).__name__, **asdict(options.objective)},
+        data={"config_hash": data.config_hash, "clips": len(data), "views": options.views, "crop": options.crop},
+        start={name: model_fingerprint(folder) for name, folder in start.folders().items()},
+        backbone={"kind": start.backbone, "adapter_rank": start.adapter_rank},
+        **({"network": asdict(options.network)} if isinstance(options, FromNothing) else {}),
+    )
+
+
+def _progress(log_every: int, processes: Processes) -> Progress:
+    """Print the seconds of a step and the time left with every record of the log."""
+    begin, first = time.monotonic(), -1
+
+    def report(done: int, total: int, what: str) -> None:
+        nonlocal first
+        first = done - 1 if first < 0 else first
+        if processes.main and done % log_every == 0:
+            seconds = (time.monotonic() - begin) / (done - first)
+            left = seconds * (total - done) / 60
+            print(f"step {done}/{total}, {seconds:.2f} s a step, {left:.0f} min left", flush=True)
+
+    return report
+
+
+def _export(options: Options, data: ShardDataset, start: Start) -> None:
+    """The trained network, as it lies in the checkpoint, into a pipeline folder of its own."""
+    path = checkpoint.exported(options.output / CHECKPOINTS, options.export)
+    settings = _identity(options, data, start)
+    roles = start_roles(options.objective, start, options.train.seed)
+    trained = roles.trainable()
+    state = TrainState(trained, {}, start_average(trained["student"], options.train.ema_decay))
+    checkpoint.load(path, state, settings)
+    with averaged(trained["student"], state.ema):
+        network: Any = roles.student_network()
+    clip = data.batch([0]).latents
+    network.register_to_config(sample_frames=clip.shape[1], sample_size=tuple(clip.shape[3:]))
+    student = isinstance(options, FromTeacher)
+    card = ModelCard(
+        name=f"{options.preset} {options.result}",
+        recipe=f"{type(options.objective).__name__} (preset {options.preset})",
+        steps=state.step,
+        sampling=few_steps(options.objective.timesteps) if student else "25 to 50 DDIM steps.",
+        settings=settings,
+        config_hash=config_hash(settings),
+        data={"folder": options.data.name, "clips": len(data), "hash": data.config_hash, **data.meta},
+        teacher=start.teacher.name if student else None,
+        metrics=last_figures(options.output, state.step),
+    )
+    if "discriminator" in trained:  # first: where there is a student, there is what its second stage needs
+        beside = options.output / "discriminator"
+        with writing(beside), whole_folder(beside) as folder:
+            roles.discriminator.save_pretrained(folder)  # type: ignore[union-attr, operator]
+    output = options.output / options.result
+    dtype = getattr(torch, options.export_dtype)
+    with writing(output):
+        export_pipeline(network, start.teacher, output, card, options.sampler, dtype, options.export_shard_size)
+    print(f"Exported {path.name} to {output}")
