@@ -1,8 +1,8 @@
-"""Train a 4-step student from a teacher, or a teacher from nothing; see `fvgen.distillation.run` and --help."""
+"""Train a 4-step student from a teacher, or a teacher from nothing; see --help."""
 
 import sys
 
 from fvgen.distillation.run import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,14 +1,13 @@
 """Checkpoints: one folder holds everything that resumes, and it is there whole or not at all.
 
-A checkpoint is written into a folder with another name and renamed when all of it is on the disk. Random numbers and
-the position in the data follow from (seed, step) alone (see `fvgen.distillation.randomness`), so neither is stored.
+Random numbers and the position in the data follow from (seed, step) alone (see `fvgen.distillation.randomness`), so
+neither is stored. What is loaded is copied into memory that torch has allocated, as in a run that was never broken off:
+CPU kernels may add in another order where memory is aligned in another way, as in a file that is mapped.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,11 +23,11 @@ from torch import Tensor, nn
 from fvgen.checks import InputError, complaint, require
 from fvgen.distillation.parallel import Processes, split_like, whole
 from fvgen.distillation.settings import config_hash
+from fvgen.files import UNFINISHED, read_json, sha256, whole_folder, write_json
 
 CHECKPOINTS = "checkpoints"
 """Folder of a run's checkpoints, inside its own."""
 _STATE = "state.json"
-_UNFINISHED = ".unfinished"
 _BEST = "best.json"
 
 
@@ -41,15 +40,15 @@ class TrainState:
     """Everything that resumes, named once."""
 
     trained: Mapping[str, nn.Module]
-    """by role: their parameters that require gradients, and their persistent buffers (running means)"""
+    """Modules by role: their parameters that require gradients, and their persistent buffers (running means)."""
     optimizers: Mapping[str, torch.optim.Optimizer]
-    """by role; roles without parameters have none"""
+    """Optimizers by role; roles without parameters have none."""
     ema: dict[str, Tensor] = field(default_factory=dict)
-    """averages of the student's trained parameters, by name; empty for none"""
+    """Averages of the student's trained parameters by name; empty for none."""
     step: int = 0
-    """student updates done"""
+    """Updates of the student that are done."""
     best: float | None = None
-    """smallest held-out error so far"""
+    """Smallest held-out error so far."""
 
 
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -78,11 +77,11 @@ def save(
 
     def write() -> None:
         try:
-            _write(path, gathered, state, settings)
+            with whole_folder(path, durable=True) as unfinished:
+                _write(unfinished, gathered, state, settings)
             if best:
-                _replace_json(folder / _BEST, {"checkpoint": path.name, "held_out_error": state.best})
+                write_json(folder / _BEST, {"checkpoint": path.name, "held_out_error": state.best}, durable=True)
         except (OSError, SafetensorError) as error:
-            shutil.rmtree(_unfinished(path), ignore_errors=True)
             last = latest(folder)
             kept = f"{last} is whole" if last else "there is none before it"
             next_step = f"Free disk space and start the same command again: {kept}."
@@ -108,33 +107,23 @@ def _exhaust(gathered: Iterator[Any]) -> None:
         pass
 
 
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}{_UNFINISHED}")
-
-
 def _write(
-    path: Path, gathered: Iterator[tuple[str, dict[str, Tensor]]], state: TrainState, settings: Mapping[str, Any]
+    folder: Path, gathered: Iterator[tuple[str, dict[str, Tensor]]], state: TrainState, settings: Mapping[str, Any]
 ) -> None:
-    unfinished = _unfinished(path)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    """The files of a checkpoint, and a record of them by which damage is found."""
     files: dict[str, Any] = {}
     for name, tensors in gathered:
-        save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, unfinished / name)
-        files[name] = {"bytes": (unfinished / name).stat().st_size, "sha256": _checksum(unfinished / name)}
-    _write_json(
-        unfinished / _STATE,
-        {
-            "step": state.step,
-            "best": state.best,
-            "config_hash": config_hash(dict(settings)),
-            "settings": settings,
-            "files": files,
-        },
-    )
-    shutil.rmtree(path, ignore_errors=True)  # only a damaged one, passed over at the start, can be here
-    unfinished.replace(path)
-    _sync_folder(path.parent)
+        path = folder / name
+        save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, path)
+        files[name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    record = {
+        "step": state.step,
+        "best": state.best,
+        "config_hash": config_hash(dict(settings)),
+        "settings": settings,
+        "files": files,
+    }
+    write_json(folder / _STATE, record)
 
 
 def _files(state: TrainState) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -196,7 +185,7 @@ def _load_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, file: A
     entries: dict[str, dict[str, Tensor]] = {}
     for key in file.keys():  # noqa: SIM118 (no mapping)
         name, entry = key.rsplit("/", 1)
-        value = file.get_tensor(key)
+        value = file.get_tensor(key).clone()  # out of the mapped file, see above
         # Moments are split as their parameter is; counters are not.
         same = value.shape == parameters[name].shape and value.ndim > 0
         entries.setdefault(name, {})[entry] = (
@@ -215,7 +204,7 @@ def latest(folder: Path) -> Path | None:
     """
     require(folder.is_dir() or not folder.exists(), str(folder), "be a folder", "a file", "Name another --output.")
     found = sorted(folder.glob("step-*"), reverse=True) if folder.is_dir() else []
-    for left in folder.glob(f".step-*{_UNFINISHED}") if folder.is_dir() else ():
+    for left in folder.glob(f".step-*{UNFINISHED}") if folder.is_dir() else ():
         warnings.warn(f"{left} was never finished and is passed over.", stacklevel=2)
     for path in found:
         problem = damage(path)
@@ -236,17 +225,15 @@ def damage(path: Path) -> str | None:
             return f"{name} is missing"
         if (path / name).stat().st_size != facts["bytes"]:
             return f"{name} has {(path / name).stat().st_size} bytes instead of {facts['bytes']}"
-        if _checksum(path / name) != facts["sha256"]:
+        if sha256(path / name) != facts["sha256"]:
             return f"{name} has another checksum"
     return None
 
 
 def best(folder: Path) -> Path | None:
     """The checkpoint with the smallest held-out error, if any was measured."""
-    try:
-        return folder / json.loads((folder / _BEST).read_text(encoding="utf-8"))["checkpoint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    name = (read_json(folder / _BEST) or {}).get("checkpoint")
+    return None if name is None else folder / name
 
 
 def exported(folder: Path, which: Literal["last", "best"]) -> Path:
@@ -290,33 +277,3 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
 def _first_differences(there: set[str], here: set[str]) -> str:
     more, fewer = sorted(there - here), sorted(here - there)
     return f"{len(more)} more {more[:2]} and {len(fewer)} fewer {fewer[:2]}"
-
-
-def _checksum(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-        os.fsync(file.fileno())
-    return digest.hexdigest()
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _replace_json(path: Path, value: Mapping[str, Any]) -> None:
-    unfinished = _unfinished(path)
-    _write_json(unfinished, value)
-    unfinished.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from fvgen.checks import InputError, complaint
+from fvgen.distillation.settings import Sampler
+from fvgen.files import disk_errors, whole_folder
 from fvgen.models.folder import new_folder, read_settings
 from fvgen.models.unet_3d import VideoUNet
+
+DISK_FULL = "Free disk space and start the same command again: checkpoints are kept."
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class ModelCard:
 
     name: str
     recipe: str
-    """name of the objective"""
+    """Name of the objective."""
     steps: int
-    """student updates"""
+    """Updates of the student."""
     sampling: str
-    """how it is sampled, in words"""
+    """How it is sampled, in words."""
     settings: Mapping[str, Any]
-    """the run's identity"""
+    """The run's identity."""
     config_hash: str
     data: Mapping[str, Any]
-    """name, clips, how they were made"""
+    """Name and number of the clips, and how they were made."""
     teacher: str | None
-    """pipeline that the weights were started from; None: from nothing"""
+    """Pipeline that the weights were started from; None: from nothing."""
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -95,42 +95,37 @@ def export_pipeline(
     like: Path,
     output: Path,
     card: ModelCard,
-    sampler: Literal["few_step", "ddim"] = "few_step",
+    sampler: Sampler = "few_step",
     dtype: torch.dtype = torch.float16,
     max_shard_size: str = "5GB",
 ) -> Path:
     """Write a pipeline folder that holds ``network`` and, for the rest, copies of another one's components.
 
     Args:
-        network: trained; adapters merged.
+        network: the trained one; adapters merged.
         like: pipeline folder with the same codec, schedule and towers: the teacher's.
         output: folder to write, whole or not at all; an older export there is replaced.
-        card: becomes README.md.
-        sampler: that the network is made for.
-        dtype: of the stored weights.
-        max_shard_size: of one weight file.
+        card: what becomes README.md.
+        sampler: how the network is sampled.
+        dtype: precision of the stored weights.
+        max_shard_size: size limit of one weight file.
 
     Raises:
-        InputError: ``like`` is no pipeline folder.
-        OSError: the folder cannot be written; an older export is then as it was.
+        InputError: ``like`` is no pipeline folder, or ``output`` cannot be written; an older export is then as it was.
     """
-    with new_folder(output, sampler, read_settings(like).get("residual")) as writer:
+    residual = read_settings(like).get("residual")
+    with disk_errors("output", output, DISK_FULL), new_folder(output, sampler, residual) as writer:
         writer.copy(like, without="unet")
         writer.add("unet", torch.nn.Module.to(network, dtype), max_shard_size)
         (writer.path / "README.md").write_text(card.text(), encoding="utf-8")
     return output
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Says in one line what keeps a folder from being written within.
+def export_discriminator(discriminator: Any, output: Path) -> None:
+    """Write a trained discriminator's folder, whole or not at all.
 
     Raises:
-        InputError: the disk is full or cannot be written.
+        InputError: ``output`` cannot be written; an older export is then as it was.
     """
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        found = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # the first of all files' complaints
-        next_step = "Free disk space and start the same command again: checkpoints are kept."
-        raise InputError(complaint(str(folder), "be written whole", f"'{found}'", next_step)) from error
+    with disk_errors("output", output, DISK_FULL), whole_folder(output) as folder:
+        discriminator.save_pretrained(folder)

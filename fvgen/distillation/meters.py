@@ -17,6 +17,7 @@ from fvgen.checks import InputError, complaint
 from fvgen.distillation.health import Watch, accuracies, clip_statistics, compared_with_data
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.settings import MeterConfig
+from fvgen.files import disk_errors, whole_file
 
 LOG = "log.jsonl"
 HISTOGRAM_BINS = 30
@@ -106,24 +107,19 @@ class Log:
         self._path = folder / LOG
         self._watch = Watch()
         self._started = time.perf_counter()
-        try:
+        next_step = "Free disk space, or use another --output; then start the same command again."
+        with disk_errors("output", folder, next_step):
             folder.mkdir(parents=True, exist_ok=True)
             self._drop_after(step)
             self._board = _tensorboard(folder, step) if config.tensorboard else None
-        except OSError as error:
-            next_step = "Free disk space, or use another --output; then start the same command again."
-            raise InputError(
-                complaint(str(folder), "be a folder that can be written", f"'{error}'", next_step)
-            ) from error
         self._wandb = _wandb(folder, settings) if config.wandb else None
 
     def _drop_after(self, step: int) -> None:
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
         kept = [line for line in lines if _step(line) <= step]
         if kept != lines:
-            unfinished = self._path.with_name(f".{LOG}.unfinished")
-            unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            unfinished.replace(self._path)
+            with whole_file(self._path) as unfinished:
+                unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def note(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures that are not of every record: of held-out clips."""

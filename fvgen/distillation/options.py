@@ -92,12 +92,13 @@ class FromNothing(Shared[ObjectiveT]):
     """Architecture of the new network."""
 
 
-def parse(arguments: Sequence[str], about: str) -> FromTeacher | FromNothing:
+def parse(arguments: Sequence[str], about: str, program: str | None = None) -> FromTeacher | FromNothing:
     """The options of a command line, whose defaults are the settings of the preset that it names.
 
     Args:
         arguments: the command line without the command.
         about: the first part of the help.
+        program: name of the command in the help; None for this process's.
 
     Raises:
         InputError: there is no such preset, or a setting is out of its bounds.
@@ -120,7 +121,7 @@ def parse(arguments: Sequence[str], about: str) -> FromTeacher | FromNothing:
     text = f"{about}\n\npresets:\n\n{presets}"
     if preset.network is not None:
         nothing: Any = FromNothing(network=preset.network, **common)
-        return tyro.cli(FromNothing[kind], default=nothing, args=arguments, description=text)
+        return tyro.cli(FromNothing[kind], prog=program, default=nothing, args=arguments, description=text)
     student: Any = missing if preset.starts_from == "student" else None
     teacher: Any = FromTeacher(teacher=missing, init_student=student, **common)
-    return tyro.cli(FromTeacher[kind], default=teacher, args=arguments, description=text)
+    return tyro.cli(FromTeacher[kind], prog=program, default=teacher, args=arguments, description=text)

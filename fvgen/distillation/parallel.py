@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
+from accelerate.utils import broadcast_object_list, gather, reduce
 from torch import Tensor, nn
 
 from fvgen.checks import require
@@ -107,18 +108,13 @@ class Processes:
         """The sum over processes, in every process."""
         if self.world == 1:
             return tensor
-        total = tensor.detach().to(self.device, copy=True)
-        torch.distributed.all_reduce(total)
-        return total.to(tensor.device)
+        return reduce(tensor.detach().to(self.device), "sum").to(tensor.device)
 
     def gather(self, tensor: Tensor) -> Tensor:
         """[world·n, ...] of tensors [n, ...] of one shape, by rank, in every process."""
         if self.world == 1:
             return tensor
-        own = tensor.detach().to(self.device).contiguous()
-        parts = [torch.empty_like(own) for _ in range(self.world)]
-        torch.distributed.all_gather(parts, own)
-        return torch.cat(parts).to(tensor.device)
+        return gather(tensor.detach().to(self.device)).to(tensor.device)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
@@ -126,11 +122,7 @@ class Processes:
 
     def from_main(self, value: Any) -> Any:
         """The main process's value (anything that pickles), in every process."""
-        if self.world == 1:
-            return value
-        box = [value]
-        torch.distributed.broadcast_object_list(box, src=0)
-        return box[0]
+        return value if self.world == 1 else broadcast_object_list([value])[0]
 
     def on_main(self, work: Callable[[], Result]) -> Result | None:
         """What the main process's work gives there, None elsewhere; its error is raised in every process.

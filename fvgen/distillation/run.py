@@ -38,7 +38,7 @@ from fvgen.distillation.averaging import averaged, start_average
 from fvgen.distillation.checkpoint import CHECKPOINTS, CheckpointError, TrainState
 from fvgen.distillation.clip_checks import check_clips, check_guidance
 from fvgen.distillation.configs import PRESETS
-from fvgen.distillation.export import ModelCard, export_pipeline, few_steps, writing
+from fvgen.distillation.export import ModelCard, export_discriminator, export_pipeline, few_steps
 from fvgen.distillation.faults import DivergedError
 from fvgen.distillation.image_model import check_image_model
 from fvgen.distillation.memory_plan import clip_shape, memory_for, plan_memory
@@ -53,17 +53,21 @@ from fvgen.distillation.settings import config_hash, identity
 from fvgen.distillation.start import Start, start_roles
 from fvgen.distillation.trainer import train
 from fvgen.distillation.untrained import write_untrained
-from fvgen.files import whole_folder
 from fvgen.models.folder import model_fingerprint
 from fvgen.types import Progress
 
 Options = FromTeacher | FromNothing
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command; its exit code, which is 2 after bad input and 1 where training or saving failed."""
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command; returns its exit code: 2 after bad input, 1 where training or saving failed.
+
+    Args:
+        arguments: the command line without the command; None for this process's.
+        program: name of the command in its help; None for this process's.
+    """
     try:
-        distill(parse(arguments, __doc__ or ""))
+        distill(parse(sys.argv[1:] if arguments is None else arguments, __doc__ or "", program))
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
@@ -128,9 +132,8 @@ def _write_untrained(options: FromNothing, data: ShardDataset, folder: Path) -> 
         return
     network = asdict(options.network)
     base_scale = network.pop("base_scale")
-    with writing(folder):
-        shape = data.batch([0]).latents.shape
-        write_untrained(folder, data.meta, shape, network, base_scale, options.train.seed)
+    shape = data.batch([0]).latents.shape
+    write_untrained(folder, data.meta, shape, network, base_scale, options.train.seed)
 
 
 def _train(options: Options, data: ShardDataset, start: Start, processes: Processes) -> int:
@@ -236,11 +239,8 @@ def _export(options: Options, data: ShardDataset, start: Start) -> None:
         metrics=last_figures(options.output, state.step),
     )
     if "discriminator" in trained:  # first: where there is a student, there is what its second stage needs
-        beside = options.output / "discriminator"
-        with writing(beside), whole_folder(beside) as folder:
-            roles.discriminator.save_pretrained(folder)  # type: ignore[union-attr, operator]
+        export_discriminator(roles.discriminator, options.output / "discriminator")
     output = options.output / options.result
     dtype = getattr(torch, options.export_dtype)
-    with writing(output):
-        export_pipeline(network, start.teacher, output, card, options.sampler, dtype, options.export_shard_size)
+    export_pipeline(network, start.teacher, output, card, options.sampler, dtype, options.export_shard_size)
     print(f"Exported {path.name} to {output}")

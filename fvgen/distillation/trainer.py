@@ -31,6 +31,7 @@ from fvgen.distillation.parallel import Processes, whole
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
 from fvgen.distillation.settings import TrainConfig
+from fvgen.models.folder import align_weights
 from fvgen.types import Progress, TrainBatch, no_progress
 
 Phase = Literal["critic", "student"]
@@ -247,6 +248,7 @@ def prepare(roles: Roles, config: TrainConfig, processes: Processes) -> None:
     frozen = torch.bfloat16 if config.precision == "bf16" else torch.float32
     for module in roles.modules().values():
         module.to(processes.device)
+        align_weights(module)  # CPU kernels add in an order that depends on it: a resumed run shall have the same
         for parameter in module.parameters():
             parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
         for part in module.modules() if config.gradient_checkpointing else ():

@@ -10,6 +10,8 @@ import torch
 
 from fvgen.checks import require
 from fvgen.diffusion.schedule import NoiseSchedule
+from fvgen.distillation.export import DISK_FULL
+from fvgen.files import disk_errors
 from fvgen.models.codec import SpaceToDepth
 from fvgen.models.folder import new_folder
 from fvgen.models.unet_3d import VideoUNet
@@ -34,8 +36,7 @@ def write_untrained(
         seed: random seed of the weights.
 
     Raises:
-        InputError: clips stored as latents, which have a teacher already.
-        OSError: the folder cannot be written.
+        InputError: clips stored as latents, which have a teacher already; or the folder cannot be written.
     """
     stored = meta["encoding"]
     require(stored == "pixels", "data", "be stored as pixels", stored, "Prepare clips with --encoding pixels.")
@@ -54,7 +55,7 @@ def write_untrained(
             temporal_dropout=0.0,
             **network,
         )
-    with new_folder(folder, "ddim", meta.get("residual")) as writer:
+    with disk_errors("output", folder, DISK_FULL), new_folder(folder, "ddim", meta.get("residual")) as writer:
         writer.add("unet", unet)
         writer.add("vae", SpaceToDepth(meta["codec"]["patch_size"]))
         writer.add("schedule", NoiseSchedule(base_scale=base_scale))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from stand_in import MemoryClips, run, stand_in_config, stand_in_roles
+from stand_in import MemoryClips, Taught, run, stand_in_config, stand_in_roles, taught_roles
 
 from fvgen.checks import InputError
 from fvgen.distillation import checkpoint
@@ -23,6 +23,8 @@ from fvgen.distillation.settings import CheckpointConfig, OptimizerConfig
 
 ROOT = Path(__file__).parents[2]
 STEPS = 8
+NO_PROCESS = 2**22 + 1
+"""An id that Linux gives to no process: of one that was killed."""
 
 
 def command(output: Path, *options: object) -> list[str]:
@@ -112,6 +114,33 @@ def test_stopped_after_any_step_it_ends_with_the_same_bits(tmp_path, unbroken, b
     assert_same_bits(tmp_path, unbroken)
 
 
+ALIGNMENT = 64
+"""Bytes that torch's allocator aligns memory on the CPU to."""
+
+
+def test_what_is_resumed_lies_where_torch_puts_it(tmp_path):
+    """CPU kernels may add in another order elsewhere, in a file that is mapped for one."""
+    run(stand_in_config(3), tmp_path)
+    state = run(stand_in_config(4), tmp_path)
+    moments = [
+        entry for optimizer in state.optimizers.values() for own in optimizer.state.values() for entry in own.values()
+    ]
+    weights = [tensor for module in state.trained.values() for tensor in module.state_dict().values()]
+    assert len(moments) == 18 and len(weights) == 7 and len(state.ema) == 4
+    assert not [tensor for tensor in (*moments, *weights, *state.ema.values()) if tensor.data_ptr() % ALIGNMENT]
+
+
+def test_a_frozen_network_at_other_addresses_gives_the_same_bits(tmp_path):
+    for name, floats in (("aligned", 0), ("mapped", 10)):  # 40 bytes: where a safetensors file begins
+        roles = taught_roles()
+        for parameter in roles.teacher.parameters():
+            room = torch.empty(floats + parameter.numel())
+            parameter.data = room[floats:].view_as(parameter).copy_(parameter)
+            assert bool(parameter.data_ptr() % ALIGNMENT) == (name == "mapped")
+        run(stand_in_config(STEPS), tmp_path / name, Taught(), roles=roles)
+    assert_same_bits(tmp_path / "mapped", tmp_path / "aligned")
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, unbroken):
     run(stand_in_config(3), tmp_path)
     size = max(file.stat().st_size for file in (tmp_path / CHECKPOINTS).rglob("*.safetensors"))
@@ -154,7 +183,7 @@ DAMAGES = {
     "a file missing": lambda folder: (folder / "discriminator.optimizer.safetensors").unlink(),
     "no state": lambda folder: (folder / "state.json").unlink(),
     "state cut short": lambda folder: (folder / "state.json").write_text('{"step": 4, '),
-    "never renamed": lambda folder: folder.rename(folder.with_name(f".{folder.name}.unfinished")),
+    "never renamed": lambda folder: folder.rename(folder.with_name(f".{folder.name}.{NO_PROCESS}-0.unfinished")),
 }
 
 

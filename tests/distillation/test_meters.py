@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-import resource
 import threading
 import warnings
-from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from stand_in import MemoryClips, Poisoned, StandInObjective, run, stand_in_config, stand_in_roles
+from full_disk import files_up_to
+from stand_in import MemoryClips, Poisoned, StandInObjective, Taught, run, stand_in_config, taught_roles
 
 from fvgen.checks import InputError
 from fvgen.distillation.checkpoint import CHECKPOINTS
@@ -129,10 +127,13 @@ def test_a_log_that_cannot_be_begun_is_refused_in_one_sentence(what, tmp_path):
         folder.touch()
     else:
         folder.mkdir()
-        (folder / LOG).write_text('{"step": 3}\n')
-        (folder / f".{LOG}.unfinished").mkdir()
-    with pytest.raises(InputError, match=r"run must be a folder that can be written, got .* another --output"):
+        (folder / LOG).write_text('{"step": 1}\n{"step": 3}\n')
+    words = (
+        r"output must be writable, with room on its disk, got .*run \(.*\)\. Free disk space, or use another --output"
+    )
+    with files_up_to(5), pytest.raises(InputError, match=words):
         Log(folder, MeterConfig(tensorboard=False), 1, {})
+    assert folder.is_file() or [path.name for path in folder.iterdir()] == [LOG]
 
 
 def test_one_clip_has_no_spread():
@@ -172,25 +173,9 @@ def test_nan_leaves_the_last_good_checkpoint(tmp_path):
     ).exists()
 
 
-@dataclass(frozen=True)
-class Taught(StandInObjective):
-    """The student goes where the teacher shows."""
-
-    def student_loss(self, roles, batch, random):
-        values = super().student_loss(roles, batch, random)
-        target = roles.teacher(torch.cat([values["generated"].detach(), batch.conditions.render_latents], dim=2))
-        return {**values, "loss": values["loss"] + (values["generated"] - target).square().mean()}
-
-
-def taught(break_teacher):
-    roles = stand_in_roles()
-    teacher = copy.deepcopy(roles.student).requires_grad_(False)
-    break_teacher(teacher)
-    return replace(roles, teacher=teacher)
-
-
 def test_a_frozen_network_that_gives_nan_is_named_without_advice_on_learning_rates(tmp_path):
-    roles = taught(lambda teacher: teacher.last.mix.weight.fill_(3e38))  # finite, but what it gives is not
+    roles = taught_roles()
+    roles.teacher.last.mix.weight.fill_(3e38)  # finite, but what it gives is not
     with pytest.raises(DivergedError, match=r"the student's loss .* at step 1\..* The teacher .* is frozen") as error:
         run(stand_in_config(3), tmp_path, Taught(), roles=roles)
     assert "There is no checkpoint yet." in str(error.value) and "lower learning rate" not in str(error.value)
@@ -198,7 +183,7 @@ def test_a_frozen_network_that_gives_nan_is_named_without_advice_on_learning_rat
 
 
 def test_a_trained_network_that_gives_nan_is_told_to_learn_slower(tmp_path):
-    roles = taught(lambda teacher: None)
+    roles = taught_roles()
     with torch.no_grad():
         roles.student.last.mix.weight.fill_(3e38)
     with pytest.raises(DivergedError, match="a lower learning rate"):
@@ -223,14 +208,10 @@ def test_a_full_disk_costs_figures_and_not_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(threading, "excepthook", lambda raised: None)  # TensorBoard's own thread complains, too
     log = Log(tmp_path, MeterConfig(), 0, {})
     log.write(1, {"student/loss": 1.0}, {})
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))  # what grows over it fails as on a full disk
-    try:
+    with files_up_to(500):
         with pytest.warns(UserWarning, match="step 2: not logged, .*File too large"):
             log.write(2, {f"student/{i}": 1.0 for i in range(100)}, {})
         log.picture(2, torch.rand(3, 64, 64))
         with pytest.warns(UserWarning, match="the boards' last figures were not written"):
             log.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert last_figures(tmp_path, 2) == {"student/loss": 1.0}

@@ -8,9 +8,10 @@ Run as a script it trains, as a user's command would, so that tests can kill it:
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,22 @@ class Poisoned(StandInObjective):
         values = super().critic_loss(roles, batch, random)
         moved = bool(roles.discriminator.running_mean != 0)
         return {**values, "loss": values["loss"] * float("nan")} if moved else values
+
+
+@dataclass(frozen=True)
+class Taught(StandInObjective):
+    """The student is pulled to what a frozen teacher makes of its clips."""
+
+    def student_loss(self, roles: Roles, batch: TrainBatch, random: BatchRandom) -> dict[str, Tensor]:
+        values = super().student_loss(roles, batch, random)
+        target = roles.teacher(torch.cat([values["generated"].detach(), batch.conditions.render_latents], dim=2))
+        return {**values, "loss": values["loss"] + (values["generated"] - target).square().mean()}
+
+
+def taught_roles() -> Roles:
+    """The stand-in's roles, and the untrained student as a frozen teacher."""
+    roles = stand_in_roles()
+    return replace(roles, teacher=copy.deepcopy(roles.student).requires_grad_(False))
 
 
 def stand_in_config(steps: int, every: int = 100, **changes: Any) -> TrainConfig:
