@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from fvgen.checks import require
+from fvgen.command import run
 from fvgen.data.capture import CaptureFrame
 from fvgen.files import read_json
 from fvgen_ns.densify import DensifyConfig, progress_bars, views_key
@@ -30,6 +31,11 @@ class GenerateViews(DensifyConfig):
     seed_holes: tyro.conf.Suppress[str] = "never"  # type: ignore[assignment]  # a matter of the splat, not of views
     cache_dir: tyro.conf.Suppress[Path | None] = None
     views: tyro.conf.Suppress[Path | None] = None
+
+
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command; see `fvgen.command.run`."""
+    return run(GenerateViews, generate_views, arguments, program)
 
 
 def generate_views(config: GenerateViews) -> None:

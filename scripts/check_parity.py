@@ -3,17 +3,9 @@
 python scripts/check_parity.py FOLDER
 """
 
-from __future__ import annotations
-
 import sys
 
-import tyro
-
-from fvgen.checks import InputError
-from fvgen.evaluation.parity.command import ParityOptions, check_parity
+from fvgen.evaluation.parity.command import main
 
 if __name__ == "__main__":
-    try:
-        sys.exit(check_parity(tyro.cli(ParityOptions)))
-    except InputError as error:
-        sys.exit(str(error))
+    sys.exit(main())

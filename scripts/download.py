@@ -3,17 +3,9 @@
 python scripts/download.py viewcrafter-512
 """
 
-from __future__ import annotations
-
 import sys
 
-import tyro
-
-from fvgen.checks import InputError
-from fvgen.models.download import DownloadOptions, download
+from fvgen.models.download import main
 
 if __name__ == "__main__":
-    try:
-        download(tyro.cli(DownloadOptions))
-    except InputError as error:
-        sys.exit(str(error))
+    sys.exit(main())

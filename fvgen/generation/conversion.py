@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from fvgen.command import run
 from fvgen.files import disk_errors
 from fvgen.models.viewcrafter_variants import VariantName
 
@@ -28,6 +30,11 @@ class ConversionOptions:
     """Open a file that holds more than tensors. This RUNS the code it carries: for files of trusted origin only."""
     reverse: bool = False
     """Write one .ckpt that ViewCrafter's own code loads from a pipeline folder."""
+
+
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command; see `fvgen.command.run`."""
+    return run(ConversionOptions, convert, arguments, program)
 
 
 def convert(options: ConversionOptions) -> None:

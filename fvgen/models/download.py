@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from fvgen.checks import InputError, complaint, require
+from fvgen.command import run
 from fvgen.files import sha256
 from fvgen.models.viewcrafter_variants import VARIANTS, Variant, VariantName
 
@@ -38,6 +40,11 @@ class RemoteFile:
     licence: str
 
 
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command; see `fvgen.command.run`."""
+    return run(DownloadOptions, download, arguments, program)
+
+
 def download(options: DownloadOptions) -> None:
     """Show what would be fetched, ask, fetch, check.
 
@@ -58,7 +65,7 @@ def download(options: DownloadOptions) -> None:
     path = fetch(variant, remote, folder)
     print("checking size and SHA-256", flush=True)
     check_file(path, remote)
-    convert = f"python scripts/convert_viewcrafter.py {path} models/{options.variant} --variant {options.variant}"
+    convert = f"fvgen convert {path} models/{options.variant} --variant {options.variant}"
     print(f"{path} is whole. Next: {convert}")
 
 

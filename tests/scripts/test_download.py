@@ -95,7 +95,7 @@ def test_shows_asks_fetches_and_checks(hub, tmp_path):
     for fact in (REPOSITORY, "model.ckpt", f"{len(WEIGHTS):,} bytes", "apache-2.0", str(tmp_path / "checkpoints")):
         assert fact in before
     file = tmp_path / "checkpoints" / "viewcrafter-512" / "model.ckpt"
-    convert = f"python scripts/convert_viewcrafter.py {file} models/viewcrafter-512 --variant viewcrafter-512"
+    convert = f"fvgen convert {file} models/viewcrafter-512 --variant viewcrafter-512"
     assert after.splitlines()[-1] == f"{file} is whole. Next: {convert}"
     assert file.read_bytes() == WEIGHTS
 
@@ -119,13 +119,13 @@ def test_no_is_no(hub, tmp_path):
 def test_a_file_that_does_not_hash_to_what_the_hub_lists_is_refused(hub, tmp_path):
     hub.listed_hash = "0" * 64
     result = download(tmp_path, hub.url, "--yes")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "must hash to 0000" in result.stderr
 
 
 def test_offline_is_one_line_that_says_what_to_do(tmp_path):
     result = download(tmp_path, "http://127.0.0.1:9", "--yes")  # the discard port: nobody listens
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stdout == ""
     assert len(result.stderr.strip().splitlines()) == 1
     assert "Go online" in result.stderr

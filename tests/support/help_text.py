@@ -2,7 +2,7 @@
 
 import re
 
-_OPTION = re.compile(r"--[a-z][\w.-]*")
+_OPTION = re.compile(r"--[a-z][\w.-]*\w")
 _NOTE = re.compile(r"\((?:default|required|optional|fixed|repeatable|sets)\b.*")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+from fvgen.command import run
 
 if TYPE_CHECKING:
     from fvgen.evaluation.parity.run import FileReport
@@ -22,6 +25,11 @@ class ParityOptions:
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder of <kind>_<name>.safetensors files, each with its configuration in a JSON file beside it or inside."""
+
+
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """The command; see `fvgen.command.run`."""
+    return run(ParityOptions, check_parity, arguments, program)
 
 
 def check_parity(options: ParityOptions) -> int:
