@@ -59,7 +59,9 @@ class Options:
     captures: Path
     """Folder of captures, each with train_filenames and test_filenames."""
     output: Path
-    """JSON file to write; a contact sheet per capture goes beside it."""
+    """JSON file to write; a plot of errors over confidence goes beside it."""
+    pictures: Path | None = None
+    """Folder for a contact sheet of each capture; none is drawn by default, since many captures may not be shown."""
     student: str = TINY
     """Pipeline folder; the bundled student by default."""
     teacher: str = TINY
@@ -83,7 +85,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Run, print the table, write the JSON and the contact sheets.
+    """Run, print the table, write the JSON and what is to be shown.
 
     Raises:
         InputError: an option or a capture cannot be used; raised before anything is drawn.
@@ -174,7 +176,8 @@ def measure(
         for confidence, (_, members) in zip(confidences, clips, strict=True):
             if confidence is not None:
                 calibration.add(method, confidence, frames[members], test.photos[members], real[members])
-    _sheet(pictures, options.output.with_name(f"{options.output.stem}_{name}.jpg"))
+    if options.pictures is not None:
+        _sheet(pictures, options.pictures / f"{options.output.stem}_{name}.jpg")
     return scores
 
 

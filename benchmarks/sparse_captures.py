@@ -58,7 +58,9 @@ class Benchmark:
     captures: Path
     """Folder of captures, each with train_filenames and test_filenames."""
     output: Path
-    """JSON file to write; picture grids go beside it."""
+    """JSON file to write."""
+    pictures: Path | None = None
+    """Folder for a picture grid of each capture; none is drawn by default, since many captures may not be shown."""
     only: list[str] = field(default_factory=list)
     """Names of the captures to run; all by default."""
     methods: list[str] = field(default_factory=lambda: list(METHODS))
@@ -76,7 +78,7 @@ class Benchmark:
 
 
 def main(benchmark: Benchmark) -> None:
-    """Run, print the table, write the JSON and the picture grids.
+    """Run, print the table, write the JSON and the picture grids that are asked for.
 
     Raises:
         InputError: a capture cannot be used; said before work starts.
@@ -134,7 +136,8 @@ def run_capture(benchmark: Benchmark, name: str) -> dict[str, dict[str, float]]:
             pictures.setdefault("photo", [photo.numpy() for photo in runs[0].photos])
             pictures[method] = [render.numpy() for render in runs[0].renders]
             shutil.rmtree(Path(scratch) / "runs")
-        _picture_grid(pictures, benchmark.output.with_name(f"{benchmark.output.stem}_{name}.jpg"))
+        if benchmark.pictures is not None:
+            _picture_grid(pictures, benchmark.pictures / f"{benchmark.output.stem}_{name}.jpg")
     return scores
 
 

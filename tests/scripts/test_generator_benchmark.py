@@ -28,7 +28,8 @@ def test_figures_of_a_capture(tiny_room, tmp_path):
     (tmp_path / "captures").mkdir()
     shutil.copytree(tiny_room, tmp_path / "captures" / "room")
     file = tmp_path / "new" / "folder" / "figures.json"
-    done = run("--captures", tmp_path / "captures", "--output", file, "--methods", "render", "inpaint", "warp")
+    asked = ("--captures", tmp_path / "captures", "--output", file, "--methods", "render", "inpaint", "warp")
+    done = run(*asked, "--pictures", tmp_path / "pictures")
     assert done.returncode == 0, done.stderr
     figures = json.loads(file.read_text(), parse_constant=pytest.fail)  # NaN is no JSON
     assert set(figures["captures"]) == {"room"} and figures["mean"] == figures["captures"]["room"]
@@ -37,7 +38,8 @@ def test_figures_of_a_capture(tiny_room, tmp_path):
         assert {"psnr", "covered", "holes", "seconds", "sharpness"} == set(scores)
     assert figures["mean"]["warp"]["psnr"] > figures["mean"]["render"]["psnr"]
     assert str(tmp_path) not in file.read_text()
-    assert file.with_name("figures_room.jpg").is_file()
+    assert (tmp_path / "pictures" / "figures_room.jpg").is_file()
+    assert {path.name for path in file.parent.iterdir()} == {"figures.json", "figures_calibration.png"}
 
 
 def without_test_photos(folder):
