@@ -32,15 +32,15 @@ from fvgen.models.unet_3d import VideoUNet
 
 PARAMETERS, TENSORS = 1_438_854_980, 1516
 ORIGINAL_TFLOP = {(16, 40, 64): 12.603, (25, 40, 64): 20.187, (16, 72, 128): 52.336, (25, 72, 128): 82.761}
-"""Of ViewCrafter's own code by the same counter: (frames, latent height, latent width) -> one forward pass."""
+"""ViewCrafter's own code by the same counter: (frames, latent height, latent width) -> one forward pass."""
 MEMORY_LIMIT_GB = 8.0
-"""Of the float32 forward pass at 16 frames of 320x512; the original needs 11.4."""
+"""Memory of the float32 forward pass at 16 frames of 320x512; the original needs 11.4."""
 CONVERSION_LIMIT = 1.3
 """Peak memory of converting a checkpoint, in sizes of its file."""
 CONVERTER = Path(__file__).parents[1] / "scripts" / "convert_viewcrafter.py"
 
 FEWER_SECONDS = 20
-"""Of the student in the UNet than of its teacher."""
+"""How many times fewer seconds the student takes in the UNet than its teacher."""
 REDUCED = Architecture(
     unet={"model_channels": 32, "num_head_channels": 32, "context_dim": 64, "norm_num_groups": 8},
     vae={
@@ -183,9 +183,9 @@ class Options:
     """Measure the video network; every figure when none is named."""
 
     only: tuple[str, ...] = ()
-    """Names of measurements: size, arithmetic, clips, conversion (21 GB in TMPDIR), forward-bf16, forward-fp32."""
+    """Measurements by name: size, arithmetic, clips, conversion (21 GB in TMPDIR), forward-bf16, forward-fp32."""
     output: Path | None = None
-    """Write the figures as JSON, too."""
+    """JSON file to write the figures to."""
     in_process: Annotated[bool, tyro.conf.arg(name="print-json")] = False
     """Measure in this process and print nothing but JSON."""
 

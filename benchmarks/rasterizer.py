@@ -43,13 +43,13 @@ class Options:
     """Benchmark of the numba splat rasterizer."""
 
     output: Path | None = None
-    """JSON file for the results."""
+    """JSON file to write the results to."""
     repeats: int = 40
     """Timed runs per size; the median and the fastest are reported."""
     torch_repeats: int = 2
     """Timed runs of the per-tile torch rasterizer."""
     startup: bool = False
-    """Only time the first rasterize call and its backward pass in this process (what the start-up figures use)."""
+    """Time only the first rasterize call and its backward pass in this process, as the start-up figures do."""
 
 
 def make_scene(count: int, width: int, height: int, seed: int = 0) -> tuple[list[Tensor], Cameras]:

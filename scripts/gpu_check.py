@@ -2,7 +2,7 @@
 
     python scripts/gpu_check.py --output gpu.json
 
-Weights are random: neither speed nor memory depends on them. Without a GPU it says so and exits with 0.
+Weights are random: neither speed nor memory depends on them. Without a GPU it prints that and exits with 0.
 Needs torch, diffusers, transformers, gsplat, numba and safetensors; accelerate for the low-memory mode, and peft for
 training with a shared backbone.
 """
@@ -23,11 +23,11 @@ from fvgen.devices import default_device, default_dtype, gpu_name, is_gpu
 def arguments() -> argparse.Namespace:
     """Command line; argparse, because tyro comes with Nerfstudio, which this does not need."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, help="write the figures as JSON, too")
-    parser.add_argument("--device", help="torch device; the GPU when not given")
-    parser.add_argument("--tiny", action="store_true", help="tiny networks and clips: to try the script, not the GPU")
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs per figure; the median counts")
-    parser.add_argument("--compile-backend", default="inductor", help="backend of torch.compile")
+    parser.add_argument("--output", type=Path, help="JSON file to write the figures to.")
+    parser.add_argument("--device", help="Torch device; by default the GPU.")
+    parser.add_argument("--tiny", action="store_true", help="Tiny networks and clips: to try the script, not the GPU.")
+    parser.add_argument("--repeats", type=int, default=5, help="Timed runs per figure; the median counts.")
+    parser.add_argument("--compile-backend", default="inductor", help="Backend of torch.compile.")
     return parser.parse_args()
 
 

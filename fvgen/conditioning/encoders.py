@@ -121,7 +121,7 @@ class TokenEncoder:
         return self._cache[key].to(device)
 
     def _image(self, images: Tensor, device: torch.device) -> Tensor:
-        assert self.image_encoder is not None and self.image_projector is not None  # for mypy: _check made sure
+        assert self.image_encoder is not None and self.image_projector is not None  # for mypy
         pixels = clip_preprocess(images.to(device), self.image_encoder.config.image_size)
         tokens = self.image_encoder(pixels.to(self.image_encoder.dtype)).last_hidden_state
         return self.image_projector(tokens.to(self.image_projector.dtype)).float()

@@ -30,7 +30,7 @@ def conditional_denoiser(
     Args:
         network: ``network(sample [B, F, 2C, h, w], timestep [B], tokens [B, N, D], fps [B]).sample``; the noisy latents
             stand before the render's.
-        conditions: of the B clips.
+        conditions: encoded conditions of the B clips.
         schedule: the schedule the network was trained with.
         guidance_scale: 1 calls the network once a step; anything else twice (see `guide`).
         guidance_rescale: see `guide`.

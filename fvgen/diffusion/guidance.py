@@ -1,4 +1,4 @@
-"""The only classifier-free guidance formula in the house."""
+"""Classifier-free guidance: the only place with its formula."""
 
 from __future__ import annotations
 

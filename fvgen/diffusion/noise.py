@@ -18,7 +18,7 @@ class ClipNoise:
     share its batch, on whichever device, and its first frames the same however many follow.
 
     Args:
-        seed: of the whole run, 0 or more.
+        seed: random seed of the whole run, 0 or more.
         clips: number of each clip of the batch within the run, each 0 or more.
         frames: F.
         stream: tells apart independent uses of one seed.

@@ -59,7 +59,7 @@ def sample_few_step(
         randn_like: source of the fresh noise, called once between two steps.
         grad_step: run only up to this step, with gradients through its network call alone, and return its z
             ("backward simulation" of DMD2, arXiv 2405.14867, section 4.5). None runs all steps as the
-            caller's gradient mode says.
+            caller's gradient mode asks.
         renoise: noise the estimate with fresh noise, or with the noise predicted along with it.
         callback: called after each step.
 

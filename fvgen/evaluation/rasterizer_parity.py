@@ -9,7 +9,7 @@ from fvgen.rendering.splat_rasterizer import resolve
 from fvgen.types import Cameras
 
 TOLERANCE = 1e-3
-"""Of the largest value of each tensor: gsplat's kernels work in float32 with a fast exp; the others are nearer."""
+"""Over the largest value of each tensor: gsplat's kernels work in float32 with a fast exp; the others are nearer."""
 _INPUTS = ("means", "quats", "scales", "opacities", "sh")
 _SH_DEGREE = 3
 
@@ -18,10 +18,10 @@ def parity_errors(name: str, device: torch.device, count: int = 300, seed: int =
     """Largest error of each output and gradient, relative to the oracle's largest value of it.
 
     Args:
-        name: of a rasterizer that runs on ``device``.
+        name: name of a rasterizer that runs on ``device``.
         device: where it runs; the oracle is torch in float64 on the CPU.
         count: Gaussians, from thin needles to ones wider than the image, some beside and behind the camera.
-        seed: of the scene.
+        seed: random seed of the scene.
 
     Raises:
         InputError: the rasterizer does not run on this device.

@@ -74,7 +74,7 @@ def fit_warps(warps: WarpedClips, render: Tensor, size: SizeFit) -> WarpedClips:
     Args:
         warps: B clips of the original size.
         render: [B, F, 3, H', W'] their renders with photos in place, already at the network's size.
-        size: how it is reached.
+        size: how the network's size is reached.
     """
     photo = warps.photo[:, :, None, None, None].to(render.device)
     return WarpedClips(

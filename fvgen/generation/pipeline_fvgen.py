@@ -195,20 +195,20 @@ class FVGenPipeline(DiffusionPipeline):
             renders: [B, F, 3, H, W] in [0, 1] point renders, black where nothing is seen. Any F, H and W.
             photos: [B, K, 3, H, W] in [0, 1] the photos that stand at ``photo_frames``.
             cameras: F cameras of each clip (one set for one clip).
-            warps: of the same clips (see `fvgen.generation.warp.warped_clip`), for a network that corrects warps.
+            warps: the same clips' warps (see `fvgen.generation.warp.warped_clip`), for a network that corrects them.
             photo_frames: which frames are photos. The clip's first frame is what the image tower sees.
             num_inference_steps: None for the sampler's default (4, or 50).
             timesteps: largest first, instead of evenly spaced ones.
             guidance_scale, guidance_rescale: see `guide`; None for the sampler's default.
-            eta: of DDIM; None for the sampler's default.
+            eta: DDIM's eta; None for the sampler's default.
             fps: frame rate label the network was trained with.
             prompt: text, if there is a text tower.
-            seed: of the noise.
+            seed: random seed of the noise.
             clips: number of each clip within the run: noise depends on (seed, clip, frame) alone. None counts from 0.
             first_frame: number of the first frame, for a window of a longer clip.
             fit: to multiples of `multiple`: pad and crop back (cameras stay), or crop (cameras follow).
             callback_on_step_end: ``f(pipeline, step, timestep, {"latents": x})``; may return the same with another x.
-            progress: told after each step.
+            progress: called after each step.
 
         Raises:
             InputError: for inputs that do not fit each other or the networks.

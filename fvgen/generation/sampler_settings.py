@@ -1,4 +1,4 @@
-"""How each kind of network is sampled unless the caller says otherwise."""
+"""How each kind of network is sampled by default."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Sampling:
     """1 for none (see `fvgen.diffusion.guidance.guide`)"""
     guidance_rescale: float
     eta: float
-    """of DDIM: 0 deterministic, 1 ancestral"""
+    """DDIM's: 0 deterministic, 1 ancestral"""
 
     def __post_init__(self) -> None:
         require(0 <= self.eta <= 1, "eta", "lie in [0, 1]", self.eta, "0 is deterministic, 1 is ViewCrafter's.")

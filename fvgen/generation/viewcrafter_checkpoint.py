@@ -63,7 +63,7 @@ def convert_checkpoint(
     Args:
         checkpoint: The .ckpt file, see `read_checkpoint`.
         folder: Where to write; must not exist yet.
-        variant: A name in `VARIANTS`; None to tell it from the schedule's tables, where only one variant has them.
+        variant: A name in `VARIANTS`; None to recognise it by the schedule's tables, where only one variant has them.
         dtype: What the networks are stored in; None as they are. The schedule's tables stay float32.
         trust_pickle: See `read_checkpoint`.
         architecture: The networks' sizes; None for those of every release.
@@ -159,7 +159,7 @@ def _schedule_tables(base_scale: float) -> dict[str, Tensor]:
 
 
 def _variant_of(tensors: Mapping[str, Tensor], variant: VariantName | None) -> VariantName:
-    """The variant, asked for or told from the tables, whose schedule the checkpoint's tables are."""
+    """The variant whose schedule the checkpoint's tables are: asked for, or recognised by them."""
     base_scale = round(tensors["scale_arr"][-1].item(), 4)
     fitting = [name for name, known in VARIANTS.items() if known.base_scale == base_scale]
     require(

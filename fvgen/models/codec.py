@@ -1,7 +1,7 @@
 """Pixels <-> latents: the Stable Diffusion autoencoder, a tiny autoencoder, and lossless space-to-depth.
 
 A pipeline folder stores the plain diffusers component (`AutoencoderKL`, `AutoencoderTiny`, `SpaceToDepth`), so any of
-them can stand in for another; `codec_for` wraps it in the one interface the rest of the house uses.
+them can stand in for another; `codec_for` wraps it in the one interface that everything else uses.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _FrameCodec:
         require(chunk is None or chunk >= 1, "chunk", "be at least 1 frame", chunk, "Give None for all at once.")
         self.vae = vae
         self.chunk = chunk
-        # An offloaded component says that it lives nowhere; only its pipeline knows where it computes.
+        # An offloaded component's device is meta; only its pipeline knows where it computes.
         self.device = device or vae.device
 
     def _encode_frames(self, images: Tensor, noise: Tensor | None) -> Tensor:

@@ -57,21 +57,21 @@ class Architecture:
     """Arguments of the five networks; the defaults are those of every release. Tests shrink them."""
 
     unet: Mapping[str, Any] = field(default_factory=dict)
-    """Of `VideoUNet`."""
+    """Arguments of `VideoUNet`."""
     vae: Mapping[str, Any] = field(default_factory=lambda: vae_config(_SD_AUTOENCODER, embed_dim=4))
-    """Of diffusers' AutoencoderKL."""
+    """Arguments of diffusers' AutoencoderKL."""
     text: Mapping[str, Any] = field(
         default_factory=lambda: {"vocab_size": 49408, "width": 1024, "heads": 16, "layers": 24}
     )
-    """Of `text_config`."""
+    """Arguments of `text_config`."""
     vision: Mapping[str, Any] = field(
         default_factory=lambda: {"image_size": 224, "patch_size": 14, "width": 1280, "head_width": 80, "layers": 32}
     )
-    """Of `vision_config`."""
+    """Arguments of `vision_config`."""
     clip_dim: int = 1024
     """Width of the space that the two towers were trained to meet in."""
     projector: Mapping[str, Any] = field(default_factory=dict)
-    """Of `ImageProjector`."""
+    """Arguments of `ImageProjector`."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Component:
 
     folder: str
     prefix: str
-    """Of its tensors' names in the checkpoint."""
+    """How its tensors' names begin in the checkpoint."""
     build: Callable[[], nn.Module]
     """An empty network; call it on the meta device."""
     shapes: Callable[[Any], Shapes]

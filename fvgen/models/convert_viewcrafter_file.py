@@ -69,8 +69,8 @@ def _named_tensors(found: Any, key: str) -> dict[str, Tensor]:
     require(isinstance(found, dict), f"CKPT's {key!r}", "map names to tensors", type(found).__name__, _AS_RELEASED)
     unnamed = [name for name in found if not isinstance(name, str)]
     require(not unnamed, f"CKPT's {key!r}", "have names that are text", unnamed[:3], _AS_RELEASED)
-    strangers = [name for name, value in found.items() if not isinstance(value, Tensor)]
-    require(not strangers, f"CKPT's {key!r}", "hold tensors only", strangers[:3], _AS_RELEASED)
+    others = [name for name, value in found.items() if not isinstance(value, Tensor)]
+    require(not others, f"CKPT's {key!r}", "hold tensors only", others[:3], _AS_RELEASED)
     return found
 
 
@@ -87,7 +87,7 @@ def _load(path: Path, trust_pickle: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", mmap=True, weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
-        # torch words it "GLOBAL module.Class was not an allowed global"; all else it says is about damaged bytes.
+        # torch words it "GLOBAL module.Class was not an allowed global"; its other messages are about damaged bytes.
         named = None if trust_pickle else re.search(r"GLOBAL (\S+)", str(error))
         if named is None:
             raise _not_whole(path, error) from error

@@ -12,7 +12,7 @@ from fvgen.models.viewcrafter_variants import VARIANTS
 NEEDS_MODEL: Mapping[str, str] = {"student": "few_step", "teacher": "ddim"}
 """Generators that need a model, and the sampler that theirs is saved with."""
 CONVERTED = Path("models")
-"""Where converted variants lie by their names, as ``scripts/convert_viewcrafter.py`` is shown to write them."""
+"""Where converted variants lie by their names, as ``scripts/convert_viewcrafter.py`` writes them."""
 BUNDLED = Path(__file__).parents[1] / "weights"
 """The small teacher and student that ship with the package; ``scripts/train_tiny.sh`` makes them anew."""
 TINY = "tiny"

@@ -268,8 +268,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if count == 0:
             return x
         own, gates = x.tensor_split([channels], dim=2)
-        told = sample[:, :, : count * channels].unflatten(2, (count, channels))
-        return own + (gates.unflatten(2, (count, channels)) * told).sum(2)
+        shown = sample[:, :, : count * channels].unflatten(2, (count, channels))
+        return own + (gates.unflatten(2, (count, channels)) * shown).sum(2)
 
     def _run(self, stage: nn.Module, *inputs) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -277,7 +277,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         return stage(*inputs)
 
     def _split_context(self, context: Tensor, frames: int) -> ContextTokens:
-        """Text tokens for a clip; image tokens one set per frame where their number says so (see the class)."""
+        """Text tokens for a clip; image tokens one set per frame where there are enough (see the class)."""
         config: Any = self.config
         text, image = context.tensor_split([config.text_context_length], dim=1)
         if image.shape[1] == 0:

@@ -13,10 +13,10 @@ class Variant:
     """One released set of weights. The networks are alike; the schedule, the size and the number of frames are not."""
 
     repository: str
-    """On the Hugging Face hub."""
+    """Repository on the Hugging Face hub."""
     file: str
     base_scale: float
-    """Of the schedule's dynamic rescale."""
+    """Base scale of the schedule's dynamic rescale."""
     height: int
     width: int
     frames: int

@@ -7,70 +7,31 @@ import shutil
 import sys
 import types
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
-import tyro
-from full_disk import files_up_to
 from reference_files import MANIFESTS
+from viewcrafter_files import TINY, random_tensors, write
 
 from fvgen.checks import InputError
 from fvgen.diffusion.schedule import NoiseSchedule
-from fvgen.generation.conversion import ConversionOptions, convert
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
 from fvgen.generation.viewcrafter_checkpoint import (
     UNUSED_FILE,
-    ConversionReport,
     checkpoint_shapes,
     convert_checkpoint,
     revert_folder,
 )
-from fvgen.models.convert_vae import vae_config
 from fvgen.models.convert_viewcrafter import Architecture, components
 from fvgen.models.convert_viewcrafter_file import read_checkpoint
 from fvgen.models.convert_viewcrafter_unet import viewcrafter_unet_config, viewcrafter_unet_layout
 from fvgen.models.unet_3d import VideoUNet
 from fvgen.models.viewcrafter_variants import VARIANTS
 
-TINY = Architecture(
-    unet={
-        "model_channels": 32,
-        "channel_mult": (1, 2),
-        "num_res_blocks": 1,
-        "attention_resolutions": (2,),
-        "num_head_channels": 16,
-        "context_dim": 24,
-    },
-    vae=vae_config(
-        {"z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1, 2]}
-        | {"num_res_blocks": 1, "attn_resolutions": []},
-        embed_dim=4,
-    ),
-    text={"vocab_size": 64, "width": 24, "heads": 2, "layers": 3},
-    vision={"image_size": 28, "patch_size": 14, "width": 32, "head_width": 16, "layers": 2},
-    clip_dim=24,
-    projector={"dim": 24, "depth": 1, "heads": 2, "dim_head": 12, "embedding_dim": 32, "output_dim": 24}
-    | {"num_queries": 2, "video_length": 3},
-)
-
 
 @pytest.fixture(scope="module")
 def tensors():
-    """Random tensors under the real names, with the 320x512 release's schedule."""
-    g = torch.Generator().manual_seed(0)
-    made = {name: torch.randn(shape, generator=g) for name, shape in checkpoint_shapes(TINY).items()}
-    tables = NoiseSchedule(base_scale=0.7).tables()
-    return {name: tables.get(name, tensor) for name, tensor in made.items()}
-
-
-def write(path, tensors, layout="lightning", **more):
-    if layout == "deepspeed":
-        content = {"module": {f"_forward_module.{name}": tensor for name, tensor in tensors.items()}}
-    else:
-        content = {"state_dict": tensors}
-    torch.save(content | more, path)
-    return path
+    return random_tensors()
 
 
 def refused(path, out, match, **options):
@@ -245,52 +206,6 @@ def test_old_and_new_name_of_one_tensor_are_refused(tensors, tmp_path):
     new = next(name for name in tensors if "fps_embedding" in name)
     old = new.replace("fps_embedding", "framestride_embed")
     refused(write(tmp_path / "a.ckpt", {**tensors, old: tensors[new]}), tmp_path / "out", f"{old}.* under both")
-
-
-def test_the_command_names_what_it_dropped(monkeypatch, capsys):
-    dropped = {"a.proj": "never used", "b.scale": "left over", "c.proj": "never used"}
-    report = ConversionReport("viewcrafter-512", 7, dropped)
-    monkeypatch.setattr("fvgen.generation.viewcrafter_checkpoint.convert_checkpoint", lambda *_, **__: report)
-    convert(ConversionOptions(Path("a.ckpt"), Path("out")))
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == "viewcrafter-512: 7 tensors used, 3 without use here"
-    assert lines[1:-1] == ["2  never used", "a.proj", "c.proj", "1  left over", "b.scale"]
-
-
-def test_both_ways_from_the_command_line(tensors, monkeypatch, tmp_path, capsys):
-    """The script's options, with tiny networks; the release is named, stored in half precision and turned back."""
-    from fvgen.generation import viewcrafter_checkpoint
-
-    monkeypatch.setattr(viewcrafter_checkpoint, "Architecture", lambda: TINY)
-    monkeypatch.setattr(sys, "argv", ["convert_viewcrafter.py"])
-    write(tmp_path / "a.ckpt", tensors)
-
-    def run(*words: str) -> str:
-        convert(tyro.cli(ConversionOptions, args=[*words]))
-        return capsys.readouterr().out
-
-    there = run(str(tmp_path / "a.ckpt"), str(tmp_path / "out"), "--variant", "viewcrafter-512", "--dtype", "fp16")
-    assert "[0/5] unet" in there and f"written to {tmp_path / 'out'}" in there
-    back = run(str(tmp_path / "out"), str(tmp_path / "back.ckpt"), "--reverse", "--dtype", "fp32")
-    assert f"{len(tensors)} tensors written to {tmp_path / 'back.ckpt'}" in back
-    state = torch.load(tmp_path / "back.ckpt", weights_only=True)["state_dict"]
-    name = "model.diffusion_model.out.2.weight"
-    assert torch.equal(state[name], tensors[name].half().float())
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(tensors, reverse, monkeypatch, tmp_path):
-    from fvgen.generation import viewcrafter_checkpoint
-
-    monkeypatch.setattr(viewcrafter_checkpoint, "Architecture", lambda: TINY)
-    checkpoint, folder = write(tmp_path / "a.ckpt", tensors), tmp_path / "model"
-    if reverse:
-        convert(ConversionOptions(checkpoint, folder))
-    options = ConversionOptions(*((folder, tmp_path / "b.ckpt") if reverse else (checkpoint, folder)), reverse=reverse)
-    before = {path.name for path in tmp_path.iterdir()}
-    with files_up_to(50_000), pytest.raises(InputError, match="OUT must be writable, with room on its disk, got"):
-        convert(options)
-    assert {path.name for path in tmp_path.iterdir()} == before
 
 
 class Callback:

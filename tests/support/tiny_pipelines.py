@@ -26,8 +26,8 @@ def tiny_pipeline(kind: str) -> FVGenPipeline:
     torch.manual_seed(0)
     if kind == "corrector":
         vae = SpaceToDepth(2)
-        told = residual_condition_channels(SpaceToDepthCodec(vae))
-        unet = _unet(latent_channels=12, text_length=1, condition_channels=told)
+        channels = residual_condition_channels(SpaceToDepthCodec(vae))
+        unet = _unet(latent_channels=12, text_length=1, condition_channels=channels)
         return FVGenPipeline(unet, vae, NoiseSchedule(), sampler="few_step", residual=asdict(ResidualSpace()))
     if kind == "student":
         return FVGenPipeline(

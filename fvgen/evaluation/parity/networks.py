@@ -20,7 +20,7 @@ FLOAT64_TOLERANCE = 1e-9
 
 
 def swap_axes(clip: Tensor) -> Tensor:
-    """[B, C, F, h, w] of the references <-> [B, F, C, h, w] of this house."""
+    """[B, C, F, h, w] of the references <-> [B, F, C, h, w] of this package."""
     return clip.transpose(-4, -3)
 
 

@@ -21,7 +21,7 @@ class Comparison:
 
     name: str
     error: float
-    """Largest absolute difference, or units in the last place where ``unit`` says so."""
+    """Largest absolute difference, or units in the last place where ``unit`` is ulp."""
     tolerance: float
     unit: str = ""
 

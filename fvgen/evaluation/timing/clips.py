@@ -29,7 +29,7 @@ from fvgen.types import Cameras
 
 @dataclass(frozen=True)
 class ClipShape:
-    """Of the clip that is timed."""
+    """Shape of the clip that is timed."""
 
     frames: int
     height: int
@@ -62,7 +62,7 @@ class ClipWork:
 
     @property
     def total(self) -> float:
-        """Of the whole clip, without the image tower (under 1 %)."""
+        """Operations of the whole clip, without the image tower (under 1 %)."""
         return self.encode_tflop + self.unet_tflop + self.decode_tflop
 
 
@@ -100,8 +100,8 @@ def time_clip(
 
     Args:
         pipeline: its own sampler's steps are taken.
-        shape: of the clip; height and width in the pipeline's multiples.
-        device: that the pipeline computes on.
+        shape: frames, height and width; the latter two in the pipeline's multiples.
+        device: where the pipeline computes.
         repeats: runs per stage beside a first one to warm up; the median counts.
         clock: see `median_seconds`.
     """

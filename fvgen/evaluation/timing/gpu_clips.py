@@ -18,7 +18,7 @@ from fvgen.generation.pipeline_fvgen import FVGenPipeline
 from fvgen.models.convert_viewcrafter import Architecture
 
 AIM_SECONDS, AIM_GIB = 0.25, 16.0
-"""Of 16 frames at 320x512, encode to pixels, on one H200; and of GPU memory for any clip here."""
+"""Aimed at on one H200: seconds of 16 frames at 320x512, encode to pixels, and GPU memory for any clip here."""
 TINY = Architecture(
     unet={
         "model_channels": 16,
@@ -70,11 +70,11 @@ class ClipTrials:
     repeats: int = 5
     """timed runs per figure; the median counts"""
     backend: str = "inductor"
-    """of torch.compile"""
+    """backend of torch.compile"""
 
     @property
     def shapes(self) -> tuple[ClipShape, ...]:
-        """Of the clips."""
+        """Shapes of the clips."""
         return (ClipShape(2, 16, 24),) if self.tiny else (ClipShape(16, 320, 512), ClipShape(16, 576, 1024))
 
 
