@@ -66,7 +66,7 @@ def check_clips(renders: Tensor, photos: Tensor, cameras: Sequence[Cameras], cli
 def check_warps(renders: Tensor, warps: WarpedClips | None, corrects: bool) -> None:
     """Raise `InputError` unless a network that corrects warps has those of the renders' clips, and another has none."""
     rule = "be given to a network that corrects warps, and to no other"
-    next_step = "Make them with fvgen.generation.warped_clip."
+    next_step = "Make them with fvgen.generation.warp.warped_clip."
     require((warps is not None) == corrects, "warps", rule, "none" if warps is None else "some", next_step)
     if warps is not None:
         given, expected = tuple(warps.warp.shape), tuple(renders.shape)
