@@ -46,8 +46,8 @@ def generate_views(config: GenerateViews) -> None:
     Raises:
         InputError: the capture cannot be used, or the output folder holds something else or cannot be written.
     """
-    from fvgen.generation.contact_sheet import write_contact_sheet, write_mp4
     from fvgen.generation.views_reading import load_views
+    from fvgen.pictures import write_contact_sheet, write_mp4
 
     console = Console()
     require(config.geometry != "none", "--geometry", "give points to make views from", "none", "Choose auto.")

@@ -15,7 +15,7 @@ CODE = sorted(
     path for folder in ("fvgen", "fvgen_ns", "scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py")
 )
 
-EVERYONE_MAY_IMPORT = {"types", "clip", "checks", "command", "devices", "files", "films", "metrics", "numba_compile"}
+EVERYONE_MAY_IMPORT = {"types", "clip", "checks", "command", "devices", "files", "pictures", "metrics", "numba_compile"}
 MAY_IMPORT = {
     **{name: set() for name in EVERYONE_MAY_IMPORT},
     "geometry": set(),

@@ -25,9 +25,9 @@ from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
 from fvgen.distillation.settings import TrainConfig
 from fvgen.distillation.trainer import autocast
-from fvgen.films import encode_mp4, image_bytes
 from fvgen.models.codec import load_codec
 from fvgen.models.folder import read_settings
+from fvgen.pictures import encode_mp4, image_bytes
 from fvgen.types import TrainBatch
 
 Decode = Callable[[Tensor, TrainBatch], Tensor]

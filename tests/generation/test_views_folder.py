@@ -15,13 +15,12 @@ from fvgen import files
 from fvgen.checks import InputError
 from fvgen.data.transforms_json import read_transforms
 from fvgen.files import sha256, store
-from fvgen.generation.contact_sheet import write_contact_sheet, write_mp4
 from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter, is_complete, png
 from fvgen.generation.views_reading import load_views
 from fvgen.geometry.points import read_ply
 from fvgen.geometry.similarity import Similarity
-from fvgen.geometry.trajectory import clips_of, path_between
+from fvgen.geometry.trajectory import path_between
 
 MOVED = Similarity(np.array([[0.0, -1, 0, 3], [1, 0, 0, -2], [0, 0, 1, 0.5]]), 0.25)
 UNMOVED = Similarity(np.eye(4)[:3], 1.0)
@@ -303,32 +302,3 @@ def test_similarity_inverts_itself():
     assert np.allclose(MOVED.pose_to_working(MOVED.pose_to_capture(c2w)), c2w)
     xyz = torch.randn(5, 3)
     torch.testing.assert_close(MOVED.points_to_capture(MOVED.points_to_working(xyz)), xyz.double(), atol=1e-5, rtol=0)
-
-
-def test_contact_sheet_shows_clips_as_rows_and_outlines_photos(tmp_path, views):
-    made, _, path = views
-    write_contact_sheet(tmp_path / "sheet.png", made, clips_of(path), tile_width=60)
-    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
-    cell = (45 + 4, 60 + 4)
-    assert sheet.shape == (3 * cell[0], 3 * cell[1], 3)
-    edges = sheet[:: cell[0], 1 :: cell[1]][:3, :3]
-    photo = (edges == [255, 153, 0]).all(-1)
-    assert photo.tolist() == [[True, False, True]] * 3
-
-
-def test_film(tmp_path, views):
-    av = pytest.importorskip("av")
-    write_mp4(tmp_path / "film.mp4", views[0].rgb[:, :, :47, :63])
-    with av.open(str(tmp_path / "film.mp4")) as film:
-        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
-    assert len(frames) == len(views[0]) and frames[0].shape == (46, 62, 3)
-    wanted = 255 * views[0].rgb[0, :, :46, :62].permute(1, 2, 0).numpy()
-    assert np.abs(frames[0] - wanted).mean() < 6  # lossy
-
-
-def test_nothing_to_show_is_refused(tmp_path, views):
-    with pytest.raises(InputError, match="not be empty"):
-        write_mp4(tmp_path / "film.mp4", views[0].rgb[:0])
-    with pytest.raises(InputError, match="not be empty"):
-        write_contact_sheet(tmp_path / "sheet.png", views[0], [])
-    assert not list(tmp_path.iterdir())

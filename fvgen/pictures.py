@@ -1,24 +1,53 @@
-"""Pictures of generated views for people: a contact sheet and a film."""
+"""Pictures for people: frames as bytes, contact sheets and H.264 films."""
 
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from fvgen.checks import InputError, complaint, require
-from fvgen.files import store
-from fvgen.films import encode_mp4, image_bytes
+from fvgen.files import disk_errors, store, whole_file
 from fvgen.types import GeneratedViews
 
 _PHOTO_EDGE = torch.tensor([1.0, 0.6, 0.0])
 """Colour of the line around photos."""
+_ANOTHER_PLACE = "Free some space or choose another folder."
+
+
+def image_bytes(image: Tensor) -> np.ndarray:
+    """[3, H, W] in [0, 1] as [H, W, 3] uint8."""
+    pixels = (255 * image.clamp(0, 1)).round().to(torch.uint8)
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def encode_mp4(frames: Tensor, frames_per_second: int) -> bytes:
+    """An H.264 film of frames [F, 3, H, W] in [0, 1]; odd sizes lose their last row or column, as the format asks.
+
+    Raises:
+        InputError: PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        text = complaint("film", "be written with the package av", f"'{error}'", "pip install av")
+        raise InputError(text) from error
+    buffer = io.BytesIO()
+    height, width = (2 * (size // 2) for size in frames.shape[2:])
+    with av.open(buffer, "w", format="mp4") as film:
+        stream = film.add_stream("libx264", rate=Fraction(frames_per_second), options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame in frames[..., :height, :width]:
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(image_bytes(frame), format="rgb24")))
+        film.mux(stream.encode())
+    return buffer.getvalue()
 
 
 def write_contact_sheet(
@@ -50,27 +79,17 @@ def write_contact_sheet(
             if bool(views.is_photo[number]):
                 cell[:] = _PHOTO_EDGE[:, None, None]
             cell[:, edge : edge + tile_height, edge : edge + tile_width] = frame
-    buffer = io.BytesIO()
-    Image.fromarray(image_bytes(sheet)).save(buffer, "PNG")
-    _write(path, buffer.getvalue())
+    with disk_errors("contact sheet", path, _ANOTHER_PLACE), whole_file(path) as unfinished:
+        Image.fromarray(image_bytes(sheet)).save(unfinished, "PNG")
 
 
 def write_mp4(path: Path, frames: Tensor, *, frames_per_second: int = 12) -> None:
-    """An H.264 film of frames [F, 3, H, W] in [0, 1]; odd sizes lose their last row or column, as the format asks.
+    """A film of frames [F, 3, H, W] in [0, 1], see `encode_mp4`.
 
     Raises:
         InputError: no frames, PyAV is not installed, or the file cannot be written.
     """
     require(len(frames) > 0, "frames", "not be empty", 0, "Generate some first.")
-    _write(path, encode_mp4(frames, frames_per_second))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store(path, content)
-    except OSError as error:
-        size = f"{math.ceil(len(content) / 1024)} KiB"
-        text = complaint(str(path), "be writable", f"'{error}'", f"Free {size} or choose another folder.")
-        raise InputError(text) from error
+    film = encode_mp4(frames, frames_per_second)
+    with disk_errors("film", path, _ANOTHER_PLACE):
+        store(path, film)
