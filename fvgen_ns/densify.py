@@ -1,7 +1,7 @@
 """What is added to a capture's photos before a splat trains: dense points and generated views.
 
 `fvgen_ns.produce` makes them, in a folder that is a Nerfstudio dataset itself (`fvgen.generation.views_folder`). The
-plugin keeps that folder in a cache; ``scripts/generate_views.py`` writes it for any other splat tool.
+plugin keeps that folder in a cache; ``fvgen views`` writes it for any other splat tool.
 """
 
 from __future__ import annotations

@@ -78,6 +78,12 @@ print(fvgen.__file__, sys.modules[method.module].__file__, BUNDLED / "student", 
         assert Path(place).exists() and Path(place).is_relative_to(python.parents[1])
 
 
+def test_the_command_lists_and_loads_its_parts(python, tmp_path):
+    fvgen = python.with_name("fvgen")
+    assert "Prepare training clips" in run(fvgen, "--help", cwd=tmp_path)
+    assert "Folder to write the shards to." in run(fvgen, "clips", "procedural", "--help", cwd=tmp_path)
+
+
 def test_ns_train_shows_its_options(python, tmp_path):
     shown = run(python, Path(sys.executable).with_name("ns-train"), "fvgen-splat", "--help", cwd=tmp_path)
     assert "--pipeline.datamanager.densify.generator" in shown

@@ -76,7 +76,7 @@ class Batches:
             "data set",
             f"hold clips to train on beside {held_out} held out",
             clips,
-            "Prepare clips with scripts/prepare_clips.py.",
+            "Prepare clips with fvgen clips.",
         )
         self._source = source
         self._seed = seed

@@ -12,7 +12,7 @@ from fvgen.models.codec import SpaceToDepth, codec_name, latent_fingerprint, loa
 from fvgen.models.folder import component_classes, read_settings
 from fvgen.types import TrainBatch
 
-_PREPARE = "Prepare the clips with this teacher: scripts/prepare_clips.py --encoding latents --model TEACHER."
+_PREPARE = "Prepare the clips with this teacher: fvgen clips SOURCE --encoding latents --model TEACHER."
 
 
 def check_clips(meta: Mapping[str, Any], clip: TrainBatch, teacher: Path, other_size: bool = False) -> None:

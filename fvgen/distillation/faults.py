@@ -96,12 +96,12 @@ def diverged(
     last = f"The last good checkpoint is {newest}" if newest else "There is no checkpoint yet"
     other = "a lower learning rate or --precision fp32"
     if cause == CLIPS:
-        next_step = f"The clips hold NaN or infinite values: make them again with scripts/prepare_clips.py. {last}."
+        next_step = f"The clips hold NaN or infinite values: make them again with fvgen clips. {last}."
     elif cause is not None:
         name = cause.replace("_", " ")
         next_step = (
             f"The {name} made them out of finite values, and it is frozen, so that no learning rate helps: convert or "
-            f"download it again (scripts/check_parity.py checks a converted ViewCrafter), look at what it draws at the "
+            f"download it again (fvgen parity checks a converted ViewCrafter), look at what it draws at the "
             f"clips' size, or start a new --output with --precision fp32. {last}."
         )
     elif newest:

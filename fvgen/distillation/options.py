@@ -31,7 +31,7 @@ class Shared(Generic[ObjectiveT]):
     preset: PresetName
     """Recipe with its settings."""
     data: Path
-    """Folder of clips that scripts/prepare_clips.py wrote."""
+    """Folder of clips that fvgen clips wrote."""
     output: Path
     """Folder of the run: checkpoints, log.jsonl, TensorBoard, samples, and in the end the trained pipeline."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")]

@@ -1,18 +1,20 @@
 """Train a 4-step student from a teacher, or a teacher from nothing.
 
-    python scripts/train_distill.py --preset fvgen-stage1 --data SHARDS --teacher models/viewcrafter-512 --output ONE
-    python scripts/train_distill.py --preset fvgen-stage2 --data SHARDS --teacher models/viewcrafter-512 --output TWO \\
+    fvgen distill --preset fvgen-stage1 --data CLIPS --teacher models/viewcrafter-512 --output ONE
+    fvgen distill --preset fvgen-stage2 --data CLIPS --teacher models/viewcrafter-512 --output TWO \\
         --init-student ONE/student
 
 The preset's settings are the defaults of all others: see them with --preset NAME --help. On several GPUs
-`accelerate launch --config_file scripts/accelerate/ddp.yaml` (or fsdp2.yaml) stands in place of `python`.
+`accelerate launch --config_file scripts/accelerate/ddp.yaml -m fvgen_ns.cli distill` (or fsdp2.yaml) stands in place of
+`fvgen distill`.
 A run that was broken off goes on when the same command is started again: after a kill from its last checkpoint, after
-SIGTERM from the step in which it came. `python` then leaves with 0.
+SIGTERM from the step in which it came. The command then leaves with 0.
 
 Under `accelerate launch` send SIGTERM to the processes that it started, with `pkill -TERM -P PID_OF_ACCELERATE` (one of
 them is enough): all save the same step, and the launcher leaves with 0. Sent to the launcher itself, SIGTERM is passed
 on and all save, too, but the launcher leaves with 1, and kills what has not saved after 30 seconds
-(TORCH_ELASTIC_SHUTDOWN_TIMEOUT). Where it started a single process (single.yaml) it passes nothing on: use `python`.
+(TORCH_ELASTIC_SHUTDOWN_TIMEOUT). Where it started a single process (single.yaml) it passes nothing on: start
+`fvgen distill` itself.
 In a SLURM batch script:
 
     #SBATCH --signal=B:TERM@600

@@ -32,7 +32,7 @@ def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]
         InputError: The file is missing, damaged, of before torch 1.6, of neither layout, needs ``trust_pickle``, or
             with it a package that is not installed.
     """
-    require(path.is_file(), "CKPT", "be a file", path, "scripts/download.py fetches the released ones.")
+    require(path.is_file(), "CKPT", "be a file", path, "fvgen download fetches the released ones.")
     require(os.access(path, os.R_OK), "CKPT", "be readable", path, "Give yourself the right to read it.")
     with path.open("rb") as file:
         begins = file.read(len(_LEGACY_MAGIC))
@@ -48,7 +48,7 @@ def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]
         "CKPT",
         "be a whole torch file",
         f"{path} ({path.stat().st_size:,} bytes)",
-        "It was cut short or is no checkpoint: download it again; scripts/download.py goes on where it stopped.",
+        "It was cut short or is no checkpoint: download it again; fvgen download goes on where it stopped.",
     )
     content = _load(path, trust_pickle)
     require(

@@ -12,7 +12,7 @@ from fvgen.models.viewcrafter_variants import VARIANTS
 NEEDS_MODEL: Mapping[str, str] = {"student": "few_step", "teacher": "ddim"}
 """Generators that need a model, and the sampler that theirs is saved with."""
 CONVERTED = Path("models")
-"""Where converted variants lie by their names, as ``scripts/convert_viewcrafter.py`` writes them."""
+"""Where converted variants lie by their names, as ``fvgen convert`` writes them."""
 BUNDLED = Path(__file__).parents[1] / "weights"
 """The small teacher and student that ship with the package; ``scripts/train_tiny.sh`` makes them anew."""
 TINY = "tiny"
@@ -20,10 +20,9 @@ TINY = "tiny"
 
 _FIRST_TEACHER = "viewcrafter-512"
 """The variant that is meant where none is named."""
-_NAME_FOLDER = "--pipeline.datamanager.densify.model FOLDER in ns-train, --model FOLDER in scripts/generate_views.py."
+_NAME_FOLDER = "--pipeline.datamanager.densify.model FOLDER in ns-train, --model FOLDER in fvgen views."
 _GET_STUDENT = (
-    "The bundled one is named tiny. One that you trained with scripts/train_distill.py is named by its folder: "
-    + _NAME_FOLDER
+    "The bundled one is named tiny. One that you trained with fvgen distill is named by its folder: " + _NAME_FOLDER
 )
 
 
@@ -63,7 +62,7 @@ def _how_to_get(model: str | Path | None) -> str:
     name = Path(model).as_posix() if model is not None and Path(model).as_posix() in VARIANTS else _FIRST_TEACHER
     file = f"checkpoints/{name}/{VARIANTS[name].file}"  # type: ignore[index]  # checked above
     return (
-        f"Get it with: python scripts/download.py {name}, then python scripts/convert_viewcrafter.py {file} "
+        f"Get it with: fvgen download {name}, then fvgen convert {file} "
         f"models/{name} --variant {name}. The small bundled one is named tiny. A pipeline folder elsewhere is named "
         f"with {_NAME_FOLDER}"
     )

@@ -165,7 +165,7 @@ def run(cwd: Path, *command: object) -> subprocess.CompletedProcess:
 def test_training_without_the_teachers_weights_ends_at_once_and_writes_nothing(tiny_room, tmp_path):
     done = run(tmp_path, "--data", tiny_room, "--pipeline.datamanager.densify.generator", "teacher")
     assert done.returncode == 2 and "Traceback" not in done.stdout + done.stderr
-    assert "scripts/download.py viewcrafter-512" in done.stdout and "scripts/convert_viewcrafter.py" in done.stdout
+    assert "fvgen download viewcrafter-512" in done.stdout and "fvgen convert" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
