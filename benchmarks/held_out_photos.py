@@ -4,6 +4,7 @@ what was drawn comes to those."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,8 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
-from fvgen.data.capture import check_frames
-from fvgen.data.transforms_json import read_transforms
+from fvgen.data.read_capture import read_capture
 from fvgen.data.working_size import make_capture
-from fvgen.geometry.points import read_ply
 from fvgen.geometry.trajectory import path_at
 from fvgen.metrics import psnr
 from fvgen.types import CameraPath, Cameras, Capture
@@ -34,8 +33,7 @@ def chosen_captures(folder: Path, only: Sequence[str]) -> list[str]:
     require(not unknown, "--only", f"name captures out of {', '.join(there)}", ", ".join(unknown), "Check the names.")
     names = [name for name in there if not only or name in only]
     for name in names:
-        files = read_transforms(folder / name)
-        check_frames([files.frames[i] for i in files.split("train")], decode=False)
+        files = read_capture(folder / name)
         require(
             len(files.split("test")) > 0,
             f"capture {name}",
@@ -48,9 +46,9 @@ def chosen_captures(folder: Path, only: Sequence[str]) -> list[str]:
 
 def train_and_test(folder: Path, long_side: int) -> tuple[Capture, Capture]:
     """A capture's photos to start from and those held out, all at one working size."""
-    files = read_transforms(folder)
+    files = read_capture(folder)
     train, test = list(files.split("train")), list(files.split("test"))
-    sparse = None if files.sparse_ply is None else read_ply(files.sparse_ply)
+    sparse = None if files.points is None else replace(files.points, xyz=files.points.xyz.float())
     frames = [files.frames[i] for i in (*train, *test)]
     whole = make_capture(frames, long_side, sparse=sparse, depth_unit=files.depth_unit)
     return whole[: len(train)], whole[len(train) :]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fvgen.data.transforms_json import read_transforms
+from fvgen.data.read_capture import read_capture
 from fvgen.data.view_thinning import thin_views
 from fvgen.geometry.cameras import project
-from fvgen.geometry.points import read_ply, write_ply
+from fvgen.geometry.points import write_ply
 from fvgen.types import Cameras, PointCloud
 
 ORACLE_FOLDER = "oracle"
@@ -35,7 +35,7 @@ def prepare(source: Path, target: Path, views: int | None) -> Path:
     Returns:
         ``target``.
     """
-    files = read_transforms(source)
+    files = read_capture(source)
     positions = torch.from_numpy(np.stack([f.c2w[:3, 3] for f in files.frames]))
     train, test = list(files.split("train")), list(files.split("test"))
     spare = [i for i in range(len(files.frames)) if i not in {*train, *test}]
@@ -45,8 +45,8 @@ def prepare(source: Path, target: Path, views: int | None) -> Path:
         train = [train[i] for i in thin_views(positions[train], views)]
     oracle = _nearest_to(positions, spare, train)[:ORACLE_MOST]
     _copy(source, target, train, test)
-    if files.sparse_ply is not None:
-        _keep_seen_points(target / "sparse_pc.ply", read_ply(files.sparse_ply), files, train)
+    if files.points is not None:
+        _keep_seen_points(target / "sparse_pc.ply", files.points, files, train)
     _copy(source, target.parent / ORACLE_FOLDER / target.name, oracle, [])
     return target
 

@@ -6,6 +6,11 @@ from __future__ import annotations
 class InputError(ValueError):
     """Bad input that a user can mend; its text names the thing, the rule, the value and the next step."""
 
+    @property
+    def rule(self) -> str:
+        """The text without the value and the next step: ``NAME must RULE``."""
+        return str(self).partition(", got ")[0]
+
 
 def complaint(name: str, rule: str, value: object, next_step: str) -> str:
     """The sentence an error carries."""

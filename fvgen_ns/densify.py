@@ -26,6 +26,8 @@ from rich.progress import Progress as Bars
 import fvgen
 from fvgen.checks import require
 from fvgen.data.capture import DEPTH_UNIT, CaptureFrame
+from fvgen.data.capture_notes import CaptureNotes
+from fvgen.data.frame_checks import check_frame
 from fvgen.data.transforms_json import read_transforms
 from fvgen.generation.views_folder import is_complete
 from fvgen.geometry.points import merge, read_ply, voxel_thin
@@ -173,7 +175,7 @@ def views_key(split: CaptureSplit, config: DensifyConfig, held_out: Sequence[Cap
         for path in (frame.depth, frame.mask):
             digest.update(b"-" if path is None else path.read_bytes())
         digest.update(frame.c2w.round(6).tobytes() + frame.K.round(4).tobytes())
-        digest.update(repr(frame.distortion).encode())
+        digest.update(repr((frame.distortion, frame.exif_ignored)).encode())
     points = outputs.metadata.get("points3D_xyz")
     if points is not None:
         digest.update(points.numpy().tobytes())
@@ -221,9 +223,14 @@ def read_generated(folder: Path, similarity: Similarity) -> GeneratedFrames:
         similarity: from the capture's frame to the dataparser's.
 
     Raises:
-        InputError: the folder cannot be read as a dataset.
+        InputError: the folder cannot be read as a dataset, or one of its frames cannot be used.
     """
-    files = read_transforms(folder)
+    unusable = CaptureNotes()
+    files = read_transforms(folder / "transforms.json", unusable)
+    for error in unusable.left_out.values():
+        raise error
+    for frame in files.frames:
+        check_frame(frame)
     meta = json.loads((files.folder / "transforms.json").read_text())
     entries = {entry["file_path"]: entry for entry in meta["frames"]}
     frames = [f for f in files.frames if not entries[f.name].get("fvgen", {}).get("photo", False)]

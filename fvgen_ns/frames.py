@@ -15,9 +15,10 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataparserOu
 from torch import Tensor
 
 from fvgen.checks import InputError, complaint, require
-from fvgen.data.capture import DEPTH_UNIT, CaptureFrame, check_depth_unit, check_frames
+from fvgen.data.capture import DEPTH_UNIT, CaptureFrame
 from fvgen.data.decoded_frame import DecodedFrame, decode_frame
-from fvgen.data.transforms_json import UNDISTORT
+from fvgen.data.frame_checks import check_depth_unit, check_frames
+from fvgen.data.lenses import UNDISTORT
 from fvgen.geometry.similarity import Similarity
 from fvgen.types import Cameras, PointCloud, Progress
 
@@ -149,13 +150,20 @@ class CaptureSplit:
         """Refuse photos that cannot train together, from their descriptions and headers and from measured depth.
 
         Raises:
-            InputError: see `fvgen.data.capture.check_frames` and `fvgen.data.capture.check_depth_unit`.
+            InputError: see `fvgen.data.frame_checks.check_frames` and `fvgen.data.frame_checks.check_depth_unit`.
         """
         check_frames(self.frames, decode=False)
         check_depth_unit(self.frames, self.sparse, self.depth_unit)
 
-    def decode(self, work: Callable[[DecodedFrame], T], progress: Progress) -> tuple[CaptureSplit, list[T]]:
+    def decode(
+        self, work: Callable[[DecodedFrame], T], at_least: int, progress: Progress
+    ) -> tuple[CaptureSplit, list[T]]:
         """Decode each photo, once, and give it to ``work``; photos that cannot be read are left out, and noted.
+
+        Args:
+            work: what is done with it.
+            at_least: longest side that it needs (`fvgen.data.decoded_frame.decode_frame`).
+            progress: told how many photos are read.
 
         Returns:
             The split of the other photos, and what ``work`` made of each.
@@ -164,7 +172,7 @@ class CaptureSplit:
         faults: list[str] = []
         for i, frame in enumerate(self.frames):
             try:
-                kept[i] = work(decode_frame(frame, self.depth_unit))
+                kept[i] = work(decode_frame(frame, self.depth_unit, at_least=at_least))
             except InputError as error:
                 faults.append(str(error))
             progress(i + 1, len(self.frames), "reading photos")
@@ -238,6 +246,7 @@ def _frames(outputs: DataparserOutputs) -> list[CaptureFrame]:
             distortion=_distortion(cameras.distortion_params, i),
             depth=depths[i],
             mask=masks[i],
+            exif_ignored=path in outputs.metadata.get("exif_ignored", ()),
         )
         for i, path in enumerate(outputs.image_filenames)
     ]

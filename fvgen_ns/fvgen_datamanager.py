@@ -12,8 +12,8 @@ from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 
 from fvgen.checks import require
-from fvgen.data.capture import check_frame
 from fvgen.data.decoded_frame import DecodedFrame
+from fvgen.data.frame_checks import check_frame
 from fvgen.data.working_size import ScaledFrame, at_size, capture_of, working_size
 from fvgen.types import Capture
 from fvgen_ns.densify import DensifyConfig, densify, progress_bars, views_are_made
@@ -110,9 +110,12 @@ def read_training_inputs(
     def both(decoded: DecodedFrame) -> tuple[TrainingPhoto, ScaledFrame | None]:
         return TrainingPhoto.of(decoded, image_size), at_size(decoded, size) if makes_views else None
 
+    needed = 2 * max(image_size, *size)
     with progress_bars() as progress:
-        training, read = training.decode(both, progress)
-        held_out, held_out_photos = held_out.decode(lambda decoded: TrainingPhoto.of(decoded, image_size), progress)
+        training, read = training.decode(both, needed, progress)
+        held_out, held_out_photos = held_out.decode(
+            lambda decoded: TrainingPhoto.of(decoded, image_size), needed, progress
+        )
     require(len(read) >= 2, "capture", "have at least 2 photos to train on", len(read), " ".join(training.notes))
     photos = [photo for photo, _ in read]
     if not held_out.frames:

@@ -108,7 +108,7 @@ class FVGenDataset(InputDataset):
         if index in self._loaded:
             return self._loaded[index]
         frame = replace(self._frames[index], depth=None)
-        loaded = TrainingPhoto.of(decode_frame(frame, depth_unit=1.0), self._image_size)
+        loaded = TrainingPhoto.of(decode_frame(frame, depth_unit=1.0, at_least=2 * self._image_size), self._image_size)
         if self.is_photo[index]:
             self._loaded[index] = loaded
         return loaded

@@ -90,7 +90,7 @@ def _write(training: CaptureSplit, held_out: list[CaptureFrame], settings: Densi
         return False
     size = working_size([frame.size for frame in training.frames], settings.working_size)
     with progress_bars() as progress:
-        training, scaled = training.decode(lambda decoded: at_size(decoded, size), progress)
+        training, scaled = training.decode(lambda decoded: at_size(decoded, size), 2 * max(size), progress)
     key = views_key(training, settings, held_out)
     if is_complete(output, key):
         return False

@@ -13,7 +13,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 import fvgen
 from fvgen.data.capture import CaptureFrame
-from fvgen.data.decoded_frame import read_mask
+from fvgen.data.masks import read_mask
 from fvgen.data.photos import is_portable, read_photo
 from fvgen.devices import default_device, free_memory
 from fvgen.generation.hole_seeding import decide_seeding, hole_points
@@ -87,12 +87,12 @@ def stored_photo(frame: CaptureFrame) -> StoredPhoto:
     kept = is_portable(frame.photo, frame.size)
     return StoredPhoto(
         name=frame.photo.name,
-        content=frame.photo if kept else png(read_photo(frame.photo, frame.size)),
+        content=frame.photo if kept else png(read_photo(frame.photo, frame.size, exif_ignored=frame.exif_ignored)),
         c2w=frame.c2w,
         K=frame.K,
         size=frame.size,
         distortion=frame.distortion,
-        mask=read_mask(frame),
+        mask=None if frame.mask is None else read_mask(frame.mask, frame.size),
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from fvgen.checks import require
 from fvgen.data.capture import CaptureFrame
 from fvgen.data.decoded_frame import DecodedFrame
-from fvgen.data.transforms_json import UNDISTORT
+from fvgen.data.lenses import UNDISTORT
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ import torch
 from fvgen.checks import InputError, complaint, require
 from fvgen.clip import Clip
 from fvgen.data.capture import CaptureFrame
-from fvgen.data.colmap import read_colmap
-from fvgen.data.transforms_json import read_transforms
+from fvgen.data.read_capture import read_capture
 from fvgen.data.working_size import make_capture
 from fvgen.geometry.provider import GeometryProvider
 from fvgen.types import CameraPath, SceneGeometry
@@ -64,11 +63,9 @@ class CaptureScene:
         """Clips of random stride and start, each with geometry from its first and last frame alone.
 
         Raises:
-            InputError: see `fvgen.data.transforms_json.read_transforms` and `fvgen.data.colmap.read_colmap`; or too few
-                photos, or none of the clips gives a cloud.
+            InputError: see `fvgen.data.read_capture.read_capture`; or too few photos, or no clip gives a cloud.
         """
-        described = (self.folder / "transforms.json").is_file()
-        files = read_transforms(self.folder) if described else read_colmap(self.folder)
+        files = read_capture(self.folder, decode=False)
         frames = sorted(files.frames, key=lambda frame: _in_reading_order(frame.name))
         require(
             len(frames) >= self.frames,

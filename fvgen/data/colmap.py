@@ -1,69 +1,184 @@
-"""Reader of COLMAP models: ``images/`` beside ``sparse/0/``, as COLMAP and most data sets lay them out."""
+"""Reader of COLMAP models, wherever COLMAP and the tools around it leave them."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
+import torch
 
-from fvgen.checks import require
-from fvgen.data.capture import CaptureFiles, CaptureFrame, check_frame
-from fvgen.data.colmap_files import ColmapCamera, ColmapImage, read_model
-from fvgen.data.photos import copies, copy_size
-from fvgen.data.transforms_json import UNDISTORT
+from fvgen.checks import InputError, complaint, require
+from fvgen.data.capture import CaptureFiles, CaptureFrame
+from fvgen.data.capture_notes import CaptureNotes
+from fvgen.data.colmap_files import ColmapCamera, ColmapImage, model_files, read_cameras, read_images, read_points
+from fvgen.data.colmap_places import ColmapModels, photos_folder
+from fvgen.data.file_places import PHOTO_FOLDERS, FilePlaces
+from fvgen.data.lenses import SPLIT_PANORAMA, negligible, undistort
+from fvgen.data.photos import copy_size
+from fvgen.geometry.points import read_ply
+from fvgen.types import PointCloud
 
-_PLACES = ("colmap/sparse/0", "sparse/0", "sparse")
-"""Where a capture keeps its model: as ns-process-data leaves it, then as COLMAP does."""
-_FOCALS = {"SIMPLE_PINHOLE": 1, "PINHOLE": 2, "SIMPLE_RADIAL": 1, "RADIAL": 1, "OPENCV": 2}
-"""How many focal lengths a camera model's parameters begin with; the principal point and k1 k2 p1 p2 follow."""
-
-
-def find_model(folder: Path) -> Path | None:
-    """The COLMAP model of a capture's folder, if it has one."""
-    models = [folder / name for name in _PLACES]
-    return next((m for m in models if (m / "cameras.bin").is_file() or (m / "cameras.txt").is_file()), None)
+_FOCALS = {"SIMPLE_PINHOLE": 1, "PINHOLE": 2, "SIMPLE_RADIAL": 1, "RADIAL": 1, "OPENCV": 2, "FULL_OPENCV": 2}
+"""How many focal lengths a camera model's parameters begin with; the principal point and k1 k2 p1 p2 k3 .. follow."""
 
 
-def read_colmap(folder: Path) -> CaptureFiles:
-    """The photos of a COLMAP model that were given a pose, each checked as far as file headers tell. Where only copies
-    of the photos are there (``images_4`` beside ``sparse``), the intrinsics are made to fit them.
+@dataclass(frozen=True)
+class _Model:
+    """A model and the photos that it speaks of."""
+
+    capture: Path
+    folder: Path
+    images: list[ColmapImage]
+    photos: Path
+    """what the images' names are relative to"""
+    count: int
+    """how many of them are there"""
+
+
+def read_colmap(reconstructions: Sequence[ColmapModels], notes: CaptureNotes) -> CaptureFiles:
+    """The photos that a COLMAP model gave a pose: of the likeliest reconstruction that has its photos, the largest
+    model. Where only smaller copies of the photos are there (``images_4`` beside ``sparse``), the intrinsics are made
+    to fit them. ``train_list.txt``, ``val_list.txt`` and ``test_list.txt`` name the splits, as in Nerfstudio.
+
+    Args:
+        reconstructions: as `fvgen.data.colmap_places.find_models` gives them.
+        notes: gets what is left out and what was chosen.
 
     Raises:
-        InputError: no model, one that cannot be read, a lens that is no pinhole with OpenCV's distortion, or what
-            `fvgen.data.capture.check_frame` refuses.
+        InputError: a file of the model cannot be read.
     """
-    model = find_model(folder)
-    require(
-        model is not None,
-        "capture",
-        "hold a COLMAP model in sparse/0",
-        folder,
-        "Run: colmap automatic_reconstructor --workspace_path CAPTURE --image_path CAPTURE/images",
+    model = _choose(reconstructions, notes)
+    files = model_files(model.folder)
+    assert files is not None
+    cameras = read_cameras(files[0])
+    overlap = "Run COLMAP on photos that overlap more."
+    require(len(model.images) > 0, str(files[1]), "give a photo a pose", "none", overlap)
+    places = FilePlaces(model.capture, notes)
+    frames: dict[str, CaptureFrame] = {}
+    for image in sorted(model.images, key=lambda image: image.name):
+        name = _name_in_capture(model, image)
+        if name in frames:
+            twice = complaint("its name", "be given once", "a second pose for it", "Remove one of them.")
+            notes.leave_out(f"{name} (again)", InputError(twice))
+            continue
+        with notes.leaving_out(name):
+            frames[name] = _frame(places, model, image, name, cameras)
+    listed = tuple(frames.values())
+    return CaptureFiles(
+        folder=model.capture,
+        frames=listed,
+        splits=_splits(model, listed, notes),
+        points=_points(model.folder, files[1].suffix, notes),
     )
-    assert model is not None
-    cameras, images = read_model(model)
-    require(len(images) > 0, str(model), "give a photo a pose", "none", "Run COLMAP on photos that overlap more.")
-    frames = sorted((_frame(folder, image, cameras[image.camera]) for image in images), key=lambda frame: frame.name)
-    for frame in frames:
-        check_frame(frame)
-    return CaptureFiles(folder=folder, frames=tuple(frames), splits={})
 
 
-def _frame(folder: Path, image: ColmapImage, camera: ColmapCamera) -> CaptureFrame:
+def _choose(reconstructions: Sequence[ColmapModels], notes: CaptureNotes) -> _Model:
+    everything = [model for one in reconstructions for model in one.models]
+    chosen = None
+    for one in reconstructions:
+        models = [_with_photos(one.capture, folder, everything) for folder in one.models]
+        largest = max(models, key=lambda model: model.count)  # the first of equals
+        if chosen is None or largest.count >= 2:
+            chosen = largest
+            others = [f"{model.folder.name} with {model.count}" for model in models if model is not largest]
+        if largest.count >= 2:
+            break
+    assert chosen is not None
+    if others:
+        read = f"{chosen.folder} with {chosen.count} photos is read, the largest"
+        notes.add(f"COLMAP made several models: {read}; not {', '.join(others)}.")
+    if all((chosen.folder / f"images.{kind}").is_file() for kind in ("bin", "txt")):
+        notes.add(f"{chosen.folder} holds .bin and .txt files: .bin is read, as COLMAP does.")
+    return chosen
+
+
+def _with_photos(capture: Path, folder: Path, everything: Sequence[Path]) -> _Model:
+    files = model_files(folder)
+    assert files is not None
+    images = read_images(files[1])
+    names = [image.name for image in images]
+    photos = photos_folder(capture, folder, names, [other for other in everything if other != folder])
+    places = FilePlaces(photos, CaptureNotes())
+    return _Model(capture, folder, images, photos, sum(places.holds(name) for name in names))
+
+
+def _name_in_capture(model: _Model, image: ColmapImage) -> str:
+    """Path of a photo in the capture; of smaller copies, that of the photo itself."""
+    folder = model.photos.relative_to(model.capture)
+    if folder.name in PHOTO_FOLDERS:
+        folder = folder.with_name(PHOTO_FOLDERS[0])
+    return str(folder / image.name)
+
+
+def _frame(
+    places: FilePlaces, model: _Model, image: ColmapImage, name: str, cameras: dict[int, ColmapCamera]
+) -> CaptureFrame:
     """One image of a model. COLMAP's axes and pixel centres are ours."""
-    require(camera.model in _FOCALS, f"camera of {image.name}", f"be one of {sorted(_FOCALS)}", camera.model, UNDISTORT)
-    params, focals = camera.params, _FOCALS[camera.model]
-    fx, fy, (cx, cy) = params[0], params[focals - 1], params[focals : focals + 2]
-    k1, k2, p1, p2 = [*params[focals + 2 :], 0.0, 0.0, 0.0, 0.0][:4]
-    place = Path("images", image.name)
-    place = next((copy for copy in copies(place) if (folder / copy).is_file()), place)
-    size = copy_size(folder / place, place, camera.size)
-    scale = np.append(np.array(size) / camera.size, 1.0)
-    return CaptureFrame(
-        name=f"images/{image.name}",
-        photo=folder / place,
-        c2w=np.linalg.inv(image.w2c),
-        K=scale[:, None] * np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]),
-        size=size,
-        distortion=(k1, k2, p1, p2, 0.0),
+    known = "Export the model again, or run COLMAP again."
+    require(image.camera in cameras, f"the camera of {name}", "be in the model", image.camera, known)
+    require(
+        ".." not in PureWindowsPath(image.name).parts, "its name", "stay inside the capture", image.name, "Move it."
     )
+    camera = cameras[image.camera]
+    K, distortion = _lens(camera, name, undistort(model.photos, model.folder))
+    photo = places.find_photo(name)
+    place = photo.relative_to(places.folder) if photo.is_relative_to(places.folder) else photo
+    size = copy_size(photo, place, camera.size)
+    K[:2] *= np.array(size)[:, None] / np.array(camera.size)[:, None]
+    c2w = np.eye(4)
+    c2w[:3, :3] = image.w2c[:3, :3].T
+    c2w[:3, 3] = -c2w[:3, :3] @ image.w2c[:3, 3]
+    return CaptureFrame(name, photo, c2w, K, size, distortion)
+
+
+def _lens(camera: ColmapCamera, name: str, cure: str) -> tuple[np.ndarray, tuple[float, ...]]:
+    """K [3, 3] for the camera's size, and OpenCV's k1 k2 p1 p2 k3."""
+    cure = SPLIT_PANORAMA if camera.model == "EQUIRECTANGULAR" else cure
+    require(camera.model in _FOCALS, f"the lens of {name}", f"be one of {', '.join(_FOCALS)}", camera.model, cure)
+    focals = _FOCALS[camera.model]
+    fx, fy, (cx, cy) = camera.params[0], camera.params[focals - 1], camera.params[focals : focals + 2]
+    K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+    k1, k2, p1, p2, k3, *others = [*camera.params[focals + 2 :], *5 * (0.0,)]
+    small = all(negligible(coefficient, K, camera.size) for coefficient in others)
+    require(small, f"the lens of {name}", "have k4 = k5 = k6 = 0", f"{camera.model} with {others[:3]}", cure)
+    return K, (k1, k2, p1, p2, k3)
+
+
+def _splits(model: _Model, frames: Sequence[CaptureFrame], notes: CaptureNotes) -> dict[str, tuple[int, ...]]:
+    """Frame indices of the splits that lists of photo names give."""
+    place = {frame.name: i for i, frame in enumerate(frames)}
+    by_name = {_spelling(_name_in_capture(model, image)): _name_in_capture(model, image) for image in model.images}
+    by_name |= {_spelling(image.name): _name_in_capture(model, image) for image in model.images}
+    splits = {}
+    for split in ("train", "val", "test"):
+        folders = (model.capture, model.photos.parent, model.folder.parent, model.folder)
+        path = next((p for folder in folders if (p := folder / f"{split}_list.txt").is_file()), None)
+        if path is None:
+            continue
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+        for name in names:
+            if _spelling(name) not in by_name:
+                text = complaint(f"a name in {path.name}", "be that of a photo with a pose", name, "Mend the list.")
+                notes.leave_out(f"{name} of {path.name}", InputError(text))
+        chosen = {place.get(by_name.get(_spelling(name), "")) for name in names} - {None}
+        splits[split] = tuple(sorted(i for i in chosen if i is not None))
+    return splits
+
+
+def _spelling(name: str) -> str:
+    return PureWindowsPath(name).as_posix().casefold()
+
+
+def _points(model: Path, suffix: str, notes: CaptureNotes) -> PointCloud | None:
+    """The model's points; of a file that is missing or empty, those of the others that may stand for it."""
+    for path in (model / f"points3D{suffix}", model / "points3D.bin", model / "points3D.txt"):
+        points = read_points(path) if path.is_file() else None
+        if points is not None:
+            return points
+    if (model / "points3D.ply").is_file():
+        return read_ply(model / "points3D.ply", torch.float64, finite=False)
+    notes.without_points(f"none in {model}")
+    return None

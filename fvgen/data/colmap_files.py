@@ -1,26 +1,39 @@
-"""COLMAP's own files, ``cameras`` and ``images`` as text or binary (https://colmap.github.io/format.html)."""
+"""COLMAP's own files, ``cameras``, ``images`` and ``points3D`` as text or binary (https://colmap.github.io/format.html).
+
+pycolmap 4.2.1 reads them too, but cuts names in text files at the first space, loses every second photo of a text file
+without empty lines and the last one of a file without its last line, refuses models without points and text that
+begins with a byte order mark, and ends the process's memory on an empty ``points3D.bin``.
+"""
 
 from __future__ import annotations
 
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
+import torch
 
 from fvgen.checks import InputError, complaint, require
+from fvgen.types import PointCloud
 
 _MODELS = (
     ("SIMPLE_PINHOLE", 3), ("PINHOLE", 4), ("SIMPLE_RADIAL", 4), ("RADIAL", 5), ("OPENCV", 8), ("OPENCV_FISHEYE", 8),
     ("FULL_OPENCV", 12), ("FOV", 5), ("SIMPLE_RADIAL_FISHEYE", 4), ("RADIAL_FISHEYE", 5), ("THIN_PRISM_FISHEYE", 12),
-    ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
+    ("RAD_TAN_THIN_PRISM_FISHEYE", 16), ("SIMPLE_DIVISION", 4), ("DIVISION", 5), ("SIMPLE_FISHEYE", 3), ("FISHEYE", 4),
+    ("EUCM", 6), ("EQUIRECTANGULAR", 2),
 )  # fmt: skip
 """Name and number of parameters of the camera models, by their number in binary files."""
-_POINT_BYTES = 24
+_POINT_2D_BYTES = 24
 """Of an image's two-dimensional point: x, y, number of the point in space."""
+_TRACK_BYTES = 8
+"""Of one photo that sees a point in space: its number, number of the two-dimensional point."""
+_POSE_FIELDS = 9
+"""Before the name in a line of images.txt: number, quaternion, translation, camera."""
+_AGAIN = "Export the model again, or run COLMAP again."
 
 
 @dataclass(frozen=True)
@@ -42,75 +55,169 @@ class ColmapImage:
     """path below the folder of photos"""
     camera: int
     w2c: np.ndarray
-    """[4, 4] world-to-camera, OpenCV axes"""
+    """[4, 4] world-to-camera, OpenCV axes; NaN where the file has no usable pose"""
 
 
-def read_model(folder: Path) -> tuple[dict[int, ColmapCamera], list[ColmapImage]]:
-    """Cameras by number, and images, of a model; binary files are taken before text, as COLMAP does.
+def model_files(folder: Path) -> tuple[Path, Path] | None:
+    """The ``cameras`` and ``images`` files of a model, binary ones before text as COLMAP does; None without both."""
+    for pair in ((folder / f"cameras.{kind}", folder / f"images.{kind}") for kind in ("bin", "txt")):
+        if all(path.is_file() for path in pair):
+            return pair
+    return None
+
+
+def read_cameras(path: Path) -> dict[int, ColmapCamera]:
+    """Cameras by number.
 
     Raises:
-        InputError: a file is missing or damaged.
+        InputError: the file is missing or damaged, or has camera models that are not known here.
     """
-    binary = (folder / "cameras.bin").is_file()
-    cameras, images = (folder / f"{name}.{'bin' if binary else 'txt'}" for name in ("cameras", "images"))
-    readers = (_binary_cameras, _binary_images) if binary else (_text_cameras, _text_images)
-    for path in (cameras, images):
-        require(path.is_file(), str(path), "be there", "no such file", "Run COLMAP again.")
-    path = cameras
+    with _whole(path):
+        return dict(_binary_cameras(path) if path.suffix == ".bin" else _text_cameras(path))
+
+
+def read_images(path: Path) -> list[ColmapImage]:
+    """Photos with poses.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    with _whole(path):
+        return list(_binary_images(path) if path.suffix == ".bin" else _text_images(path))
+
+
+def read_points(path: Path) -> PointCloud | None:
+    """Points in space, float64; None where the file has none, not even a header.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    with _whole(path):
+        if not path.stat().st_size:
+            return None
+        rows = list(_binary_points(path) if path.suffix == ".bin" else _text_points(path))
+    if not rows:
+        return None
+    table = torch.tensor(rows, dtype=torch.float64)
+    return PointCloud(table[:, :3], (table[:, 3:] / 255).float().clamp(0, 1), torch.ones(len(table)))
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Turn what a damaged file raises into an `InputError`."""
+    require(path.is_file(), str(path), "be there", "no such file", _AGAIN)
     try:
-        found = dict(readers[0](cameras))
-        path = images
-        photos = list(readers[1](images))
-    except (OSError, ValueError, IndexError, struct.error) as error:
-        text = complaint(str(path), "be a whole COLMAP file", f"'{error}'", "Run COLMAP again.")
-        raise InputError(text) from error
-    unknown = {image.camera for image in photos} - set(found)
-    require(not unknown, str(images), "name cameras of the model", sorted(unknown), "Run COLMAP again.")
-    return found, photos
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, IndexError, OverflowError, struct.error) as error:
+        raise InputError(complaint(str(path), "be a whole COLMAP file", f"'{error}'", _AGAIN)) from error
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Lines that say something. Names of files may be of any encoding."""
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    return (line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#"))
 
 
 def _text_cameras(path: Path) -> Iterator[tuple[int, ColmapCamera]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith("#"):
-            number, model, width, height, *params = line.split()
-            yield int(number), _camera(model, (int(width), int(height)), [float(value) for value in params])
+    for line in _lines(path):
+        number, model, width, height, *params = line.split()
+        yield int(number), _camera(model, (int(width), int(height)), [float(value) for value in params])
 
 
 def _text_images(path: Path) -> Iterator[ColmapImage]:
-    """Two lines an image; the second, its two-dimensional points, may be empty."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    while lines and not lines[0].strip():
-        lines.pop(0)
-    for line in lines[::2]:
-        if line.strip():
-            _, *pose, camera, name = line.split(maxsplit=9)
-            yield _image(name.strip(), int(camera), [float(value) for value in pose])
+    """An image has one line, and one for its two-dimensional points, which may be empty, missing or doubled: what a
+    line holds tells them apart."""
+    after_image = False
+    for line in _lines(path):
+        if _are_points(line):
+            if not after_image:
+                raise ValueError(f"no image line before '{line[:60].strip()}'")
+            after_image = False
+            continue
+        _, *pose, camera, name = line.split(maxsplit=_POSE_FIELDS)
+        yield _image(name.strip(), int(camera), [float(value) for value in pose])
+        after_image = True
+
+
+def _are_points(line: str) -> bool:
+    """Whether a line is x, y, number, x, y, number, ..."""
+    last = line.rsplit(maxsplit=1)[-1].strip()
+    if not last.lstrip("-").isdecimal():  # quick: a photo is seldom called by a number
+        return False
+    fields = line.split()
+    try:
+        _ = [float(field) for field in fields]
+    except ValueError:
+        return False
+    return len(fields) % 3 == 0
+
+
+def _text_points(path: Path) -> Iterator[tuple[float, ...]]:
+    for line in _lines(path):
+        _, x, y, z, red, green, blue, *_ = line.split(maxsplit=7)
+        yield float(x), float(y), float(z), float(red), float(green), float(blue)
+
+
+class _Binary:
+    """A little-endian file that is read from its start on, and may not end early."""
+
+    def __init__(self, path: Path) -> None:
+        self._data = path.read_bytes()
+        self._at = 0
+
+    def values(self, layout: str) -> tuple:
+        """The next values, in `struct`'s notation."""
+        values = struct.unpack_from(f"<{layout}", self._data, self._at)
+        self._at += struct.calcsize(f"<{layout}")
+        return values
+
+    def name(self) -> str:
+        """Text up to a zero byte, in whatever encoding file names have."""
+        end = self._data.find(b"\0", self._at)
+        if end < 0:
+            raise ValueError("it ends within a name")
+        name, self._at = self._data[self._at : end], end + 1
+        return os.fsdecode(name)
+
+    def skip(self, count: int, of: str) -> None:
+        """Go ``count`` bytes on."""
+        self._at += count
+        if self._at > len(self._data):
+            raise ValueError(f"it ends within {of}")
 
 
 def _binary_cameras(path: Path) -> Iterator[tuple[int, ColmapCamera]]:
-    with path.open("rb") as file:
-        for _ in range(_read(file, "<Q")[0]):
-            number, model, width, height = _read(file, "<iiQQ")
-            if not 0 <= model < len(_MODELS):
-                raise ValueError(f"camera model number {model}")
-            name, count = _MODELS[model]
-            yield number, _camera(name, (width, height), list(_read(file, f"<{count}d")))
+    file = _Binary(path)
+    for _ in range(file.values("Q")[0]):
+        number, model, width, height = file.values("iiQQ")
+        require(
+            0 <= model < len(_MODELS),
+            f"camera models of {path}",
+            f"be one of COLMAP's {len(_MODELS)}",
+            f"number {model}",
+            "Undistort the photos with the COLMAP that made the model (colmap image_undistorter).",
+        )
+        name, count = _MODELS[model]
+        yield number, _camera(name, (width, height), list(file.values(f"{count}d")))
 
 
 def _binary_images(path: Path) -> Iterator[ColmapImage]:
-    with path.open("rb") as file:
-        for _ in range(_read(file, "<Q")[0]):
-            _, *pose, camera = _read(file, "<I7dI")
-            name = b"".join(iter(lambda: file.read(1).strip(b"\0"), b""))
-            (points,) = _read(file, "<Q")
-            if _POINT_BYTES * points > path.stat().st_size - file.tell():
-                raise ValueError(f"it ends within the points of {name!r}")
-            file.seek(_POINT_BYTES * points, os.SEEK_CUR)
-            yield _image(name.decode(), camera, pose)
+    file = _Binary(path)
+    for _ in range(file.values("Q")[0]):
+        _, *pose, camera = file.values("I7dI")
+        name = file.name()
+        file.skip(_POINT_2D_BYTES * file.values("Q")[0], f"the points of {name!r}")
+        yield _image(name, camera, pose)
 
 
-def _read(file: BinaryIO, layout: str) -> tuple:
-    return struct.unpack(layout, file.read(struct.calcsize(layout)))
+def _binary_points(path: Path) -> Iterator[tuple[float, ...]]:
+    file = _Binary(path)
+    for _ in range(file.values("Q")[0]):
+        _, *values, _, track = file.values("Q3d3BdQ")
+        file.skip(_TRACK_BYTES * track, "a point's track")
+        yield tuple(values)
 
 
 def _camera(model: str, size: tuple[int, int], params: list[float]) -> ColmapCamera:
@@ -122,11 +229,12 @@ def _camera(model: str, size: tuple[int, int], params: list[float]) -> ColmapCam
 
 def _image(name: str, camera: int, pose: list[float]) -> ColmapImage:
     """From a quaternion (w, x, y, z), of any length, and a translation."""
+    if not name:
+        raise ValueError("an image without a name")
     quaternion = np.array(pose[:4])
     length = np.linalg.norm(quaternion)
-    if not (np.isfinite(pose).all() and length > 0 and name):
-        raise ValueError(f"image {name!r} with pose {pose}")
-    w, x, y, z = quaternion / length
+    with np.errstate(invalid="ignore", divide="ignore"):
+        w, x, y, z = quaternion / length
     w2c = np.eye(4)
     w2c[:3, :3] = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fvgen.checks import require
 from fvgen.data.capture import CaptureFrame
 from fvgen.data.depth_files import read_depth
-from fvgen.data.photos import read_photo
+from fvgen.data.masks import read_mask, require_white
+from fvgen.data.photos import read_photo, require_visible
 
 
 @dataclass(frozen=True)
@@ -18,49 +18,30 @@ class DecodedFrame:
 
     frame: CaptureFrame
     pixels: np.ndarray
-    """[H, W, 3 or 4] uint8, upright, of the frame's size."""
+    """[H, W, 3 or 4] uint8, turned as pose and intrinsics have it; smaller than the frame's size where the photo has
+    very many pixels."""
     mask: np.ndarray | None
     """[H, W] bool: where the photo counts; None where it counts whole."""
     depth: np.ndarray | None
     """[h, w] float32 in scene units, 0 where unknown, of its file's own size."""
 
 
-def decode_frame(frame: CaptureFrame, depth_unit: float) -> DecodedFrame:
+def decode_frame(frame: CaptureFrame, depth_unit: float, *, at_least: int | None = None) -> DecodedFrame:
     """Decode a frame's files to their ends.
 
     Args:
         frame: the photo.
         depth_unit: scene units of one step of a depth file.
+        at_least: longest side that is needed; None gives all pixels, however many (`fvgen.data.photos.read_photo`).
 
     Raises:
         InputError: one of the files is truncated or otherwise damaged, or they leave no pixel that counts.
     """
-    pixels = read_photo(frame.photo, frame.size)
-    require(
-        pixels.shape[2] == 3 or bool(pixels[..., 3].any()),
-        f"photo {frame.photo}",
-        "have visible pixels",
-        "a wholly transparent one",
-        "Leave its frame out.",
-    )
+    pixels = read_photo(frame.photo, frame.size, exif_ignored=frame.exif_ignored, at_least=at_least)
+    require_visible(frame.photo, pixels.shape[2] == 3 or bool(pixels[..., 3].any()))
+    mask = None
+    if frame.mask is not None:
+        mask = read_mask(frame.mask, (pixels.shape[1], pixels.shape[0]))
+        require_white(frame.mask, mask)
     depth = None if frame.depth is None else read_depth(frame.depth, depth_unit)
-    return DecodedFrame(frame, pixels, read_mask(frame), depth)
-
-
-def read_mask(frame: CaptureFrame) -> np.ndarray | None:
-    """[H, W] bool: where the photo counts; None where it counts whole.
-
-    Raises:
-        InputError: the mask is damaged, of another size than the photo, or leaves nothing of it.
-    """
-    if frame.mask is None:
-        return None
-    mask = read_photo(frame.mask, frame.size)[..., 0] > 127
-    require(
-        bool(mask.any()),
-        f"mask {frame.mask}",
-        "be white where the photo counts",
-        "a wholly black one",
-        "Invert the mask, or leave its frame out.",
-    )
-    return mask
+    return DecodedFrame(frame, pixels, mask, depth)

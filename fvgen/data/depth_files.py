@@ -8,10 +8,9 @@ import numpy as np
 from PIL import Image
 
 from fvgen.checks import InputError, complaint, require
+from fvgen.data.photos import same_shape
 
 _ALIGN = "Align depth to colour first, or remove depth_file_path from the frame."
-_ASPECT_TOLERANCE = 0.02
-"""A depth map of fewer pixels than its photo may have a slightly other shape, beyond what rounding its size does."""
 
 
 def depth_size(path: Path) -> tuple[int, int]:
@@ -30,10 +29,8 @@ def depth_size(path: Path) -> tuple[int, int]:
 def check_depth_size(path: Path, size: tuple[int, int]) -> None:
     """Refuse a depth file of another shape than its photo of (width, height); fewer pixels are fine."""
     width, height = depth_size(path)
-    across, down = width / size[0], height / size[1]
-    rounding = 0.5 / size[0] + 0.5 / size[1]
     require(
-        abs(across - down) <= max(_ASPECT_TOLERANCE * down, rounding),
+        same_shape((width, height), size),
         f"depth {path}",
         f"have the shape of its photo ({size[0]}x{size[1]})",
         f"{width}x{height}",

@@ -1,36 +1,26 @@
-"""Photos as users have them: grey, 16-bit, RGBA, palette and EXIF-rotated files, all as 8-bit RGB or RGBA."""
+"""Photos as users have them: grey, 16-bit, RGBA, palette, HEIC and EXIF-rotated files, all as 8-bit RGB or RGBA."""
 
 from __future__ import annotations
 
-import os
+import math
 from pathlib import Path
-from typing import IO
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from fvgen.checks import InputError, complaint, require
+from fvgen.checks import require
+from fvgen.data.file_places import PHOTO_FOLDERS
+from fvgen.data.image_files import ends_as_it_should, load, open_image, orientation
 
-_ORIENTATION = 0x0112
-"""EXIF tag: how the stored pixels must be turned to stand upright."""
 _SIDEWAYS = (5, 6, 7, 8)
 """Orientations that swap width and height."""
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N", "I"}
-
-
-_FACTORS = (2, 4, 8, 16)
-_FOLDERS = ("images", *(f"images_{factor}" for factor in _FACTORS))
-"""Where data sets keep photos and their copies: as many times smaller as the folder's name says."""
-
-
-def copies(path: Path) -> list[Path]:
-    """Where a photo may lie, in itself or as a copy of another size: the named place first, then ``images/a.png``,
-    ``images_2/a.png``, ``images_4/a.png``, ... for a path through any of these folders."""
-    places = [path]
-    for i, part in enumerate(path.parts):
-        if part in _FOLDERS:
-            places += [Path(*path.parts[:i], name, *path.parts[i + 1 :]) for name in _FOLDERS]
-    return list(dict.fromkeys(places))
+_SHAPE_TOLERANCE = 0.02
+"""A copy, mask or depth map may have a slightly other shape than its photo, beyond what rounding its size does."""
+_LARGE = 32_000_000
+"""Pixels beyond which a photo is shrunk while it is decoded: its float32 copies would take gigabytes."""
+_COMMON_FORMATS = {"JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP"}
 
 
 def copy_size(photo: Path, place: Path, size: tuple[int, int]) -> tuple[int, int]:
@@ -45,7 +35,7 @@ def copy_size(photo: Path, place: Path, size: tuple[int, int]) -> tuple[int, int
     Raises:
         InputError: the file is missing or no image.
     """
-    if not any(part in _FOLDERS[1:] for part in place.parts[:-1]):
+    if not any(part in PHOTO_FOLDERS[1:] for part in place.parts[:-1]):
         return size
     width, height = photo_size(photo, size)
     # copies lose the fraction of a pixel that their sides leave over
@@ -53,14 +43,22 @@ def copy_size(photo: Path, place: Path, size: tuple[int, int]) -> tuple[int, int
     return (width, height) if shape_kept and width < size[0] else size
 
 
-def photo_size(path: Path, expected: tuple[int, int] | None = None) -> tuple[int, int]:
-    """(width, height) in pixels from the file's header, EXIF orientation honoured as `read_photo` does.
+def same_shape(size: tuple[int, int], photo: tuple[int, int]) -> bool:
+    """Whether a picture of one (width, height) shows all of a photo of another, larger or smaller."""
+    across, down = size[0] / photo[0], size[1] / photo[1]
+    rounding = 0.5 / photo[0] + 0.5 / photo[1]
+    return abs(across - down) <= max(_SHAPE_TOLERANCE * down, rounding)
+
+
+def photo_size(path: Path, expected: tuple[int, int] | None = None, what: str = "photo") -> tuple[int, int]:
+    """(width, height) in pixels from the file's header, EXIF orientation honoured as `read_photo` does; an error
+    calls it ``what``.
 
     Raises:
         InputError: the file is missing or no image.
     """
-    with _open(path) as image:
-        sideways = _upright(image, expected) and _orientation(image) in _SIDEWAYS
+    with open_image(path, what) as image:
+        sideways = _upright(image, expected, False) and orientation(image) in _SIDEWAYS
         return image.size[::-1] if sideways else image.size
 
 
@@ -76,24 +74,53 @@ def check_photo_size(path: Path, expected: tuple[int, int]) -> None:
     )
 
 
-def is_portable(path: Path, size: tuple[int, int]) -> bool:
-    """Whether any tool reads the file as its intrinsics mean it: upright 8-bit grey or colour of that (width, height).
-
-    Others ignore the EXIF orientation, and garble 16-bit files.
+def exif_reading(path: Path, expected: tuple[int, int]) -> Literal["none", "honoured", "ignored", "open"]:
+    """What a tool made of the EXIF orientation whose intrinsics are for a photo of ``expected`` (width, height): there
+    is none, it turned the photo, it did not, or the sizes do not tell.
 
     Raises:
         InputError: the file is missing or no image.
     """
-    with _open(path) as image:
-        return _orientation(image) == 1 and image.mode in ("L", "RGB", "RGBA") and image.size == tuple(size)
+    with open_image(path) as image:
+        if orientation(image) not in range(2, 9):
+            return "none"
+        turned = _turned_size(image)
+        if image.size == turned == tuple(expected):
+            return "open"
+        return "ignored" if image.size == tuple(expected) else "honoured"
 
 
-def read_photo(path: Path, expected: tuple[int, int] | None = None) -> np.ndarray:
+def is_portable(path: Path, size: tuple[int, int]) -> bool:
+    """Whether any tool reads the file as its intrinsics mean it: upright 8-bit grey or colour of that (width, height).
+
+    Others ignore the EXIF orientation, garble 16-bit files and know no HEIC.
+
+    Raises:
+        InputError: the file is missing or no image.
+    """
+    with open_image(path) as image:
+        plain = image.format in _COMMON_FORMATS and image.mode in ("L", "RGB", "RGBA")
+        return plain and orientation(image) == 1 and image.size == tuple(size)
+
+
+def read_photo(
+    path: Path,
+    expected: tuple[int, int] | None = None,
+    *,
+    exif_ignored: bool = False,
+    at_least: int | None = None,
+) -> np.ndarray:
     """The photo's pixels.
+
+    Intrinsics made by a tool that honours the EXIF orientation fit the turned photo, those of one that ignores it the
+    stored one: sizes decide where they can.
 
     Args:
         path: any file that Pillow reads.
         expected: (width, height) that its intrinsics say.
+        exif_ignored: whether the stored pixels are meant where the sizes of both readings fit.
+        at_least: longest side that is needed. Beyond `_LARGE` pixels the photo is then shrunk by a whole factor, as far
+            as that allows: memory stays bounded.
 
     Returns:
         [H, W, 3] uint8, or [H, W, 4] when the photo has transparency.
@@ -104,71 +131,76 @@ def read_photo(path: Path, expected: tuple[int, int] | None = None) -> np.ndarra
     """
     if expected is not None:
         check_photo_size(path, expected)
-    with _open(path) as image:
-        try:
-            image.load()
-        except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
-            text = complaint(f"photo {path}", "be a whole image", f"'{error}'", "Copy the file again.")
-            raise InputError(text) from error
-        turned = ImageOps.exif_transpose(image) if _upright(image, expected) else image
-        require(
-            turned.mode != "F",
-            f"photo {path}",
-            "have 8 or 16 bits a channel",
-            "floating-point pixels",
-            "Convert it to PNG or JPEG.",
-        )
-        if turned.mode in _SIXTEEN_BIT:
-            grey = np.asarray(turned).astype(np.float64) / 65535
-            return np.repeat(np.rint(255 * grey.clip(0, 1)).astype(np.uint8)[..., None], 3, axis=2)
-        transparent = turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info
-        return np.asarray(turned.convert("RGBA" if transparent else "RGB"))
+    with open_image(path) as image:
+        upright = _upright(image, expected, exif_ignored)
+        longest, factor = max(image.size), _shrinking(image.size, at_least)
+        if factor > 1:  # JPEG decodes to a half, quarter or eighth for less
+            image.draft(None, (math.ceil(image.width / factor), math.ceil(image.height / factor)))
+        pixels = load(image, path)
+        pixels = _eight_bit(ImageOps.exif_transpose(pixels) if upright else pixels, path)
+        left = factor * max(pixels.size) // longest
+        return np.asarray(pixels.reduce(left) if left > 1 else pixels)
 
 
-def _open(path: Path) -> Image.Image:
-    require(path.is_file(), "photo", "be an existing file", path, "Put the file there or drop its frame.")
-    try:
-        return Image.open(path)
-    except Exception as error:  # as for decoding: headers can be damaged in any way
-        text = complaint(f"photo {path}", "be an image that Pillow reads", f"'{error}'", "Convert it to PNG or JPEG.")
-        raise InputError(text) from error
+def check_whole(path: Path) -> None:
+    """Refuse a photo that is cut off or damaged, or in which nothing is visible.
 
+    JPEG and PNG files say where they end, and PNG has checksums: only others, and transparent photos, are decoded.
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        # Pillow decodes a PNG to its end, for metadata may follow the pixels: only where some does
-        file = getattr(image, "fp", None)  # None once it is decoded
-        late = image.format != "PNG" or file is None or _text_follows_pixels(file)
-        exif = image.getexif() if late else Image.Image.getexif(image)
-        return int(exif.get(_ORIENTATION, 1))
-    except Exception:  # damaged metadata holds no orientation; the pixels are still good
-        return 1
-
-
-def _text_follows_pixels(file: IO[bytes]) -> bool:
-    """Whether a PNG has metadata after its pixels."""
-    place = file.tell()
-    try:
-        file.seek(8)  # past the signature
-        follows = False
-        while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
-            if follows and head[4:] in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
-                return True
-            follows |= head[4:] == b"IDAT"
-            file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)  # content and checksum
-        return False
-    finally:
-        file.seek(place)
-
-
-def _upright(image: Image.Image, expected: tuple[int, int] | None) -> bool:
-    """Whether the EXIF orientation is to be applied.
-
-    Intrinsics made by a tool that honours EXIF fit the turned photo, those of one that ignores it (COLMAP) the stored
-    one; where both sizes fit, the turned photo is what its owner saw.
+    Raises:
+        InputError: as `read_photo`.
     """
-    orientation = _orientation(image)
-    if orientation not in range(2, 9):
+    with open_image(path) as image:
+        _refuse_floats(image, path)
+        transparent = _is_transparent(image)
+        if not transparent and ends_as_it_should(path, image.format):
+            return
+        image.draft("L", (image.width // 8, image.height // 8))
+        load(image, path)
+        if transparent:
+            require_visible(path, bool(np.asarray(image.convert("RGBA").getchannel("A")).any()))
+
+
+def require_visible(path: Path, visible: bool) -> None:
+    """Refuse a photo in which nothing is visible."""
+    require(visible, f"photo {path}", "have visible pixels", "a wholly transparent one", "Leave its frame out.")
+
+
+def _shrinking(size: tuple[int, int], at_least: int | None) -> int:
+    """Whole factor by which a photo of that size is shrunk."""
+    if at_least is None:
+        return 1
+    enough = math.ceil(math.sqrt(size[0] * size[1] / _LARGE))
+    return max(min(enough, max(size) // max(at_least, 1)), 1)
+
+
+def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
+    """As RGB, or RGBA where something is transparent; no copy of what is so already."""
+    _refuse_floats(image, path)
+    if image.mode in _SIXTEEN_BIT:
+        grey = np.asarray(image).astype(np.float64) / 65535
+        return Image.fromarray(np.rint(255 * grey.clip(0, 1)).astype(np.uint8)).convert("RGB")
+    mode = "RGBA" if _is_transparent(image) else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _refuse_floats(image: Image.Image, path: Path) -> None:
+    rule, found = "have 8 or 16 bits a channel", "floating-point pixels"
+    require(image.mode != "F", f"photo {path}", rule, found, "Convert it to PNG or JPEG.")
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+
+def _turned_size(image: Image.Image) -> tuple[int, int]:
+    return image.size[::-1] if orientation(image) in _SIDEWAYS else image.size
+
+
+def _upright(image: Image.Image, expected: tuple[int, int] | None, exif_ignored: bool) -> bool:
+    """Whether the EXIF orientation is to be applied, see `read_photo`."""
+    if orientation(image) not in range(2, 9):
         return False
-    turned = image.size[::-1] if orientation in _SIDEWAYS else image.size
-    return expected is None or turned == tuple(expected) or image.size != tuple(expected)
+    if expected is None or image.size != tuple(expected):
+        return True
+    return _turned_size(image) == tuple(expected) and not exif_ignored

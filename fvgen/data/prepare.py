@@ -225,21 +225,20 @@ def _captures(options: CaptureClips) -> tuple[Sequence[Scene], dict[str, Any]]:
 def capture_folders(root: Path) -> list[Path]:
     """Folders of captures at any depth. Links are followed, as data sets often lie elsewhere, but not in circles.
 
-    The model that ns-process-data leaves in a capture's ``colmap`` folder is no capture of its own.
+    What tools leave in a capture's own folders, such as ``colmap``, is no capture of its own.
     """
-    from fvgen.data.colmap import find_model
+    from fvgen.data.read_capture import is_capture
 
     found: list[Path] = []
     seen: set[Path] = set()
-    for name, below, files in os.walk(root, followlinks=True):
+    for name, below, _ in os.walk(root, followlinks=True):
         folder = Path(name)
         if folder.resolve() in seen:
             below.clear()
             continue
         seen.add(folder.resolve())
         below.sort()
-        if "transforms.json" in files or find_model(folder) is not None:
+        if is_capture(folder):
             found.append(folder)
-            if "colmap" in below:
-                below.remove("colmap")
+            below[:] = [one for one in below if one not in ("colmap", "sparse", "dense", "distorted", "keyframes")]
     return sorted(found)

@@ -4,72 +4,61 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
+import torch
 
 from fvgen.checks import InputError, complaint, require
-from fvgen.data.capture import DEPTH_UNIT, CaptureFiles, CaptureFrame, check_frame
-from fvgen.data.photos import copies, copy_size, photo_size
+from fvgen.data.capture import DEPTH_UNIT, CaptureFiles, CaptureFrame
+from fvgen.data.capture_notes import CaptureNotes
+from fvgen.data.file_places import FilePlaces
+from fvgen.data.lenses import SPLIT_PANORAMA, UNDISTORT, negligible
+from fvgen.data.photos import copy_size, photo_size
 from fvgen.geometry.points import read_ply
+from fvgen.types import PointCloud
 
 PINHOLE_MODELS = {"PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE"}
-UNDISTORT = (
-    "Undistort it first: colmap image_undistorter --image_path IMAGES --input_path SPARSE --output_path OUT, "
-    "then ns-process-data images --data OUT/images --output-dir CAPTURE."
-)
-SPLIT_PANORAMA = (
-    "Cut it into perspective photos: "
-    "ns-process-data images --camera-type equirectangular --data PHOTOS --output-dir CAPTURE"
-)
 _RESTORE = "Restore transforms.json or run ns-process-data again."
+_NO_K4 = (
+    "Export with k1, k2 and k3 alone (RealityCapture's distortion model Brown3), or export undistorted photos from the "
+    "tool that made the poses."
+)
+_FRAME_PATHS = ("file_path", "depth_file_path", "mask_path")
+_SPLITS = ("train", "val", "test")
 
 
-def read_transforms(path: Path) -> CaptureFiles:
-    """The capture that a ``transforms.json`` describes: every frame checked as far as file headers tell.
+def find_transforms(path: Path) -> Path | None:
+    """The ``transforms.json`` that a path means: itself, or the one in that folder."""
+    of_others = path.name == "reconstruction.json" or path.name.startswith("transforms_")
+    file = path if path.suffix.lower() == ".json" and not of_others else path / "transforms.json"
+    return file if file.is_file() else None
+
+
+def read_transforms(file: Path, notes: CaptureNotes) -> CaptureFiles:
+    """The capture that a ``transforms.json`` describes.
 
     Args:
-        path: the capture's folder, or the JSON file itself.
+        file: the description; paths in it are relative to its folder.
+        notes: gets what is left out.
 
     Raises:
-        InputError: the folder is missing or no capture, or something in the description cannot be used.
+        InputError: the description is damaged, or a path in it leads out of its folder by ``..``.
     """
-    path = Path(path)
-    require(path.exists(), "capture", "be an existing folder", path, "Check the path given to --data.")
-    file = path if path.suffix == ".json" else path / "transforms.json"
-    require(
-        file.is_file(),
-        "capture",
-        "be a folder with a transforms.json",
-        f"{path} without one",
-        "Make one with: ns-process-data images --data PHOTOS --output-dir CAPTURE",
-    )
-    meta = _load(file)
-    folder = file.parent
-    entries: Any = meta.get("frames")
-    require(
-        isinstance(entries, list) and len(entries) > 0,
-        "frames in transforms.json",
-        "be a list of at least one frame",
-        entries,
-        "Run ns-process-data again; it found no camera for any photo.",
-    )
-    frames = sorted((_frame(folder, meta, entry, i) for i, entry in enumerate(entries)), key=lambda frame: frame.name)
-    for frame in frames:
-        check_frame(frame)
-    warnings: list[str] = []
-    return CaptureFiles(
-        folder=folder,
-        frames=tuple(frames),
-        splits=_splits(folder, meta, frames, warnings),
-        sparse_ply=_sparse_ply(folder, meta, warnings),
-        depth_unit=_depth_unit(meta),
-        warnings=tuple(warnings),
-    )
+    meta = load_description(file)
+    files = described_capture(file.parent, meta, notes)
+    return replace(files, points=_points(FilePlaces(file.parent, notes), meta, notes))
 
 
-def _load(file: Path) -> dict[str, Any]:
+def load_description(file: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: it is no JSON, or no object.
+    """
     try:
         meta = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
@@ -78,70 +67,86 @@ def _load(file: Path) -> dict[str, Any]:
     return meta
 
 
-def _inside(folder: Path, relative: Any, what: str) -> Path:
-    """The file that a path in the description means; it may not leave the capture."""
+def described_capture(folder: Path, meta: dict[str, Any], notes: CaptureNotes) -> CaptureFiles:
+    """The capture that the content of a ``transforms.json`` in ``folder`` describes, but for its points.
+
+    Raises:
+        InputError: as `read_transforms`.
+    """
+    entries: Any = meta.get("frames")
     require(
-        isinstance(relative, str) and relative != "",
-        f"{what} in transforms.json",
-        "be a path in the capture",
-        repr(relative),
-        _RESTORE,
+        isinstance(entries, list) and len(entries) > 0,
+        "frames in transforms.json",
+        "be a list of at least one frame",
+        entries,
+        "Run ns-process-data again; it found no camera for any photo.",
     )
-    path, where = folder / relative, "nowhere"
-    try:
-        path.exists()  # raises for names that are too long
-        where = str(path.resolve())
-        stays = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError):  # a name no file can have, or links in a circle
-        stays = False
-    require(
-        stays,
-        f"{what} in transforms.json",
-        "stay inside the capture",
-        f"{relative!r}, which leads to {where}",
-        "Copy the file into the capture's folder.",
+    _refuse_parents(meta, entries)
+    places = FilePlaces(folder, notes)
+    frames: dict[Path, CaptureFrame] = {}
+    for i, entry in enumerate(entries):
+        with notes.leaving_out(_item(entry, i)):
+            frame = _frame(places, meta, entry, notes)
+            file = frame.photo.resolve()
+            if file in frames:
+                text = complaint("its photo", "have one frame", f"a second one, {frame.name}", "Remove one of them.")
+                notes.leave_out(f"frame {i} ({frame.name})", InputError(text))
+            frames.setdefault(file, frame)
+    found = tuple(sorted(frames.values(), key=lambda frame: frame.name))
+    return CaptureFiles(
+        folder=folder,
+        frames=found,
+        splits=_splits(meta, entries, found, notes),
+        depth_unit=_depth_unit(meta),
     )
-    return path
 
 
-def _frame(folder: Path, meta: dict[str, Any], entry: Any, index: int) -> CaptureFrame:
-    require(
-        isinstance(entry, dict) and "file_path" in entry,
-        f"frame {index} in transforms.json",
-        "have a file_path",
-        entry,
-        _RESTORE,
-    )
+def _item(entry: Any, index: int) -> str:
+    """How a note calls a frame."""
+    name = entry.get("file_path") if isinstance(entry, dict) else None
+    return name if isinstance(name, str) and name else f"frame {index}"
+
+
+def _refuse_parents(meta: Mapping[str, Any], entries: list[Any]) -> None:
+    """Refuse ``..`` in paths: what it leads to depends on where the capture lies."""
+    named = [(key, entry.get(key)) for entry in entries if isinstance(entry, dict) for key in _FRAME_PATHS]
+    named += [("ply_file_path", meta.get("ply_file_path"))]
+    for split in _SPLITS:
+        names = meta.get(f"{split}_filenames")
+        named += [(f"{split}_filenames", name) for name in (names if isinstance(names, list) else ())]
+    for key, name in named:
+        climbs = isinstance(name, str) and ".." in PureWindowsPath(name).parts
+        where = f"{key} in transforms.json"
+        require(not climbs, where, "stay inside the capture", repr(name), "Copy the file into the capture's folder.")
+
+
+def _frame(places: FilePlaces, meta: dict[str, Any], entry: Any, notes: CaptureNotes) -> CaptureFrame:
+    usable = isinstance(entry, dict) and isinstance(entry.get("file_path"), str) and entry["file_path"] != ""
+    require(usable, "a frame in transforms.json", "have a file_path", entry, _RESTORE)
     name = entry["file_path"]
-    # Blender leaves the suffix out
-    place = Path(name) if _inside(folder, name, "file_path").exists() or Path(name).suffix else Path(f"{name}.png")
-    place = next((copy for copy in copies(place) if _inside(folder, str(copy), "file_path").is_file()), place)
-    photo = folder / place
-    require(photo.is_file(), f"photo of frame {index}", "exist", photo, "Put it there or remove the frame.")
     both = {**meta, **entry}
     _check_model(both, name)
+    photo = places.find_photo(name)
     described = _size(both, photo, name)
     K = _intrinsics(both, described, name)
+    distortion = _distortion(both, K, described, name)
+    place = photo.relative_to(places.folder) if photo.is_relative_to(places.folder) else photo
     size = copy_size(photo, place, described)  # DL3DV-10K: intrinsics of images/, of which only a copy is there
     K[:2] *= np.array(size)[:, None] / np.array(described)[:, None]
-    return CaptureFrame(
-        name=name,
-        photo=photo,
-        c2w=_pose(entry, name),
-        K=K,
-        size=size,
-        distortion=_distortion(both, name),
-        depth=_optional(folder, entry, "depth_file_path"),
-        mask=_optional(folder, entry, "mask_path"),
-    )
+    depth = None
+    with notes.leaving_out(f"the depth of {name}"):
+        depth = _optional(places, entry, "depth_file_path", name)
+    mask = _optional(places, entry, "mask_path", name)
+    return CaptureFrame(name, photo, _pose(entry, name), K, size, distortion, depth, mask)
 
 
-def _optional(folder: Path, entry: dict[str, Any], key: str) -> Path | None:
-    if entry.get(key) is None:
+def _optional(places: FilePlaces, entry: dict[str, Any], key: str, name: str) -> Path | None:
+    value = entry.get(key)
+    if value is None:
         return None
-    path = _inside(folder, entry[key], key)
-    require(path.is_file(), key, "name an existing file", path, f"Restore it or remove {key} from the frame.")
-    return path
+    what = f"{key} of {name}"
+    require(isinstance(value, str) and value != "", what, "be a path in the capture", repr(value), _RESTORE)
+    return places.find(value, what)
 
 
 def _check_model(both: dict[str, Any], name: str) -> None:
@@ -211,14 +216,15 @@ def _intrinsics(both: dict[str, Any], size: tuple[int, int], name: str) -> np.nd
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 
 
-def _distortion(both: dict[str, Any], name: str) -> tuple[float, ...]:
+def _distortion(both: dict[str, Any], K: np.ndarray, size: tuple[int, int], name: str) -> tuple[float, ...]:
     """OpenCV's k1 k2 p1 p2 k3."""
     if "distortion_params" in both:  # Nerfstudio's order: k1 k2 k3 k4 p1 p2
         values = both["distortion_params"]
     else:
         values = [both.get(key, 0) for key in ("k1", "k2", "k3", "k4", "p1", "p2")]
     k1, k2, k3, k4, p1, p2 = _numbers(values, (6,), f"distortion of {name}")
-    require(k4 == 0, f"distortion k4 of {name}", "be 0 for a perspective camera", k4, UNDISTORT)
+    small = k4 == 0 or negligible(k4, K, size)
+    require(small, f"distortion k4 of {name}", "be 0 for a perspective camera", k4, _NO_K4)
     return float(k1), float(k2), float(p1), float(p2), float(k3)
 
 
@@ -229,60 +235,52 @@ def _depth_unit(meta: dict[str, Any]) -> float:
 
 
 def _splits(
-    folder: Path, meta: dict[str, Any], frames: list[CaptureFrame], warnings: list[str]
+    meta: dict[str, Any], entries: list[Any], frames: tuple[CaptureFrame, ...], notes: CaptureNotes
 ) -> dict[str, tuple[int, ...]]:
-    """Frame indices of the splits that the description names; files are compared, not spellings of their path."""
-    by_name = {frame.name: i for i, frame in enumerate(frames)}
-    by_file = {frame.photo.resolve(): i for i, frame in enumerate(frames)}
-    require(
-        len(by_file) == len(frames),
-        "frames in transforms.json",
-        "name each photo once",
-        f"{len(frames)} frames for {len(by_file)} photos",
-        "Remove the repeated frames.",
-    )
+    """Frame indices of the splits that the description names."""
+    place = {_spelling(frame.name): i for i, frame in enumerate(frames)}
+    described = {_spelling(_item(entry, i)) for i, entry in enumerate(entries)}
     splits: dict[str, tuple[int, ...]] = {}
-    for split in ("train", "val", "test"):
+    for split in _SPLITS:
         key = f"{split}_filenames"
         names = meta.get(key)
         if names is None:
             continue
-        require(
-            isinstance(names, list) and all(isinstance(name, str) for name in names),
-            f"{key} in transforms.json",
-            "be a list of file paths",
-            names,
-            _RESTORE,
-        )
-        indices = [by_name.get(name, by_file.get(_inside(folder, name, key).resolve())) for name in names]
-        unknown = [name for name, i in zip(names, indices, strict=True) if i is None]
-        require(
-            not unknown,
-            f"{key} in transforms.json",
-            "name frames of the capture",
-            unknown,
-            "Remove them from the list or add their frames.",
-        )
-        splits[split] = tuple(sorted({i for i in indices if i is not None}))
+        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        require(is_list, f"{key} in transforms.json", "be a list of file paths", names, _RESTORE)
+        for name in names:
+            if _spelling(name) not in described:
+                text = complaint(f"a name in {key}", "be that of a frame", name, "Mend the list, or add the frame.")
+                notes.leave_out(f"{name} of {key}", InputError(text))
+        splits[split] = tuple(sorted({place[_spelling(name)] for name in names if _spelling(name) in place}))
     shared = set(splits.get("train", ())) & {i for key in ("val", "test") for i in splits.get(key, ())}
     if shared:
-        warnings.append(
-            f"{len(shared)} photos are both trained on and held out: held-out figures flatter this capture."
-        )
+        notes.add(f"{len(shared)} photos are both trained on and held out: held-out figures flatter this capture.")
     return splits
 
 
-def _sparse_ply(folder: Path, meta: dict[str, Any], warnings: list[str]) -> Path | None:
-    """The capture's PLY, or None and a warning when it names none, or one that is missing or empty."""
-    relative = meta.get("ply_file_path")
-    if relative is None:
-        warnings.append("The capture has no sparse points (no ply_file_path): going on without them.")
+def _spelling(name: str) -> str:
+    """One spelling of a path for all that mean the same: ``./images/a.png``, ``images\\a.png``."""
+    return PureWindowsPath(name).as_posix()
+
+
+def _points(places: FilePlaces, meta: dict[str, Any], notes: CaptureNotes) -> PointCloud | None:
+    """The capture's points, or None and a note when it names none, or a file that is missing or empty.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    name = meta.get("ply_file_path")
+    if name is None:
+        notes.without_points("no ply_file_path")
         return None
-    path = _inside(folder, relative, "ply_file_path")
-    if not path.is_file():
-        warnings.append(f"The capture's sparse points are missing ({path}): going on without them.")
+    require(isinstance(name, str) and name != "", "ply_file_path", "be a path in the capture", repr(name), _RESTORE)
+    if not places.holds(name):
+        notes.without_points(f"{places.folder / name} is missing")
         return None
-    if path.stat().st_size == 0 or not len(read_ply(path)):
-        warnings.append(f"The capture's sparse points are empty ({path}): going on without them.")
+    path = places.find(name, "ply_file_path")
+    points = None if path.stat().st_size == 0 else read_ply(path, torch.float64, finite=False)
+    if points is None or not len(points):
+        notes.without_points(f"{path} is empty")
         return None
-    return path
+    return points

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from fvgen.checks import require
-from fvgen.data.capture import DEPTH_UNIT, CaptureFrame, Split, check_frames
+from fvgen.data.capture import DEPTH_UNIT, CaptureFrame, Split
 from fvgen.data.decoded_frame import DecodedFrame, decode_frame
-from fvgen.data.transforms_json import read_transforms
-from fvgen.geometry.points import read_ply
+from fvgen.data.read_capture import read_capture
 from fvgen.types import Cameras, Capture, Cover, PointCloud, Progress, no_progress
 
 _FULLY_SEEN = 0.99
@@ -26,7 +25,7 @@ _SAME_SHAPE = 0.02
 
 
 def load_capture(folder: Path, *, long_side: int, split: Split = "train") -> tuple[Capture, list[str]]:
-    """A split of a ``transforms.json`` capture in memory, and the names of its photos.
+    """A split of a capture in memory, and the names of its photos.
 
     Args:
         folder: the capture.
@@ -34,14 +33,11 @@ def load_capture(folder: Path, *, long_side: int, split: Split = "train") -> tup
         split: "train", "val", "test" or "all".
 
     Raises:
-        InputError: see `fvgen.data.transforms_json.read_transforms` and, for "train",
-            `fvgen.data.capture.check_frames`; or the split holds no photo.
+        InputError: see `fvgen.data.read_capture.read_capture`; or the split holds no photo.
     """
-    files = read_transforms(folder)
+    files = read_capture(folder)
     frames = [files.frames[i] for i in files.split(split)]
-    if split == "train":
-        check_frames(frames, decode=False)
-    sparse = None if files.sparse_ply is None else read_ply(files.sparse_ply)
+    sparse = None if files.points is None else replace(files.points, xyz=files.points.xyz.float())
     return make_capture(frames, long_side, sparse=sparse, depth_unit=files.depth_unit), [f.name for f in frames]
 
 
@@ -73,7 +69,7 @@ def make_capture(
     size = working_size([frame.size for frame in frames], long_side)
     scaled = []
     for i, frame in enumerate(frames):
-        scaled.append(at_size(decode_frame(frame, depth_unit), size))
+        scaled.append(at_size(decode_frame(frame, depth_unit, at_least=2 * max(size)), size))
         progress(i + 1, len(frames), "reading photos")
     return capture_of(scaled, sparse)
 
@@ -109,7 +105,7 @@ class ScaledFrame:
 
 def at_size(decoded: DecodedFrame, size: tuple[int, int]) -> ScaledFrame:
     """The frame at (width, height): undistorted, scaled to cover, cropped at the centre."""
-    frame = decoded.frame
+    frame = _of_size(decoded.frame, decoded.pixels.shape[1::-1])
     rgb, alpha, depth = _as_floats(decoded)
     if any(frame.distortion):
         rgb, alpha, depth = _undistort(frame, rgb, alpha, depth)
@@ -151,13 +147,20 @@ def capture_of(scaled: Sequence[ScaledFrame], sparse: PointCloud | None = None) 
     )
 
 
+def _of_size(frame: CaptureFrame, size: tuple[int, int]) -> CaptureFrame:
+    """The frame for its photo shrunk to (width, height)."""
+    K = frame.K.copy()
+    K[:2] *= np.array(size)[:, None] / np.array(frame.size)[:, None]
+    return replace(frame, K=K, size=size)
+
+
 def _as_floats(decoded: DecodedFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Photo [H, W, 3] in [0, 1], alpha [H, W] and depth [H, W] or None, at the photo's own size."""
+    """Photo [H, W, 3] in [0, 1], alpha [H, W] and depth [H, W] or None, at the size of the pixels."""
     pixels = decoded.pixels.astype(np.float32) / 255
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else np.ones(pixels.shape[:2], np.float32)
     if decoded.mask is not None:
         alpha = alpha * decoded.mask
-    depth = None if decoded.depth is None else _nearest(decoded.depth, decoded.frame.size)
+    depth = None if decoded.depth is None else _nearest(decoded.depth, decoded.pixels.shape[1::-1])
     return pixels[..., :3] * alpha[..., None], alpha, depth
 
 

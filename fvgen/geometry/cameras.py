@@ -152,7 +152,7 @@ def _check_pose(c2w: Tensor, camera: str) -> None:
     """``c2w`` [4, 4] float64."""
     name = f"the pose of {camera}"
     again = "Estimate this camera's pose again or leave the photo out."
-    require(bool(torch.isfinite(c2w).all()), name, "be finite", c2w.tolist(), again)
+    require(bool(torch.isfinite(c2w).all()), name, "be finite", "NaN or infinity", again)
     require(
         torch.allclose(c2w[3], torch.tensor([0.0, 0, 0, 1], dtype=torch.float64)),
         name,
@@ -202,15 +202,22 @@ def _check_intrinsics(K: Tensor, camera: str) -> None:
     require(bool((zeros.abs() < 1e-9).all()), name, "be fx s cx, 0 fy cy, 0 0 1", K.tolist(), calibrate)
 
 
-def _check_distinct(c2w: Tensor, names: Sequence[str]) -> None:
-    """``c2w`` [C, 4, 4] float64."""
+def repeated_poses(c2w: Tensor) -> list[tuple[int, int]]:
+    """Pairs of cameras, first index before second, that stand at one place and look the same way.
+
+    Args:
+        c2w: [C, 4, 4] float64 camera-to-world.
+    """
     positions = c2w[:, :3, 3]
     distance = torch.cdist(positions, positions, compute_mode="donot_use_mm_for_euclid_dist")
     turn = (c2w[:, None, :3, :3] - c2w[None, :, :3, :3]).abs().amax(dim=(2, 3))
     same = (distance <= _SAME_PLACE * distance.max()) & (turn <= _SAME_DIRECTION)
-    pairs = torch.nonzero(torch.triu(same, diagonal=1)).tolist()
-    if pairs:
-        first, second = pairs[0]
+    return [(first, second) for first, second in torch.nonzero(torch.triu(same, diagonal=1)).tolist()]
+
+
+def _check_distinct(c2w: Tensor, names: Sequence[str]) -> None:
+    """``c2w`` [C, 4, 4] float64."""
+    for first, second in repeated_poses(c2w):
         require(
             False,
             "camera poses",

@@ -88,7 +88,7 @@ def voxel_thin(cloud: PointCloud, size: float) -> PointCloud:
     return PointCloud(mean(cloud.xyz), mean(cloud.rgb), confidence)
 
 
-def read_ply(path: str | Path, dtype: torch.dtype = torch.float32) -> PointCloud:
+def read_ply(path: str | Path, dtype: torch.dtype = torch.float32, *, finite: bool = True) -> PointCloud:
     """Points of a PLY file, ASCII or binary, as Nerfstudio and COLMAP write them (x y z red green blue).
 
     Points without colour become grey; all get confidence 1. A file with no points gives an empty cloud.
@@ -96,6 +96,7 @@ def read_ply(path: str | Path, dtype: torch.dtype = torch.float32) -> PointCloud
     Args:
         path: the file.
         dtype: of the positions; float64 for those that are moved near the origin before anything else.
+        finite: whether positions that are not finite are refused.
 
     Raises:
         InputError: no such file, not a PLY, cut short, without x y z, or with positions that are not finite.
@@ -120,7 +121,13 @@ def read_ply(path: str | Path, dtype: torch.dtype = torch.float32) -> PointCloud
         raise InputError(complaint(str(path), "have one x, y and z a point", f"'{error}'", again)) from error
     with np.errstate(over="ignore"):
         bad = int((~np.isfinite(xyz.astype(np.float32))).any(axis=1).sum())
-    require(bad == 0, str(path), "have finite positions only", f"{bad} of {len(xyz)} points that are not", again)
+    require(
+        bad == 0 or not finite,
+        str(path),
+        "have finite positions only",
+        f"{bad} of {len(xyz)} points that are not",
+        again,
+    )
     if {"red", "green", "blue"} <= set(names):
         rgb = np.stack([_unit_colour(np.asarray(vertex[name])) for name in ("red", "green", "blue")], axis=1)
     else:

@@ -10,7 +10,7 @@ import torch
 
 from fvgen.checks import InputError
 from fvgen.data.clips import CaptureScene
-from fvgen.data.transforms_json import read_transforms
+from fvgen.data.read_capture import read_capture
 from fvgen.data.working_size import load_capture
 from fvgen.geometry.cameras import project
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
@@ -133,12 +133,12 @@ def shrunken(capture, folder, **description):
 
 
 def test_file_paths_that_name_the_copies_or_other_copies(capture):
-    before = read_transforms(capture).frames
+    before = read_capture(capture).frames
     path, meta = shrunken(capture, "images_4")
     for named in ("images_4/", "images_8/", "images_2/"):
         text = json.dumps(meta).replace("images/", named)
         path.write_text(text)
-        for large, small in zip(before, read_transforms(capture).frames, strict=True):
+        for large, small in zip(before, read_capture(capture).frames, strict=True):
             assert small.photo.parent.name == "images_4" and small.size == (48, 32)
             np.testing.assert_allclose(small.K[:2], large.K[:2] / 2)
 
@@ -147,18 +147,18 @@ def test_copies_of_another_shape_or_in_no_folder_of_copies_are_refused(capture):
     path, meta = shrunken(capture, "images_4", w=120)
     path.write_text(json.dumps(meta))
     with pytest.raises(InputError, match="be 120x64 pixels as its intrinsics say, got 48x32"):
-        read_transforms(capture)
+        read_capture(capture)
     (capture / "images_4").rename(capture / "images")
     path.write_text(json.dumps(meta | {"w": 96}))
     with pytest.raises(InputError, match="be 96x64 pixels as its intrinsics say, got 48x32"):
-        read_transforms(capture)
+        read_capture(capture)
 
 
 def test_captures_that_come_in_a_smaller_size_only(capture):
     """As DL3DV-10K: transforms.json speaks of images/ at full size, the folder holds images_2/ alone."""
     from PIL import Image
 
-    before = read_transforms(capture).frames
+    before = read_capture(capture).frames
     (capture / "images").rename(capture / "images_2")
     for path in (capture / "images_2").iterdir():
         with Image.open(path) as image:
@@ -169,6 +169,6 @@ def test_captures_that_come_in_a_smaller_size_only(capture):
     for frame in meta["frames"]:
         del frame["depth_file_path"]
     path.write_text(json.dumps(meta))
-    for large, small in zip(before, read_transforms(capture).frames, strict=True):
+    for large, small in zip(before, read_capture(capture).frames, strict=True):
         assert small.name == large.name and small.photo.parent.name == "images_2" and small.size == (48, 32)
         np.testing.assert_allclose(small.K[:2], large.K[:2] / 2)

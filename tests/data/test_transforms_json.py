@@ -4,12 +4,13 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fvgen.checks import InputError
-from fvgen.data.capture import check_frames
-from fvgen.data.transforms_json import read_transforms
+from fvgen.data.read_capture import read_capture
 from fvgen.data.working_size import load_capture
+from fvgen.geometry.points import read_ply
 
 
 def edit(capture, change):
@@ -25,13 +26,6 @@ def first(capture):
     return capture / json.loads((capture / "transforms.json").read_text())["frames"][0]["file_path"]
 
 
-def use(capture):
-    """Read the capture's description and check its training photos, as every command does before work."""
-    files = read_transforms(capture)
-    check_frames([files.frames[i] for i in files.split("train")])
-    return files
-
-
 def set_pose(meta, matrix, frame=0):
     meta["frames"][frame]["transform_matrix"] = np.asarray(matrix).tolist()
 
@@ -40,24 +34,11 @@ def pose(meta, frame=0):
     return np.array(meta["frames"][frame]["transform_matrix"])
 
 
-BAD_DESCRIPTIONS = {
-    "NaN pose": (lambda m: set_pose(m, pose(m) * np.nan), "pose of images/train_00.png must be finite"),
-    "infinite pose": (lambda m: set_pose(m, np.where(pose(m) == 1, np.inf, pose(m))), "must be finite"),
-    "NaN pose of a held-out photo": (lambda m: set_pose(m, pose(m, 5) * np.nan, 5), "test_05.png must be finite"),
-    "mirrored pose": (lambda m: set_pose(m, pose(m) @ np.diag([-1, 1, 1, 1])), "not be mirrored"),
-    "scaled pose": (lambda m: set_pose(m, pose(m) @ np.diag([2, 2, 2, 1])), "without scale or shear"),
-    "sheared pose": (lambda m: set_pose(m, pose(m) @ (np.eye(4) + 0.1 * np.eye(4, k=1))), "must"),
-    "pose of 2x4": (lambda m: set_pose(m, pose(m)[:2]), "4x4 numbers"),
-    "pose of words": (lambda m: m["frames"][0].update(transform_matrix="left"), "4x4 numbers"),
-    "no pose": (lambda m: m["frames"][0].pop("transform_matrix"), "4x4 numbers"),
-    "two identical poses": (lambda m: set_pose(m, pose(m, 1)), "the same pose for images/train_00.png and"),
+REFUSED = {
     "one photo": (lambda m: m.update(train_filenames=m["train_filenames"][:1]), "at least 2 photos"),
     "no photo": (lambda m: m.update(train_filenames=[]), "at least 2 photos"),
     "no frames": (lambda m: m.update(frames=[]), "at least one frame"),
     "frames of another type": (lambda m: m.update(frames={"a": 1}), "be a list"),
-    "a frame without file": (lambda m: m["frames"][0].pop("file_path"), "have a file_path"),
-    "a frame that is a number": (lambda m: m["frames"].append(3), "have a file_path"),
-    "a frame twice": (lambda m: m["frames"].append(m["frames"][0]), "each photo once"),
     "zero focal length": (lambda m: m.update(fl_x=0), "must be positive"),
     "negative focal length": (lambda m: m.update(fl_y=-300), "must be positive"),
     "focal length of no lens": (lambda m: m.update(fl_x=0.001), "be 0.1 to 100 times the photo's longer side of 96"),
@@ -72,86 +53,190 @@ BAD_DESCRIPTIONS = {
     "size of words": (lambda m: m.update(h="tall"), "numbers"),
     "height missing": (lambda m: m.pop("h"), "positive whole numbers"),
     "fisheye": (lambda m: m.update(camera_model="OPENCV_FISHEYE"), "colmap image_undistorter"),
-    "fisheye of one frame": (lambda m: m["frames"][2].update(camera_model="OPENCV_FISHEYE"), "colmap image_und"),
     "fisheye flag": (lambda m: m.update(is_fisheye=True), "colmap image_undistorter"),
     "panorama": (lambda m: m.update(camera_model="EQUIRECTANGULAR"), "--camera-type equirectangular"),
     "unknown camera model": (lambda m: m.update(camera_model="PINHOLE2"), "camera_model"),
-    "k4": (lambda m: m.update(camera_model="OPENCV", k4=0.1), "colmap image_undistorter"),
-    "NaN distortion": (lambda m: m.update(camera_model="OPENCV", k1=math.nan), "distortion of images/test_04.png must"),
+    "k4": (lambda m: m.update(camera_model="OPENCV", k4=0.1), "Brown3"),
+    "NaN distortion": (lambda m: m.update(camera_model="OPENCV", k1=math.nan), "the distortion of images/t"),
     "photo outside": (lambda m: m["frames"][0].update(file_path="../photo.png"), "stay inside the capture"),
-    "photo by absolute path": (lambda m: m["frames"][0].update(file_path="/etc/passwd"), "stay inside the capture"),
-    "photo name no file can have": (lambda m: m["frames"][0].update(file_path="a\0b.png"), "stay inside the capture"),
-    "photo name of no text": (lambda m: m["frames"][0].update(file_path=7), "path in the capture"),
     "sparse points outside": (lambda m: m.update(ply_file_path="../../x.ply"), "stay inside the capture"),
-    "depth outside": (lambda m: m["frames"][0].update(depth_file_path="/tmp/d.png"), "stay inside the capture"),
     "mask outside": (lambda m: m["frames"][0].update(mask_path="../m.png"), "stay inside the capture"),
-    "split of unknown files": (lambda m: m["test_filenames"].append("images/x.png"), "name frames of the capture"),
     "split outside": (lambda m: m["train_filenames"].append("../x.png"), "stay inside the capture"),
     "split of another type": (lambda m: m.update(train_filenames="images"), "list of file paths"),
-    "photo missing": (lambda m: m["frames"][0].update(file_path="images/gone.png"), "images/gone.png"),
-    "depth missing": (lambda m: m["frames"][0].update(depth_file_path="depth/gone.png"), "name an existing file"),
     "depth unit of zero": (lambda m: m.update(depth_unit_scale_factor=0), "depth_unit_scale_factor"),
 }  # fmt: skip
+"""What no photo, or too few, can be used with."""
+LEFT_OUT = {
+    "NaN pose": (lambda m: set_pose(m, pose(m) * np.nan), "pose of images/train_00.png must be finite"),
+    "infinite pose": (lambda m: set_pose(m, np.where(pose(m) == 1, np.inf, pose(m))), "must be finite"),
+    "NaN pose of a held-out photo": (lambda m: set_pose(m, pose(m, 5) * np.nan, 5), "test_05.png must be finite"),
+    "mirrored pose": (lambda m: set_pose(m, pose(m) @ np.diag([-1, 1, 1, 1])), "not be mirrored"),
+    "scaled pose": (lambda m: set_pose(m, pose(m) @ np.diag([2, 2, 2, 1])), "without scale or shear"),
+    "sheared pose": (lambda m: set_pose(m, pose(m) @ (np.eye(4) + 0.1 * np.eye(4, k=1))), "must"),
+    "pose of 2x4": (lambda m: set_pose(m, pose(m)[:2]), "4x4 numbers"),
+    "pose of words": (lambda m: m["frames"][0].update(transform_matrix="left"), "4x4 numbers"),
+    "no pose": (lambda m: m["frames"][0].pop("transform_matrix"), "4x4 numbers"),
+    "two identical poses": (lambda m: set_pose(m, pose(m, 1)), "differ from others, got that of images/train_00"),
+    "a frame without file": (lambda m: m["frames"][0].pop("file_path"), "have a file_path"),
+    "a frame that is a number": (lambda m: m["frames"].append(3), "have a file_path"),
+    "a frame twice": (lambda m: m["frames"].append(m["frames"][0]), "its photo must have one frame"),
+    "fisheye of one frame": (lambda m: m["frames"][2].update(camera_model="OPENCV_FISHEYE"), "colmap image_und"),
+    "photo by absolute path": (lambda m: m["frames"][0].update(file_path="/etc/passwd"), "an image that Pillow reads"),
+    "photo name no file can have": (lambda m: m["frames"][0].update(file_path="a\0b.png"), "be an existing file"),
+    "photo name of no text": (lambda m: m["frames"][0].update(file_path=7), "have a file_path"),
+    "depth outside": (lambda m: m["frames"][0].update(depth_file_path="/nowhere/d.png"), "be an existing file"),
+    "split of unknown files": (lambda m: m["test_filenames"].append("images/x.png"), "be that of a frame"),
+    "photo missing": (lambda m: m["frames"][0].update(file_path="images/gone.png"), "images/gone.png"),
+    "depth missing": (lambda m: m["frames"][0].update(depth_file_path="depth/gone.png"), "be an existing file"),
+}  # fmt: skip
+"""What costs one photo, map or name of a list."""
 
 
-@pytest.mark.parametrize("name", BAD_DESCRIPTIONS)
+@pytest.mark.parametrize("name", REFUSED)
 def test_bad_descriptions_are_refused(capture, name):
-    change, message = BAD_DESCRIPTIONS[name]
+    change, message = REFUSED[name]
     edit(capture, change)
     with pytest.raises(InputError, match=re.escape(message)):
-        use(capture)
+        read_capture(capture)
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_what_is_bad_in_one_frame_is_left_out_and_named(capture, name):
+    change, message = LEFT_OUT[name]
+    edit(capture, change)
+    files = read_capture(capture)
+    assert sum(note.startswith("Left out: ") for note in files.notes) == 1
+    assert message in files.notes[0]
+    of_frame = not any(word in name for word in ("depth", "split", "twice", "a number"))
+    assert len(files.frames) == (5 if of_frame else 6)
 
 
 def test_a_good_capture_is_read(capture):
-    files = use(capture)
+    files = read_capture(capture)
     assert [frame.name for frame in files.frames] == sorted(frame.name for frame in files.frames)
     assert len(files.split("train")) == 4
     assert files.split("test") == files.split("val") != ()
-    assert files.warnings == ()
-    assert files.sparse_ply == capture / "sparse_pc.ply"
+    assert files.notes == ()
+    assert torch.equal(files.points.xyz, read_ply(capture / "sparse_pc.ply", torch.float64).xyz)
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match="existing folder"):
-        read_transforms(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="the path of the capture must exist"):
+        read_capture(tmp_path / "nowhere")
 
 
 def test_a_folder_without_description_is_refused_with_the_command_that_makes_one(tmp_path):
     with pytest.raises(InputError, match=r"transforms\.json.*ns-process-data images"):
-        read_transforms(tmp_path)
+        read_capture(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "[" * 100_000, '{"frames": [}', b"\xff\xfe\x00"])
 def test_a_broken_description_is_refused(capture, text):
     (capture / "transforms.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=r"transforms\.json must"):
-        read_transforms(capture)
+        read_capture(capture)
 
 
-def test_a_truncated_photo_is_refused_by_name(capture):
+def only_left_out(capture):
+    """What the one note says that lists all that was left out, and the names of the photos that are left."""
+    files = read_capture(capture)
+    (note,) = (note for note in files.notes if note.startswith("Left out: "))
+    return note, [frame.name for frame in files.frames]
+
+
+def test_a_truncated_photo_is_left_out(capture):
     photo = first(capture)
     photo.write_bytes(photo.read_bytes()[:-2000])
-    with pytest.raises(InputError, match=f"{photo.name} must be a whole image"):
-        use(capture)
+    note, names = only_left_out(capture)
+    assert f"{photo.name} must be a whole image" in note and len(names) == 5
 
 
-def test_a_photo_that_is_no_image_is_refused(capture):
+def test_a_photo_that_is_no_image_is_left_out(capture):
     first(capture).write_bytes(b"these are not pixels")
-    with pytest.raises(InputError, match="an image that Pillow reads"):
-        use(capture)
+    note, names = only_left_out(capture)
+    assert "an image that Pillow reads" in note and len(names) == 5
 
 
-def test_a_link_out_of_the_capture_is_refused(capture, tmp_path):
+def test_one_note_names_all_that_is_left_out(capture):
+    edit(capture, lambda meta: set_pose(meta, pose(meta, 4) * np.nan, 4))
+    (capture / "images" / "train_01.png").unlink()
+    (capture / "images" / "train_02.png").unlink()
+    note, names = only_left_out(capture)
+    gone = ("images/test_04.png", "images/train_01.png", "images/train_02.png")
+    assert all(name in note for name in gone) and not set(gone) & set(names)
+
+
+def test_fewer_than_two_photos_that_can_be_used_are_refused_with_every_reason(capture):
+    for name in ("train_00.png", "train_01.png"):
+        (capture / "images" / name).unlink()
+    edit(capture, lambda meta: set_pose(meta, pose(meta, 2) @ np.diag([-1, 1, 1, 1]), 2))
+    with pytest.raises(InputError) as refusal:
+        read_capture(capture)
+    text = str(refusal.value)
+    assert text.startswith("capture must have at least 2 photos to train on, got 1.")
+    assert "images/train_00.png, images/train_01.png: photo images/train_00.png must be an existing file" in text
+    assert "images/train_02.png: the pose of images/train_02.png must not be mirrored" in text
+    assert "Flip one axis back" in text
+
+
+@pytest.mark.parametrize("way", ["link", "link to the folder", "absolute path"])
+def test_photos_outside_the_capture_are_read_and_named(capture, tmp_path, way):
     photo = first(capture)
-    photo.rename(tmp_path / "elsewhere.png")
-    photo.symlink_to(tmp_path / "elsewhere.png")
-    with pytest.raises(InputError, match=r"stay inside the capture, got .*, which leads to .*elsewhere.png"):
-        read_transforms(capture)
+    if way == "link to the folder":
+        photo.parent.rename(tmp_path / "store")
+        photo.parent.symlink_to(tmp_path / "store")
+    else:
+        photo.rename(tmp_path / "elsewhere.png")
+        if way == "link":
+            photo.symlink_to(tmp_path / "elsewhere.png")
+        else:
+            rename_first(capture, str(tmp_path / "elsewhere.png"))
+    files = read_capture(capture)
+    (note,) = files.notes
+    assert note.startswith("Read from outside the capture: ") and str(tmp_path) in note
+    assert len(files.frames) == 6
+
+
+def rename_first(capture, name):
+    """Another spelling of the first frame's photo, in the list of training photos too."""
+
+    def change(meta):
+        old = meta["frames"][0]["file_path"]
+        meta["frames"][0]["file_path"] = name
+        meta["train_filenames"][meta["train_filenames"].index(old)] = name
+
+    edit(capture, change)
+
+
+@pytest.mark.parametrize(
+    "spelling", [str.upper, lambda name: name.replace("/", "\\"), lambda name: name.removesuffix(".jpg"),
+                 lambda name: f"C:\\Users\\me\\{name}", lambda name: f"/home/me/scan/{name}"],
+    ids=["letter case", "backslash", "no suffix", "another machine's path", "another machine's folder"],
+)  # fmt: skip
+def test_other_spellings_of_one_file_are_found_and_named(capture, spelling):
+    photo = first(capture)
+    Image.open(photo).convert("RGB").save(photo.with_suffix(".jpg"), quality=95)
+    photo.unlink()
+    name = spelling(f"images/{photo.stem}.jpg")
+    rename_first(capture, name)
+    files = read_capture(capture)
+    assert len(files.split("train")) == 4
+    assert files.notes == (f"Found under another spelling: {name} is images/{photo.stem}.jpg.",)
+
+
+def test_a_spelling_of_two_files_is_left_out(capture):
+    photo = first(capture)
+    for suffix in (".jpg", ".webp"):
+        Image.open(photo).convert("RGB").save(photo.with_suffix(suffix))
+    photo.unlink()
+    rename_first(capture, f"images/{photo.stem}")
+    note, names = only_left_out(capture)
+    assert f"which may be {photo.stem}.jpg or {photo.stem}.webp" in note and len(names) == 5
 
 
 def test_a_capture_behind_a_link_is_read(capture, tmp_path):
     (tmp_path / "link").symlink_to(capture)
-    assert len(use(tmp_path / "link").frames) == 6
+    assert len(read_capture(tmp_path / "link").frames) == 6
 
 
 @pytest.mark.parametrize("state", ["not named", "missing", "zero bytes", "zero points"])
@@ -166,131 +251,117 @@ def test_without_sparse_points_it_goes_on_and_says_so(capture, state):
     else:
         header = "ply\nformat ascii 1.0\nelement vertex 0\nproperty float x\nproperty float y\nproperty float z\n"
         ply.write_text(f"{header}end_header\n")
-    files = use(capture)
-    assert files.sparse_ply is None
-    assert len(files.warnings) == 1
-    assert "going on without them" in files.warnings[0]
+    files = read_capture(capture)
+    assert files.points is None
+    assert len(files.notes) == 1
+    assert "going on without them" in files.notes[0]
     assert load_capture(capture, long_side=96)[0].sparse is None
 
 
-def test_sparse_points_that_are_nan_are_refused(capture):
-    header = "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\n"
-    (capture / "sparse_pc.ply").write_text(f"{header}end_header\nnan 0 0\n")
-    with pytest.raises(InputError, match="finite"):
-        read_transforms(capture)
+def test_sparse_points_that_are_not_finite_are_left_out(capture):
+    cloud = read_ply(capture / "sparse_pc.ply")
+    lines = [" ".join(map(str, point)) for point in cloud.xyz.tolist()]
+    lines[3], lines[5] = "nan 0 0", "0 inf 0"
+    header = f"ply\nformat ascii 1.0\nelement vertex {len(lines)}\n" + "".join(f"property float {c}\n" for c in "xyz")
+    (capture / "sparse_pc.ply").write_text(f"{header}end_header\n" + "\n".join(lines) + "\n")
+    note, _ = only_left_out(capture)
+    assert f"2 of {len(lines)} sparse points" in note
+    points = read_capture(capture).points
+    assert len(points) == len(lines) - 2 and bool(torch.isfinite(points.xyz).all())
 
 
 def test_sparse_points_that_are_no_ply_are_refused(capture):
     (capture / "sparse_pc.ply").write_text("solid cube\n")
     with pytest.raises(InputError, match="PLY"):
-        read_transforms(capture)
+        read_capture(capture)
 
 
-def test_depth_of_another_shape_is_refused(capture):
-    Image.fromarray(np.ones((64, 64), np.uint16)).save(capture / "depth" / "train_00.png")
-    with pytest.raises(InputError, match="have the shape of its photo"):
-        read_transforms(capture)
+def wrong_shape(depth):
+    Image.fromarray(np.ones((64, 64), np.uint16)).save(depth)
 
 
-def test_depth_in_colour_is_refused(capture):
-    Image.fromarray(np.ones((64, 96, 3), np.uint8)).save(capture / "depth" / "train_00.png")
-    with pytest.raises(InputError, match="one channel"):
-        read_transforms(capture)
+def in_colour(depth):
+    Image.fromarray(np.ones((64, 96, 3), np.uint8)).save(depth)
 
 
-def test_truncated_depth_is_refused(capture):
-    depth = capture / "depth" / "train_00.png"
+def truncated(depth):
     depth.write_bytes(depth.read_bytes()[:-500])
-    with pytest.raises(InputError, match=r"depth .* must be a whole image"):
-        load_capture(capture, long_side=96)
-    with pytest.raises(InputError, match=r"depth .* must be a whole image"):
-        use(capture)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(wrong_shape, "have the shape of its photo"), (in_colour, "one channel"), (truncated, "be a whole image")],
+)
+def test_depth_that_cannot_be_used_is_left_out_alone(capture, spoil, message):
+    spoil(capture / "depth" / "train_00.png")
+    files = read_capture(capture)
+    assert "the depth of images/train_00.png: " in files.notes[0] and message in files.notes[0]
+    assert [frame.depth is None for frame in files.frames] == [
+        frame.name == "images/train_00.png" for frame in files.frames
+    ]
 
 
 @pytest.mark.parametrize("value", ["far", 1j, True])
-def test_depth_that_is_no_number_is_refused(capture, value):
+def test_depth_that_is_no_number_is_left_out(capture, value):
     np.save(capture / "depth.npy", np.full((64, 96), value))
     edit(capture, lambda meta: meta["frames"][0].update(depth_file_path="depth.npy"))
-    with pytest.raises(InputError, match="floating-point numbers"):
-        read_transforms(capture)
+    note, names = only_left_out(capture)
+    assert "floating-point numbers" in note and len(names) == 6
 
 
-def test_a_truncated_mask_is_refused(capture):
-    mask = capture / "mask.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96), dtype=np.uint8)).save(mask)
-    mask.write_bytes(mask.read_bytes()[:-500])
-    edit(capture, lambda meta: meta["frames"][0].update(mask_path="mask.png"))
-    with pytest.raises(InputError, match=r"mask.png must be a whole image"):
-        use(capture)
-
-
-def test_tiny_photos_are_refused(capture):
+def test_tiny_photos_are_left_out(capture):
     edit(capture, lambda meta: meta["frames"][0].update(w=1, h=1, cx=0.5, cy=0.5))
     Image.new("RGB", (1, 1)).save(first(capture))
-    with pytest.raises(InputError, match="at least 8 pixels on each side, got 1x1"):
-        read_transforms(capture)
+    note, names = only_left_out(capture)
+    assert "at least 8 pixels on each side, got 1x1" in note and len(names) == 5
 
 
-def test_a_mask_that_leaves_nothing_is_refused(capture):
-    Image.new("L", (96, 64), 0).save(capture / "mask.png")
-    edit(capture, lambda meta: meta["frames"][0].update(mask_path="mask.png"))
-    with pytest.raises(InputError, match=r"mask.png must be white where the photo counts"):
-        use(capture)
-
-
-def test_a_wholly_transparent_photo_is_refused(capture):
+def test_a_wholly_transparent_photo_is_left_out(capture):
     Image.new("RGBA", (96, 64), (200, 10, 10, 0)).save(first(capture))
-    with pytest.raises(InputError, match="have visible pixels"):
-        use(capture)
+    note, names = only_left_out(capture)
+    assert "have visible pixels" in note and len(names) == 5
 
 
 @pytest.mark.parametrize("key", ["depth_file_path", "mask_path"])
 def test_null_stands_for_no_file(capture, key):
     edit(capture, lambda meta: meta["frames"][0].update({key: None}))
-    assert use(capture).frames[2].depth is None or key == "mask_path"
+    assert read_capture(capture).frames[2].depth is None or key == "mask_path"
 
 
 def test_depth_of_a_thin_photo_may_be_rounded(capture):
     edit(capture, lambda meta: meta["frames"][0].update(w=96, h=9, cy=4))
     Image.new("RGB", (96, 9)).save(first(capture))
     Image.fromarray(np.ones((4, 48), np.uint16)).save(capture / "depth" / "train_00.png")
-    assert len(use(capture).frames) == 6
-
-
-def test_a_mask_of_another_size_is_refused(capture):
-    Image.fromarray(np.ones((8, 8), np.uint8)).save(capture / "mask.png")
-    edit(capture, lambda meta: meta["frames"][0].update(mask_path="mask.png"))
-    with pytest.raises(InputError, match="be 96x64 pixels"):
-        read_transforms(capture)
+    assert len(read_capture(capture).frames) == 6
 
 
 def test_photos_both_trained_on_and_held_out_are_told(capture):
     edit(capture, lambda meta: meta["train_filenames"].append(meta["test_filenames"][0]))
-    assert any("both trained on and held out" in warning for warning in use(capture).warnings)
+    assert any("both trained on and held out" in warning for warning in read_capture(capture).notes)
 
 
 def test_without_named_splits_every_photo_trains(capture):
     edit(capture, lambda meta: [meta.pop(f"{split}_filenames") for split in ("train", "val", "test")])
-    files = use(capture)
+    files = read_capture(capture)
     assert len(files.split("train")) == 6
     assert files.split("test") == ()
 
 
 def test_held_out_photos_never_train(capture):
     edit(capture, lambda meta: meta.pop("train_filenames"))
-    files = use(capture)
+    files = read_capture(capture)
     assert not set(files.split("train")) & set(files.split("test"))
     assert len(files.split("train")) == 4
 
 
 def test_split_files_may_be_spelled_differently(capture):
     edit(capture, lambda meta: meta.update(train_filenames=[f"./{name}" for name in meta["train_filenames"]]))
-    assert len(use(capture).split("train")) == 4
+    assert len(read_capture(capture).split("train")) == 4
 
 
 def test_intrinsics_of_a_frame_override_those_of_the_capture(capture):
     edit(capture, lambda meta: meta["frames"][0].update(fl_x=77, fl_y=78, cx=40, cy=30))
-    assert np.array_equal(use(capture).frames[2].K, [[77, 0, 40], [0, 78, 30], [0, 0, 1]])  # test_* come first
+    assert np.array_equal(read_capture(capture).frames[2].K, [[77, 0, 40], [0, 78, 30], [0, 0, 1]])  # test_* come first
 
 
 def test_an_angle_of_view_gives_the_focal_length(capture):
@@ -300,7 +371,7 @@ def test_an_angle_of_view_gives_the_focal_length(capture):
         meta["camera_angle_x"] = math.pi / 2
 
     edit(capture, change)
-    assert np.allclose(use(capture).frames[0].K, [[48, 0, 48], [0, 48, 32], [0, 0, 1]])
+    assert np.allclose(read_capture(capture).frames[0].K, [[48, 0, 48], [0, 48, 32], [0, 0, 1]])
 
 
 def test_a_blender_path_without_suffix_is_found(capture):
@@ -311,14 +382,14 @@ def test_a_blender_path_without_suffix_is_found(capture):
             meta.pop(f"{split}_filenames")
 
     edit(capture, change)
-    assert len(use(capture).frames) == 6
+    assert len(read_capture(capture).frames) == 6
 
 
 def test_real_captures_are_read(real_captures):
     for folder in real_captures:
-        files = use(folder)
-        assert len(files.split("train")) >= 4
-        assert files.warnings == ()
+        files = read_capture(folder)
+        assert len(files.split("train")) >= 3
+        assert files.notes == ()
 
 
 JUNK = [None, "", "x", -1, 0, 1.5, 10**400, math.nan, math.inf, [], [[]], [None], {}, {"a": 1}, True, "\0", "." * 5000]

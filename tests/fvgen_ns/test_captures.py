@@ -66,18 +66,33 @@ def test_photos_of_other_modes_are_read(capture, tmp_path, change):
     train(tmp_path, capture, *QUICK)
 
 
-def same_pose(capture):
+def spoil(capture, photos):
+    """Cut photos off in the middle; the last of the training photos gets the pose of the one before."""
     meta = json.loads((capture / "transforms.json").read_text())
-    meta["frames"][1]["transform_matrix"] = meta["frames"][0]["transform_matrix"]
-    names = [frame["file_path"] for frame in meta["frames"]]
-    meta["train_filenames"], meta["val_filenames"], meta["test_filenames"] = names[:4], names[4:], names[4:]
+    for name in photos:
+        (capture / name).write_bytes((capture / name).read_bytes()[:-200])
+    meta["frames"][3]["transform_matrix"] = meta["frames"][2]["transform_matrix"]
     (capture / "transforms.json").write_text(json.dumps(meta))
+    return meta
 
 
-def test_bad_photos_are_refused_before_anything_is_written(capture, tmp_path):
-    same_pose(capture)
+def test_what_cannot_be_used_is_left_out_and_the_run_says_so(capture, tmp_path):
+    held_out = json.loads((capture / "transforms.json").read_text())["test_filenames"][0]
+    repeated = spoil(capture, [held_out])["frames"][3]["file_path"]
+    done = train(tmp_path, capture, *QUICK)
+    notes = json.loads((config_of(tmp_path).parent / "fvgen_notes.json").read_text())
+    (note,) = (note for note in notes if note.startswith("Left out: "))
+    assert held_out in note and "truncated" in note and repeated in note and "its pose must differ" in note
+    assert "Left out: " in done.stdout
+    assert scores(tmp_path)["psnr"] > 8
+
+
+def test_too_few_photos_are_refused_before_anything_is_written(capture, tmp_path):
+    names = json.loads((capture / "transforms.json").read_text())["train_filenames"]
+    spoil(capture, names[:2])
     done = train(tmp_path, capture, check=False)
-    assert done.returncode == 2 and "pose" in done.stdout, done.stdout[-2000:]
+    assert done.returncode == 2, done.stdout[-2000:]
+    assert "at least 2 photos to train on, got 1" in done.stdout and "truncated" in done.stdout
     assert not (tmp_path / "outputs").exists() and not (tmp_path / "cache").exists()
 
 

@@ -45,4 +45,4 @@ def test_a_capture_that_is_gone_ends_every_command_in_one_sentence(tmp_path, cap
     config = FVGenPipelineConfig(datamanager=FVGenDataManagerConfig(data=tmp_path / "gone"))
     with pytest.raises(SystemExit) as end:  # as ns-eval, ns-render and ns-export build it
         config.setup(device="cpu", test_mode="inference")
-    assert end.value.code == 2 and "--data must be an existing folder" in capsys.readouterr().out
+    assert end.value.code == 2 and "the path of the capture must exist" in capsys.readouterr().out

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from PIL import Image, ImageFile
 
 from fvgen.checks import InputError
@@ -20,6 +21,7 @@ from fvgen.data.capture import CaptureFrame
 from fvgen.data.decoded_frame import DecodedFrame
 from fvgen_ns.densify import DensifyConfig
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
+from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.training_photo import TrainingCamera, TrainingPhoto
 
 
@@ -39,9 +41,9 @@ def decoded(monkeypatch) -> Counter:
     return counts
 
 
-def manager(capture: Path, cache: Path) -> FVGenDataManagerConfig:
+def manager(capture: Path, cache: Path, parser: type = FVGenDataParserConfig) -> FVGenDataManagerConfig:
     densify = DensifyConfig(geometry="capture-depth", working_size=64, frames_per_clip=3, cache_dir=cache)
-    return FVGenDataManagerConfig(data=capture, image_size=64, densify=densify)
+    return FVGenDataManagerConfig(data=capture, dataparser=parser(), image_size=64, densify=densify)
 
 
 def photos_of(capture: Path) -> list[str]:
@@ -77,11 +79,12 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
-def test_damaged_photos_are_left_out_and_named_in_one_note(capture, tmp_path):
+@pytest.mark.parametrize("parser", [FVGenDataParserConfig, NerfstudioDataParserConfig])
+def test_damaged_photos_are_left_out_and_named_in_one_note(capture, tmp_path, parser):
     meta = json.loads((capture / "transforms.json").read_text())
     for name in (meta["train_filenames"][1], meta["test_filenames"][0]):
         truncate(capture / name)
-    config = manager(capture, tmp_path / "cache")
+    config = manager(capture, tmp_path / "cache", parser)
     inputs = config.read_inputs()
     names = [frame.name for frame in inputs.training.frames]
     assert names == [Path(meta["train_filenames"][i]).name for i in (0, 2, 3)]
@@ -89,7 +92,7 @@ def test_damaged_photos_are_left_out_and_named_in_one_note(capture, tmp_path):
         len(inputs.photos) == len(inputs.training.outputs.image_filenames) == len(inputs.training.outputs.cameras) == 3
     )
     (note,) = inputs.training.notes
-    assert "Left out 1 of 4 photos" in note and meta["train_filenames"][1] in note
+    assert "Left out" in note and "truncated" in note and meta["train_filenames"][1] in note
     assert [frame.name for frame in inputs.held_out.frames] == [Path(meta["test_filenames"][1]).name]
     datamanager = FVGenDataManager(config)
     assert note in datamanager.notes and len(datamanager.eval_dataset) == 1
@@ -99,7 +102,7 @@ def test_a_capture_with_fewer_than_two_good_photos_is_refused_with_the_causes(ca
     meta = json.loads((capture / "transforms.json").read_text())
     for name in meta["train_filenames"][1:]:
         truncate(capture / name)
-    with pytest.raises(InputError, match=r"at least 2 photos to train on, got 1\. Left out 3 of 4 photos: .*truncated"):
+    with pytest.raises(InputError, match=r"at least 2 photos to train on, got 1\. Left out: .*truncated"):
         manager(capture, tmp_path / "cache").read_inputs()
 
 

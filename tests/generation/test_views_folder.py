@@ -13,7 +13,7 @@ from PIL import Image
 
 from fvgen import files
 from fvgen.checks import InputError
-from fvgen.data.transforms_json import read_transforms
+from fvgen.data.read_capture import read_capture
 from fvgen.files import sha256, store
 from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter, is_complete, png
@@ -222,7 +222,7 @@ def test_held_out_photos_are_listed_for_comparison_alone(tmp_path, views):
     assert meta["test_filenames"] == meta["val_filenames"] == ["images/00002_a.png"]
     assert meta["train_filenames"] == [frame["file_path"] for frame in meta["frames"][:2]]
     assert is_complete(tmp_path / "views", "k") and len(load_views(tmp_path / "views")) == 2
-    read_transforms(tmp_path / "views")
+    read_capture(tmp_path / "views")
 
 
 def test_masks_are_written_for_all_frames_as_soon_as_one_has_some(tmp_path, views):
@@ -279,7 +279,7 @@ def test_photos_of_another_shape_are_read_back_cropped_to_the_views(tmp_path, vi
     torch.testing.assert_close(read.rgb[0], torch.full_like(read.rgb[0], 200 / 255))
     expected = torch.tensor([[50.0, 0, width / 2], [0, 50, height / 2], [0, 0, 1]])
     torch.testing.assert_close(read.cameras.K[0], expected)
-    read_transforms(tmp_path / "views")  # as the plugin reads it
+    read_capture(tmp_path / "views")  # as the plugin reads it
 
 
 def test_store_keeps_the_old_file_when_interrupted(tmp_path, monkeypatch):

@@ -10,13 +10,12 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from fvgen.data.transforms_json import read_transforms
-from fvgen.geometry.points import read_ply
+from fvgen.data.read_capture import read_capture
 
 
 def as_colmap(room: Path, folder: Path) -> Path:
     """A COLMAP text model with an image list per split."""
-    files = read_transforms(room)
+    files = read_capture(room)
     model = folder / "sparse/0"
     model.mkdir(parents=True)
     shutil.copytree(room / "images", folder / "images")
@@ -29,7 +28,7 @@ def as_colmap(room: Path, folder: Path) -> Path:
         tx, ty, tz = w2c[:3, 3]
         lines += [f"{number} {w} {x} {y} {z} {tx} {ty} {tz} 1 {frame.photo.name}", ""]
     (model / "images.txt").write_text("\n".join(lines) + "\n")
-    cloud = read_ply(files.sparse_ply)
+    cloud = files.points
     (model / "points3D.txt").write_text(
         "".join(
             f"{i} {p[0]} {p[1]} {p[2]} {int(255 * c[0])} {int(255 * c[1])} {int(255 * c[2])} 0.5 1 0\n"
@@ -44,7 +43,7 @@ def as_colmap(room: Path, folder: Path) -> Path:
 
 def as_blender(room: Path, folder: Path) -> Path:
     """RGBA renders with one field of view, as NeRF's synthetic scenes have them."""
-    files = read_transforms(room)
+    files = read_capture(room)
     axes = np.diag([1.0, -1.0, -1.0, 1.0])
     K, (width, _) = files.frames[0].K, files.frames[0].size
     for split, names in (("train", files.split("train")), ("val", files.split("val")), ("test", files.split("val"))):

@@ -1,0 +1,132 @@
+"""Masks: which of them belongs to a photo, and where it lets the photo count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from fvgen.checks import require
+from fvgen.data.capture import CaptureFrame
+from fvgen.data.capture_notes import CaptureNotes
+from fvgen.data.file_places import FilePlaces
+from fvgen.data.image_files import load, open_image
+from fvgen.data.photos import photo_size, same_shape
+
+_FOLDERS = ("masks", "mask")
+_LOSSY_NOISE = 32
+"""Grey levels that JPEG may leave in a black picture."""
+_WHOLE = 252
+"""Of 255: a pixel of which the mask shows less than that is mixed with what it hides."""
+_REDRAW = "Make the mask from the photo that the poses were made from, or take it out of the capture."
+
+
+def find_masks(folder: Path, frames: Sequence[CaptureFrame], notes: CaptureNotes) -> list[CaptureFrame]:
+    """The frames with the masks that lie beside the photos, where their description names none.
+
+    As COLMAP and other tools lay them out: a folder ``masks`` in place of one in the photo's path, or at any level of
+    it, with the photo's other folders kept. A mask of ``a.jpg`` is called ``a.png``, ``a.jpg.png`` or ``a_mask.png``.
+
+    Args:
+        folder: the capture.
+        frames: its photos.
+        notes: told how many photos have a mask, and of masks that belong to no photo.
+    """
+    inside = FilePlaces(folder, notes)
+    found = [frame if frame.mask else replace(frame, mask=_mask_of(frame.photo, inside)) for frame in frames]
+    masked = sum(frame.mask is not None for frame in found)
+    if 0 < masked < len(found):
+        notes.add(f"{masked} of {len(found)} photos have a mask; the others count whole.")
+    unused = [path for name in _FOLDERS for path in inside.folders_alike(name) if not masked and any(path.iterdir())]
+    if unused:
+        notes.add(f"No mask in {unused[0]} is named as a photo is: all photos count whole.")
+    return found
+
+
+def _mask_of(photo: Path, inside: FilePlaces) -> Path | None:
+    """The mask of a photo: by its path in the capture, then beside the file itself, which may lie elsewhere."""
+    real = photo.resolve()
+    beside = FilePlaces(real.parent.parent, CaptureNotes())
+    for places, path in ((inside, photo), (beside, real)):
+        if path.is_relative_to(places.folder):
+            for parts in _mask_paths(path.relative_to(places.folder)):
+                found = places.alike(*parts)
+                if found:
+                    return found[0]
+    return None
+
+
+def _mask_paths(photo: Path) -> Iterator[tuple[str, ...]]:
+    """Where the mask of a photo may lie, most likely first; a suffix of its own may follow."""
+    *folders, name = photo.parts
+    names = (name, photo.stem, f"{photo.stem}_mask")
+    levels = range(len(folders), -1, -1)
+    in_place_of_one = [
+        (*folders[:level], masks, *folders[level + 1 :])
+        for level in levels[1:]
+        for masks in dict.fromkeys((folders[level].replace("images", "masks"), *_FOLDERS))
+        if masks != folders[level]
+    ]
+    one_more = [(*folders[:level], masks, *folders[level:]) for masks in _FOLDERS for level in levels]
+    for parts in (*in_place_of_one, *one_more):
+        yield from ((*parts, one) for one in names)
+    yield (*folders, f"{photo.stem}_mask")
+
+
+def check_mask_size(path: Path, photo: tuple[int, int]) -> None:
+    """Refuse a mask of another shape than its photo of (width, height); fewer or more pixels are fine.
+
+    Raises:
+        InputError: so it is, or the file is missing or no image.
+    """
+    size = photo_size(path, what="mask")
+    rule = f"have the shape of its photo ({photo[0]}x{photo[1]})"
+    require(same_shape(size, photo), f"mask {path}", rule, f"{size[0]}x{size[1]}", _REDRAW)
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Where a photo counts.
+
+    A mask is white where it does: 255, 65535 or, from tools that write numbers, 1. Of a picture with transparency,
+    opaque pixels count.
+
+    Args:
+        path: any picture.
+        size: (width, height) to give it in.
+
+    Returns:
+        [height, width] bool; a pixel that the mask covers in part does not count.
+
+    Raises:
+        InputError: missing, damaged or no image.
+    """
+    with open_image(path, "mask") as image:
+        levels = _levels(ImageOps.exif_transpose(load(image, path, "mask")))
+        lossy = image.format in ("JPEG", "MPO", "WEBP")
+    highest = float(levels.max())
+    counts = levels > highest / 2 if highest > (_LOSSY_NOISE if lossy else 0) else np.zeros(levels.shape, bool)
+    smaller = size[0] < counts.shape[1] or size[1] < counts.shape[0]
+    way = cv2.INTER_AREA if smaller else cv2.INTER_NEAREST_EXACT
+    return cv2.resize(255 * counts.astype(np.uint8), size, interpolation=way) > _WHOLE
+
+
+def require_white(path: Path, mask: np.ndarray) -> None:
+    """Refuse a mask that lets nothing count."""
+    rule, next_step = "be white, or 1, where the photo counts", "Draw it anew, or leave the photo out."
+    require(bool(mask.any()), f"mask {path}", rule, "a wholly black one", next_step)
+
+
+def _levels(image: Image.Image) -> np.ndarray:
+    """[H, W] brightness, or opacity where that is what differs."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+        if alpha.min() < alpha.max():
+            return alpha
+        image = image.convert("RGB")
+    if image.mode in ("RGB", "P", "CMYK", "YCbCr", "LAB", "HSV"):
+        return np.asarray(image.convert("RGB")).max(axis=2)
+    return np.nan_to_num(np.asarray(image).astype(np.float64))

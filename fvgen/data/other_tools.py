@@ -1,0 +1,78 @@
+"""Captures that must be unpacked or converted first: recognised by what they hold."""
+
+from __future__ import annotations
+
+import shlex
+import zipfile
+from pathlib import Path
+
+from fvgen.checks import InputError, complaint
+
+_CAPTURE = "a capture (transforms.json, a COLMAP model, transforms_train.json, reconstruction.json or keyframes)"
+_HEAD_BYTES = 2000
+"""Of a file, in which its kind shows."""
+
+
+def not_a_capture(path: Path) -> InputError:
+    """The error that says what ``path`` is, as far as that can be told, and the command that makes a capture of it."""
+    folder = path if path.is_dir() else path.parent
+    for file in [path] if path.is_file() else sorted(path.iterdir()):
+        for recognise in (_record3d, _metashape, _reality_capture, _packed, _capture_below):
+            found = recognise(folder, file)
+            if found is not None:
+                return InputError(complaint("--data", f"be {_CAPTURE}", *found))
+    made = "Make one with: ns-process-data images --data PHOTOS --output-dir CAPTURE"
+    return InputError(complaint("--data", f"be {_CAPTURE}", path, made))
+
+
+def _convert(tool: str, photos: Path, *more: str | Path) -> str:
+    words = ["ns-process-data", tool, "--data", photos, *more, "--output-dir", "CAPTURE"]
+    return f"Convert it: {shlex.join(map(str, words))}, then give --data CAPTURE."
+
+
+def _record3d(folder: Path, file: Path) -> tuple[str, str] | None:
+    if file.suffix.lower() == ".r3d":
+        export = "Export it from the app as 'EXR + RGB sequence'. "
+        return f"{file}, a Record3D capture", export + _convert("record3d", Path("EXPORT"))
+    if file.name == "metadata.json" and (folder / "rgb").is_dir():
+        return f"{folder}, an export of Record3D", _convert("record3d", folder)
+    return None
+
+
+def _metashape(folder: Path, file: Path) -> tuple[str, str] | None:
+    if file.suffix.lower() == ".xml" and "<document" in _head(file) and "<chunk" in _head(file):
+        return f"{file}, cameras of Metashape", _convert("metashape", folder, "--xml", file)
+    return None
+
+
+def _reality_capture(folder: Path, file: Path) -> tuple[str, str] | None:
+    columns = _head(file).split("\n")[0].lower() if file.suffix.lower() == ".csv" else ""
+    if {"heading", "pitch", "roll"} <= {column.strip() for column in columns.split(",")}:
+        return f"{file}, cameras of RealityCapture", _convert("realitycapture", folder, "--csv", file)
+    return None
+
+
+def _packed(folder: Path, file: Path) -> tuple[str, str] | None:
+    if file.suffix.lower() != ".zip" or not zipfile.is_zipfile(file):
+        return None
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+    what = "a zip file"
+    if any(name.startswith("keyframes/") or "/keyframes/" in name for name in names):
+        what = "a raw export of Polycam"
+    elif any(name.endswith(("transforms.json", "cameras.bin", "cameras.txt")) for name in names):
+        what = "a packed capture"
+    return f"{file}, {what}", f"Unpack it: unzip {shlex.quote(str(file))} -d CAPTURE, then give --data CAPTURE."
+
+
+def _capture_below(folder: Path, file: Path) -> tuple[str, str] | None:
+    if (file / "transforms.json").is_file() or (file / "sparse").is_dir() or (file / "keyframes").is_dir():
+        return f"{folder}, which holds captures", f"Give one of them: --data {shlex.quote(str(file))}."
+    return None
+
+
+def _head(file: Path) -> str:
+    if not file.is_file():
+        return ""
+    with file.open("rb") as opened:
+        return opened.read(_HEAD_BYTES).decode("utf-8-sig", "replace")

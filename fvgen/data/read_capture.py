@@ -1,0 +1,101 @@
+"""Reads a capture of any kind: the one way from a path to photos with cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import torch
+
+from fvgen.checks import InputError, complaint, require
+from fvgen.data.blender import find_blender, read_blender
+from fvgen.data.capture import CaptureFiles
+from fvgen.data.capture_notes import CaptureNotes
+from fvgen.data.colmap import read_colmap
+from fvgen.data.colmap_places import find_models
+from fvgen.data.exif_orientation import settle_orientation
+from fvgen.data.file_places import PHOTO_SUFFIXES
+from fvgen.data.masks import find_masks
+from fvgen.data.opensfm import find_opensfm, read_opensfm
+from fvgen.data.other_tools import not_a_capture
+from fvgen.data.polycam import find_polycam, read_polycam
+from fvgen.data.transforms_json import find_transforms, read_transforms
+from fvgen.data.usable_frames import keep_usable, require_training_photos
+
+_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Any, CaptureNotes], CaptureFiles]], ...] = (
+    (find_transforms, read_transforms),
+    (find_models, read_colmap),
+    (find_blender, read_blender),
+    (find_opensfm, read_opensfm),
+    (find_polycam, read_polycam),
+)
+"""What finds a kind of capture, None or empty where it is of another, and what reads it; the first that finds reads."""
+
+
+def read_capture(path: Path, *, decode: bool = True) -> CaptureFiles:
+    """The capture at ``path``, ready to be used: what cannot be used is left out, and a note names it.
+
+    Args:
+        path: a folder with ``transforms.json``, a COLMAP model, Blender's ``transforms_train.json``, OpenSfM's
+            ``reconstruction.json`` or Polycam's ``keyframes``; or that file, or the model's folder.
+        decode: whether photos, masks and depth maps are decoded to the end, which finds truncated ones; otherwise file
+            headers are read.
+
+    Raises:
+        InputError: no capture, one of a kind that must be converted first, a description that is damaged, or fewer than
+            two photos to train on that can be used.
+    """
+    path = Path(path)
+    places = "--data of ns-train, or the line 'data:' in the config.yml that ns-eval, ns-render and ns-export load"
+    require(path.exists(), "the path of the capture", "exist", path, f"Check it: {places}.")
+    notes = CaptureNotes()
+    files = _finite_points(_described(path, notes), notes)
+    _note_photos_without_pose(files, notes)
+    frames = find_masks(files.folder, files.frames, notes)
+    frames = settle_orientation(frames, files.points, notes)
+    files = keep_usable(replace(files, frames=tuple(frames)), notes, decode=decode)
+    require_training_photos(files, notes)
+    return replace(files, notes=notes.sentences())
+
+
+def is_capture(path: Path) -> bool:
+    """Whether there is a capture of a kind that `read_capture` reads."""
+    return any(find(path) for find, _ in _READERS)
+
+
+def _described(path: Path, notes: CaptureNotes) -> CaptureFiles:
+    for find, read in _READERS:
+        found = find(path)
+        if found:
+            return read(found, notes)
+    raise not_a_capture(path)
+
+
+def _finite_points(files: CaptureFiles, notes: CaptureNotes) -> CaptureFiles:
+    """The capture without points at NaN or infinity."""
+    if files.points is None:
+        return files
+    good = torch.isfinite(files.points.xyz.float()).all(dim=1)
+    bad = int((~good).sum())
+    if not bad:
+        return files
+    text = complaint("their positions", "be finite", "NaN or infinity", "Export the point cloud again.")
+    notes.leave_out(f"{bad} of {len(good)} sparse points", InputError(text))
+    points = files.points
+    kept = replace(points, xyz=points.xyz[good], rgb=points.rgb[good], confidence=points.confidence[good])
+    return replace(files, points=kept if len(kept) else None)
+
+
+def _note_photos_without_pose(files: CaptureFiles, notes: CaptureNotes) -> None:
+    """Say so where only some of the photos in a folder were given a pose."""
+    posed = {PureWindowsPath(name).name.casefold() for name in (*(f.name for f in files.frames), *notes.left_out)}
+    posed |= {frame.photo.name.casefold() for frame in files.frames}
+    kinds = {frame.photo.suffix.lower() for frame in files.frames} & PHOTO_SUFFIXES
+    for folder in sorted({frame.photo.parent for frame in files.frames}):
+        photos = [path.name for path in folder.iterdir() if path.suffix.lower() in kinds]
+        without = [name for name in photos if name.casefold() not in posed]
+        if without:
+            with_pose = len(photos) - len(without)
+            notes.add(f"{with_pose} of the {len(photos)} photos in {folder} have a pose; the others are not used.")
