@@ -25,7 +25,7 @@ def run(
         action: what to do with the options; returns an exit code, or None for 0.
         arguments: the command line after the program's name; the process's own when not given.
         program: how help calls the program; its file's name when not given.
-        description: what help says first; the docstring of the dataclass when not given.
+        description: the first part of the help; the docstring of the dataclass when not given.
 
     Returns:
         The exit code: 2, after one line on standard error, when input is refused.

@@ -22,7 +22,7 @@ from fvgen.types import CameraPath, SceneGeometry
 MOST_STRIDE = 4
 """Frames of a clip are at most so many photos of the capture apart."""
 _LONGEST_NAME = 150
-"""Bytes of a scene's name; what is longer is cut and told apart by a checksum, for file systems stop at 255."""
+"""Bytes of a scene's name; what is longer is cut and gets a checksum, for file systems stop at 255."""
 _LEAST_COVERAGE = 0.02
 """Share of the two photos' pixels with depth, below which a clip's cloud is of no use."""
 

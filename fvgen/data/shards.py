@@ -45,7 +45,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Shard:
-    """A tar and what is in it, as the index says."""
+    """A tar and its clips, as the index lists them."""
 
     name: str
     sha256: str
@@ -269,4 +269,4 @@ def _check_shard(path: Path, shard: _Shard, compare: bool) -> None:
     with tarfile.open(path) as tar:
         members = [(member.name.partition(".")[0], member.offset_data, member.size) for member in tar]
     listed = [(sample["key"], sample["offset"], sample["size"]) for sample in shard.samples]
-    require(members == listed, INDEX, f"say where the clips of {path} lie", "other places", f"Delete it. {_AGAIN}")
+    require(members == listed, INDEX, f"list where the clips of {path} lie", "other places", f"Delete it. {_AGAIN}")

@@ -156,8 +156,8 @@ def test_swapped_shards_are_named(copy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda index: index["shards"][1]["samples"][0].update(offset=0), "say where the clips of .*b.tar lie"),
-        (lambda index: index["shards"][1]["samples"][0].update(key="z"), "say where the clips of .*b.tar lie"),
+        (lambda index: index["shards"][1]["samples"][0].update(offset=0), "list where the clips of .*b.tar lie"),
+        (lambda index: index["shards"][1]["samples"][0].update(key="z"), "list where the clips of .*b.tar lie"),
         (lambda index: index["shards"][1].update(sha256="0" * 64), "b.tar must have the checksum 000000000000"),
         (lambda index: index["shards"][1].update(name="q.tar"), "q.tar must be there"),
         (lambda index: index["shards"][1].pop("bytes"), "index.json must be as written, got .*bytes"),

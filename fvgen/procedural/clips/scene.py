@@ -35,34 +35,34 @@ class ClipScene:
     """N solids with M materials."""
 
     shapes: np.ndarray
-    """[N] int64"""
+    """[N] int64 codes of `fvgen.procedural.kernels`."""
     centres: np.ndarray
-    """[N, 3] metres, z up"""
+    """[N, 3] metres, z up."""
     halves: np.ndarray
-    """[N, 3]"""
+    """[N, 3] half sizes in metres."""
     rotations: np.ndarray
-    """[N, 3, 3] from a solid's own frame to the world"""
+    """[N, 3, 3] from a solid's own frame to the world."""
     faces: np.ndarray
-    """[N, 6] int64 material of each face: -x +x -y +y -z +z"""
+    """[N, 6] int64 material of each face: -x +x -y +y -z +z."""
     materials: np.ndarray
-    """[M, 16], see `fvgen.procedural.kernels`"""
+    """[M, 16], columns as `fvgen.procedural.kernels` names them."""
     atlas: np.ndarray
-    """[A, S, 2 S, 3] float32 pictures in [0, 1] and their shrunk copies side by side"""
+    """[A, S, 2 S, 3] float32 pictures in [0, 1] and their shrunk copies side by side."""
     lights: np.ndarray
-    """[L, 4] position and strength"""
+    """[L, 4] position and strength."""
     ambient: float
     sky: np.ndarray
-    """[11] horizon, zenith and cloud colours, cloud cover, seed"""
+    """[11] horizon, zenith and cloud colours, cloud cover, seed."""
     noise: np.ndarray
-    """[256, 256] float32 uniform random values"""
+    """[256, 256] float32 uniform random values."""
     focus: Vector
-    """what cameras look at"""
+    """What cameras look at."""
     reach: float
-    """metres from the focus at which cameras stand"""
+    """Metres from the focus at which cameras stand."""
     span: tuple[float, float]
-    """degrees about the focus, from -y towards +x, in which nothing stands in their way"""
+    """Degrees about the focus, from -y towards +x, in which nothing stands in their way."""
     rise: tuple[float, float]
-    """degrees by which cameras may stand above the focus"""
+    """Degrees by which cameras may stand above the focus."""
 
 
 @dataclass

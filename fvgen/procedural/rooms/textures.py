@@ -154,7 +154,7 @@ class Picture:
     """An image stretched over a surface of that half size, sampled bilinearly: posters, screens, a view outside."""
 
     image: np.ndarray
-    """[H, W, 3] in [0, 1]"""
+    """[H, W, 3] in [0, 1]."""
     half_size: tuple[float, float]
 
     def __call__(self, uv: np.ndarray) -> np.ndarray:
