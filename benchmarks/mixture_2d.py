@@ -4,8 +4,8 @@
 
 The data are four Gaussians in the plane, one with a weight of 0.1. The teacher is their exact score, the student a
 small perceptron of four steps, and the objectives, losses and sampler are those of real runs: every point is a clip of
-one frame with two channels and one pixel. Told are the minor mode's share and the sliced Wasserstein distance to the
-data, for the rows of the paper's ablation. A plot is written beside the JSON.
+one frame with two channels and one pixel. The figures are the minor mode's share and the sliced Wasserstein distance to
+the data, for the rows of the paper's ablation. A plot is written beside the JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import tyro
-from mixture_2d_networks import DEVIATION, MEANS, WEIGHTS, ExactTeacher, Judge, Perceptron
+from mixture_2d_networks import DEVIATION, MEANS, WEIGHTS, ExactTeacher, Perceptron, PointDiscriminator
 from reporting import settings_of, write_json
 from rich.console import Console
 from rich.table import Table
@@ -48,25 +48,25 @@ class Options:
     """Distil a known mixture in the ways of the paper's ablation."""
 
     seeds: int = 8
-    """independent runs, computed side by side"""
+    """Number of independent runs, computed side by side."""
     start_steps: int = 1500
-    """updates of the diffusion model that student and fake score start from"""
+    """Updates of the diffusion model that student and fake score start from."""
     stage1_steps: int = 500
-    """updates of the student against the discriminator alone"""
+    """Updates of the student against the discriminator alone."""
     stage2_steps: int = 4000
-    """updates of the student by distribution matching"""
+    """Updates of the student by distribution matching."""
     critic_steps: int = 4
-    """updates of the critics for one of the student"""
+    """Updates of the critics for each update of the student."""
     batch: int = 128
-    """points per run and update"""
+    """Number of points in each run and update."""
     student_lr: float = 1e-4
-    """rises over the first fifth of a run, while the critics find the student, then falls to a tenth"""
+    """Learning rate of the student. It rises over the first fifth of a run, then falls to a tenth."""
     critic_lr: float = 2e-3
-    """falls to a tenth"""
+    """Learning rate of the critics. It falls to a tenth."""
     samples: int = 4000
-    """points per run that are drawn to measure"""
+    """Number of points in each run that are drawn to measure."""
     output: Path | None = None
-    """JSON; the plot goes beside it as PNG"""
+    """JSON file to write; the plot goes beside it as PNG."""
 
 
 class Stream:
@@ -110,8 +110,8 @@ def descend(roles: Roles, objective: Objective, steps: int, options: Options, se
     for step in range(steps):
         for phase in ["critic"] * objective.critic_steps + ["student"]:
             loss_of = objective.student_loss if phase == "student" else objective.critic_loss
-            said = loss_of(roles, draw_data(points, stream), stream)
-            (options.seeds * said["loss"]).backward()  # the loss is a mean over runs
+            values = loss_of(roles, draw_data(points, stream), stream)
+            (options.seeds * values["loss"]).backward()  # the loss is a mean over runs
             for name, optimizer in trained.items():
                 rise = min(1.0, 5 * step / steps) if name == "student" else 1.0
                 optimizer.param_groups[0]["lr"] = rates[name] * rise * (1 - 0.9 * step / steps)
@@ -122,7 +122,7 @@ def descend(roles: Roles, objective: Objective, steps: int, options: Options, se
             if roles.density_ratio is not None:
                 roles.density_ratio.end_of_update(lambda total: total)
             if step >= 0.8 * steps:
-                for name, value in said.items():
+                for name, value in values.items():
                     if name != "generated":
                         sums.setdefault(f"{phase}/{name}", []).append(float(value.detach().mean()))
                     if name == "r":
@@ -170,12 +170,12 @@ def distil(options: Options, report: Any) -> dict[str, tuple[Tensor, dict[str, f
     teacher = ExactTeacher(schedule).requires_grad_(False)
     start = Perceptron(options.seeds)
     descend(Roles(schedule, start), Diffusion(), options.start_steps, options, 0)
-    judge = Judge(options.seeds, teacher.width)
+    untrained = PointDiscriminator(options.seeds, teacher.width)
 
-    def roles(student: nn.Module, judge: nn.Module | None, objective: Objective) -> Roles:
+    def roles(student: nn.Module, discriminator: nn.Module | None, objective: Objective) -> Roles:
         score = copy.deepcopy(start) if "fake_score" in objective.needs else None
         ratio = DensityRatio() if "density_ratio" in objective.needs else None
-        own = copy.deepcopy(judge) if "discriminator" in objective.needs else None
+        own = copy.deepcopy(discriminator) if "discriminator" in objective.needs else None
         if own is not None:
             own.requires_grad_("discriminator" in objective.trains)
         return Roles(schedule, copy.deepcopy(student), teacher, score, own, ratio)
@@ -185,7 +185,7 @@ def distil(options: Options, report: Any) -> dict[str, tuple[Tensor, dict[str, f
         return FVGenStage2(critic_steps=options.critic_steps, discriminator_every=discriminator_every, matching=term)
 
     gan = FVGenStage1(critic_steps=options.critic_steps, student_input="backward_simulation")
-    ready = roles(start, judge, gan)
+    ready = roles(start, untrained, gan)
     meters = descend(ready, gan, options.stage1_steps, options, 1)
     student = ready.student
     report("stage 1 done")

@@ -20,7 +20,7 @@ DEVIATION = 0.25
 
 
 class ExactTeacher(nn.Module):
-    """The mixture's v at every noise level, with features to tell points apart by."""
+    """The mixture's v at every noise level, with features for a discriminator."""
 
     frequencies: Tensor
 
@@ -82,7 +82,7 @@ class Perceptron(nn.Module):
         return SimpleNamespace(sample=v.reshape(sample.shape))
 
 
-class Judge(nn.Module):
+class PointDiscriminator(nn.Module):
     """The discriminator's head: a perceptron in place of convolutions over a single pixel."""
 
     def __init__(self, runs: int, width: int) -> None:

@@ -13,12 +13,13 @@ What results/tiny_ablation_cpu.json shows (one seed, 80 updates of 2 clips a row
 - Every student of 4 steps is above its teacher's 25 steps (26.61 dB): no GAN 27.09, GAN only 27.82, GAN and reverse KL
   28.01, GAN and softened 28.01, the same with the pull to the real clips 28.65. The bar, 1 dB below the teacher, is
   passed by all, the untrained student (28.45) included.
-- So error alone is a poor judge: it favours the blurred mean, which the untrained student and the warp (29.04) draw.
+- So error alone is a poor measure: it favours the blurred mean, which the untrained student and the warp (29.04) draw.
   What distillation without the pull gives for it is texture. Sharpness is 1 for real frames: untrained 0.67, no GAN
   1.02, GAN only 0.88, the two of both stages 0.78 each, their teacher 1.95 (grain). With the pull it stays at 0.68.
 - The paper's order is not shown: the two stages have 40 updates each and get less far than one of 80, and the
   discriminators are at chance (50 to 53 % of held-out clips right, 52 to 56 % at low noise), so that h(r) is the same
-  for all clips (spread 0.02) and softened reverse KL does what reverse KL does. `mixture_2d` tells these two apart.
+  for all clips (spread 0.02) and softened reverse KL does what reverse KL does. `mixture_2d` shows their
+  difference.
 - Nothing runs away at this learning rate. In trials on other clips no GAN was past the real frames' sharpness after 40
   updates at 5e-5 (1.5), and made grain of 8 times their gradient energy at 2e-4.
 """
@@ -93,9 +94,9 @@ class Options:
     side: int = 96
     """Height and width of the window that is cut from each."""
     seed: int = 0
-    """Of the noise that the samplers start from."""
+    """Random seed of the noise that the samplers start from."""
     jobs: int = field(default_factory=cpu_count)
-    """Processes at once, of one thread each."""
+    """Number of processes at once, of one thread each."""
 
 
 def main(options: Options) -> None:
@@ -111,10 +112,12 @@ def main(options: Options) -> None:
     with _timed(seconds, "training"):
         runs = train_rows(options.work, clips, teacher, budget, jobs)
     with _timed(seconds, "measuring"):
-        rows, told = _measure(options, teacher, runs, held_out)
+        rows, accuracies = _measure(options, teacher, runs, held_out)
     bar = rows["teacher"]["psnr"]
     rows = {name: {**row, "psnr_over_teacher": row["psnr"] - bar} for name, row in rows.items()}
-    budgets = {name: [{**_record(run), **told[run.output]} for run in row_runs] for name, row_runs in runs.items()}
+    budgets = {
+        name: [{**_record(run), **accuracies[run.output]} for run in row_runs] for name, row_runs in runs.items()
+    }
     console = Console(width=120)
     console.print(_table(rows, budgets))
     for part, spent in seconds.items():
@@ -149,14 +152,14 @@ def _measure(
             pool.submit(measure_clips, held_out, options.count, [name], {name: network}, *on_clips)
             for name, network in networks.items()  # the teacher first: it takes the longest
         ]
-        told = {
+        accuracies = {
             output: pool.submit(discriminator_on_clips, run, teacher, held_out, options.budget.crop)
             for output, run in unlike.items()
         }
         rows: dict[str, dict[str, Any]] = measure_clips(held_out, options.count, ["render", "warp"], {}, *on_clips)
         for score in scores:
             rows |= score.result()
-        return rows, {output: found.result() for output, found in told.items()}
+        return rows, {output: found.result() for output, found in accuracies.items()}
 
 
 def _record(run: Run) -> dict[str, Any]:
@@ -173,8 +176,10 @@ def _table(rows: Mapping[str, Mapping[str, Any]], budgets: Mapping[str, Sequence
         own = budgets.get(name, ())
         figures = (f"{row[key]:.2f}" for key in COLUMNS)
         right = [[run.get(f"all noise, {kind} right") for kind in ("real", "fake")] for run in own]
-        told = ", ".join(f"{real:.2f} / {fake:.2f}" for real, fake in right if real is not None and fake is not None)
-        table.add_row(name, " + ".join(str(run["updates"]) for run in own), *figures, told)
+        accuracy = ", ".join(
+            f"{real:.2f} / {fake:.2f}" for real, fake in right if real is not None and fake is not None
+        )
+        table.add_row(name, " + ".join(str(run["updates"]) for run in own), *figures, accuracy)
     return table
 
 

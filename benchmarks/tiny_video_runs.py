@@ -21,11 +21,12 @@ from fvgen.distillation.configs import PRESETS, PresetName
 from fvgen.distillation.objectives.draws import draw_clips
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.start import Start, start_roles
+from fvgen.files import write_json
 from fvgen.models.folder import INDEX, new_folder, read_settings
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 CLIPS = 4
-"""That a discriminator is shown at once."""
+"""Number of clips that a discriminator sees at once."""
 BLOCK = 4
 """Clips of a shard: small, so that all cores have work to the end."""
 
@@ -36,9 +37,9 @@ class Stage:
 
     preset: PresetName
     share: float
-    """of a row's updates of the student"""
+    """Share of the updates of a row."""
     regression: float = 0.0
-    """weight of the pull to the real clips"""
+    """Weight of the regression to the real clips."""
 
 
 ROWS: Mapping[str, Sequence[Stage]] = {
@@ -53,26 +54,26 @@ ROWS: Mapping[str, Sequence[Stage]] = {
 
 @dataclass(frozen=True)
 class Budget:
-    """What all rows have alike."""
+    """Budget of every row."""
 
     updates: int = 80
-    """of the student, over all stages of a row"""
+    """Updates of the student, over all stages of a row."""
     critic_steps: int = 2
-    """updates of the fake score or the discriminator for one of the student"""
+    """Updates of the fake score or the discriminator for each update of the student."""
     batch: int = 2
-    """clips of an update"""
+    """Clips in each update."""
     crop: int = 64
-    """height and width in pixels of the window that clips are cut to"""
+    """Height and width in pixels of the window that clips are cut to."""
     views: int = 16
-    """ways in which each clip is seen"""
+    """Ways in which each clip is seen."""
     clips: int = 60
-    """procedural training clips"""
+    """Number of procedural training clips."""
     lr: float = 2e-5
-    """largest learning rate of the student, in every stage"""
+    """Highest learning rate of the student, in every stage."""
     warmup_steps: int = 5
-    """in which the learning rates rise, in every stage"""
+    """Updates in which the learning rates rise, in every stage."""
     seed: int = 0
-    """of training"""
+    """Random seed of training."""
 
     def __post_init__(self) -> None:
         require(
@@ -91,9 +92,9 @@ class Plan:
     stage: Stage
     updates: int
     output: Path
-    """its folder"""
+    """Folder of the run."""
     before: Path | None
-    """folder of the run whose student it starts from; None for the teacher"""
+    """Folder of the run whose student it starts from; None for the teacher."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,9 @@ class Run:
     stage: Stage
     updates: int
     output: Path
-    """its folder"""
+    """Folder of the run."""
     log: list[dict[str, Any]]
-    """its log.jsonl"""
+    """Records of its log.jsonl."""
 
     def mean(self, key: str) -> float | None:
         """Mean of a figure over the last half of the updates in which it was logged; None where it never was."""
@@ -122,8 +123,7 @@ def keep_budget(work: Path, budget: Budget) -> None:
     file, given = work / "budget.json", asdict(budget)
     there = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else given
     require(there == given, "budget", f"be that of the runs in {work}, {there}", given, "Name another --work.")
-    work.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(given), encoding="utf-8")
+    write_json(file, given)
 
 
 def prepare_clips(folder: Path, count: int, seed: int, jobs: int) -> None:
@@ -134,27 +134,10 @@ def prepare_clips(folder: Path, count: int, seed: int, jobs: int) -> None:
         if sum(len(shard["samples"]) for shard in shards) >= count:
             return
     parts = min(jobs, math.ceil(count / BLOCK))
+    options = {"--output": folder, "--clips": count, "--seed": seed, "--block": BLOCK, "--plane-sweep": 0}
+    shares = [{**options, "--shard": f"{part}/{parts}"} for part in range(parts)]
     with ThreadPoolExecutor(parts) as pool:
-        calls = [
-            pool.submit(
-                _call,
-                "prepare_clips.py",
-                "procedural",
-                "--output",
-                folder,
-                "--clips",
-                count,
-                "--seed",
-                seed,
-                "--block",
-                BLOCK,
-                "--plane-sweep",
-                0,
-                "--shard",
-                f"{part}/{parts}",
-            )
-            for part in range(parts)
-        ]
+        calls = [pool.submit(_call, "prepare_clips.py", share, "procedural") for share in shares]
         for call in calls:
             call.result()
 
@@ -217,15 +200,15 @@ def discriminator_on_clips(run: Run, teacher: Path, clips: Path, crop: int) -> d
     figures = {}
     for name, t_range in (("all noise", (0.0, 1.0)), ("low noise", (0.0, 0.25))):
         adversarial = replace(objective.adversarial, t_range=t_range)
-        said: dict[str, list[Tensor]] = {"logit_real": [], "logit_fake": [], "discriminator": []}
+        figures_of: dict[str, list[Tensor]] = {"logit_real": [], "logit_fake": [], "discriminator": []}
         for first in range(0, len(data), CLIPS):
             keys = range(first, min(first + CLIPS, len(data)))
             batch, random = data.batch(keys), BatchRandom((0,), keys)
             z = draw_clips(roles, batch, random, objective.timesteps, objective.student_input)
             _, meters = adversarial.critic_term(roles, z, batch, random)
-            for key, values in said.items():
+            for key, values in figures_of.items():
                 values.append(meters[key].expand(len(batch)))
-        real, fake, loss = (torch.cat(values) for values in said.values())
+        real, fake, loss = (torch.cat(values) for values in figures_of.values())
         figures[f"{name}, real right"] = float((real > 0).float().mean())
         figures[f"{name}, fake right"] = float((fake < 0).float().mean())
         figures[f"{name}, loss"] = float(loss.mean())
@@ -238,60 +221,39 @@ def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, 
         before.result()
     if (plan.output / "student" / INDEX).is_file():
         return
-    stage, updates = plan.stage, plan.updates
-    _call(
-        "train_distill.py",
-        "--preset",
-        stage.preset,
-        "--data",
-        clips,
-        "--output",
-        plan.output,
-        "--teacher",
-        teacher,
-        *(() if plan.before is None else ("--init-student", plan.before / "student")),
-        "--steps",
-        updates,
-        "--student.decay-steps",
-        updates,
-        "--student.lr",
-        budget.lr,
-        "--student.warmup-steps",
-        budget.warmup_steps,
-        "--critic.warmup-steps",
-        budget.warmup_steps,
-        "--objective.critic-steps",
-        budget.critic_steps,
-        "--precision",
-        "fp32",  # which all CPUs are quick at
-        "--global-batch",
-        budget.batch,
-        "--micro-batch",
-        budget.batch,
-        "--seed",
-        budget.seed,
-        "--held-out",
-        0,
-        "--views",
-        budget.views,
-        "--crop",
-        budget.crop,
-        budget.crop,
-        "--other-size",
-        "--objective.regression.weight",
-        stage.regression,
-        "--meters.log-every",
-        1,
-        "--meters.samples-every",
-        0,
-        "--meters.no-tensorboard",
-    )
+    start = {} if plan.before is None else {"--init-student": plan.before / "student"}
+    options = {
+        "--preset": plan.stage.preset,
+        "--data": clips,
+        "--output": plan.output,
+        "--teacher": teacher,
+        **start,
+        "--steps": plan.updates,
+        "--student.decay-steps": plan.updates,
+        "--student.lr": budget.lr,
+        "--student.warmup-steps": budget.warmup_steps,
+        "--critic.warmup-steps": budget.warmup_steps,
+        "--objective.critic-steps": budget.critic_steps,
+        "--objective.regression.weight": plan.stage.regression,
+        "--precision": "fp32",  # which all CPUs are quick at
+        "--global-batch": budget.batch,
+        "--micro-batch": budget.batch,
+        "--seed": budget.seed,
+        "--held-out": 0,
+        "--views": budget.views,
+        "--crop": (budget.crop, budget.crop),
+        "--meters.log-every": 1,
+        "--meters.samples-every": 0,
+    }
+    _call("train_distill.py", options, "--other-size", "--meters.no-tensorboard")
 
 
-def _call(script: str, *arguments: Any) -> None:
-    """Run a script of this repository; its output is the user's progress.
+def _call(script: str, options: Mapping[str, Any], *more: str) -> None:
+    """Run a script of this repository with options of one or several values; its output is the user's progress.
 
     Raises:
-        subprocess.CalledProcessError: it failed, and has said why.
+        subprocess.CalledProcessError: it failed, and has printed why.
     """
-    subprocess.run([sys.executable, str(SCRIPTS / script), *map(str, arguments)], check=True)
+    given = [(name, *(value if isinstance(value, tuple) else (value,))) for name, value in options.items()]
+    line = [str(part) for option in given for part in option]
+    subprocess.run([sys.executable, str(SCRIPTS / script), *more, *line], check=True)

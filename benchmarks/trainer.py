@@ -41,9 +41,9 @@ class Options:
     """What is measured."""
 
     output: Path | None = None
-    """JSON of the figures"""
+    """JSON file of the figures."""
     steps: int = 3
-    """timed steps of each"""
+    """Number of timed steps of each recipe."""
 
 
 def main(options: Options) -> None:

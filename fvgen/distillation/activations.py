@@ -17,11 +17,11 @@ class Activations:
     """Bytes kept between forward and backward pass of one micro-batch."""
 
     kept: int
-    """with everything kept"""
+    """Bytes with everything kept."""
     checkpointed: int
-    """with gradient checkpointing: the blocks' inputs, and the inside of the largest block"""
+    """Bytes with gradient checkpointing: the blocks' inputs, and the inside of the largest block."""
     working: int
-    """inside of the largest block: what a pass without gradients needs at most"""
+    """Bytes inside of the largest block: what a pass without gradients needs at most."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class ClipLatents:
     clips: int
     frames: int
     channels: int
-    """noisy latents and condition together"""
+    """Channels of noisy latents and condition together."""
     height: int
     width: int
     tokens: int
-    """of the context, text and image together"""
+    """Tokens of text and image together."""
 
 
 def count_activations(network: Any, shape: ClipLatents, dtype: torch.dtype, middle_only: bool = False) -> Activations:
@@ -69,7 +69,7 @@ def count_image_activations(
         network: a `UNet2DConditionModel`, or a `UNet2DModel`.
         shape: of the clips.
         frames: of each clip that it sees.
-        tokens: that it is told of each; 0 for none.
+        tokens: text tokens that it gets for each frame; 0 for none.
         dtype: that it computes in.
     """
     count = shape.clips * min(frames, shape.frames)
@@ -79,8 +79,8 @@ def count_image_activations(
         sample = torch.empty(lead, dtype=dtype, requires_grad=True)
         numbers = torch.empty(count, dtype=torch.int64)
         width = network.config.get("cross_attention_dim")
-        told = {"encoder_hidden_states": torch.empty(count, tokens, width, dtype=dtype)} if tokens else {}
-    return _counted(twin, _CHECKPOINTED, lambda: twin(sample, numbers, **told))
+        text = {"encoder_hidden_states": torch.empty(count, tokens, width, dtype=dtype)} if tokens else {}
+    return _counted(twin, _CHECKPOINTED, lambda: twin(sample, numbers, **text))
 
 
 _CHECKPOINTED = ("ResnetBlock2D", "BasicTransformerBlock")

@@ -21,9 +21,9 @@ class ClipSource(Protocol):
     """
 
     meta: dict[str, Any]
-    """how they were encoded"""
+    """How the clips were encoded."""
     config_hash: str
-    """of their making"""
+    """Hash of how they were made."""
 
     def __len__(self) -> int:
         """Views of all clips."""
@@ -47,7 +47,7 @@ class MicroBatch:
     """Clips of one forward pass."""
 
     places: range
-    """of the clips within the global batch"""
+    """Places of the clips within the global batch."""
     clips: TrainBatch
 
 

@@ -106,7 +106,7 @@ def check_codec(meta: Mapping[str, Any], teacher: Path) -> None:
     given = latent_fingerprint(SpaceToDepth(codec["patch_size"])) if pixels else codec.get("fingerprint")
     if given is None:
         text = (
-            f"The clips do not tell whose weights encoded them (codec {codec['name']}): be sure that {teacher}'s did."
+            f"The clips do not record whose weights encoded them (codec {codec['name']}): check that {teacher}'s did."
         )
         warnings.warn(text, stacklevel=2)
     else:

@@ -42,13 +42,13 @@ class Preset:
     """A recipe with all its settings."""
 
     about: str
-    """one line for the list of presets"""
+    """Line of the list of presets."""
     objective: Objective
     train: TrainConfig
     starts_from: Literal["nothing", "teacher", "student"] = "teacher"
-    """what the trained network is at first; student: one that another run has trained"""
+    """What the trained network is at first; a student comes from another run."""
     network: NetworkConfig | None = None
-    """what is made where it starts from nothing"""
+    """Architecture of a network that starts from nothing."""
 
 
 # The paper: AdamW, 5e-5 for all, batch 4, 4000 and 5000 iterations, 16 frames at 320x512. If its batch is one GPU's,
@@ -97,10 +97,10 @@ _TINY_TEACHER = replace(
 
 # The bundled codec has no towers, so there is nothing to guide by.
 _TINY_SOFTENED = DistributionMatching(guidance_scale=1.0, guidance_rescale=0.0)
-# What goes through the gates need not go through the middle block, so that knows little of contrast and texture, which
+# What goes through the gates need not go through the middle block, so that has little of contrast and texture, which
 # is what a tiny student gets wrong: a discriminator over it alone stays at chance.
 _TINY_ADVERSARIAL = Adversarial(features="multiscale")
-# The pull to the real clips: without it a network of this size leaves grain where it is not sure.
+# Regression to the real clips: without it a network of this size leaves grain where it has no confidence.
 _TINY_STAGE1 = FVGenStage1(adversarial=_TINY_ADVERSARIAL, regression=Regression(weight=1.0))
 _TINY_STAGE2 = FVGenStage2(matching=_TINY_SOFTENED, adversarial=_TINY_ADVERSARIAL, regression=Regression(weight=3.0))
 _TINY_PLAIN_STAGE2 = FVGenStage2(matching=replace(_TINY_SOFTENED, divergence="reverse_kl"))

@@ -11,7 +11,7 @@ from fvgen.checks import require
 
 
 class DensityRatio(nn.Module):
-    """r = p_real / p_fake = e^logit of a discriminator that tells real from fake (FVGen eq. 7), kept within bounds.
+    """r = p_real / p_fake = e^logit of a discriminator between real and fake (FVGen eq. 7), kept within bounds.
 
     Weights h(r) are divided by their running mean over updates, so that the learning rate means the same for every
     divergence. The mean within a batch would not do: for one clip per process it makes every weight 1. The running

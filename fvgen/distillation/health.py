@@ -1,4 +1,4 @@
-"""What tells a healthy run from a sick one: the discriminator's accuracy, the output's variance, colour and motion."""
+"""Signs of a bad run: the discriminator's accuracy, the output's variance, colour and motion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 SATURATED = 0.97
-"""Accuracy on real and on fake clips at which a discriminator no longer tells the student anything."""
+"""Accuracy on real and on fake clips at which a discriminator leaves the student no gradient."""
 COLLAPSED = 0.3
 """Share of the data's variance, or of its motion, under which the student's output counts as collapsed."""
 DRIFTED = 1.0
@@ -79,11 +79,11 @@ def _signs(record: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     fooled, mean, spread = (record.get(f"student/{name}") for name in ("accuracy_fake", "h_mean", "h_spread"))
     clamped = fooled is not None and fooled >= SATURATED
     uniform = mean is not None and spread is not None and spread < UNIFORM * abs(mean)
-    if mean is not None and (clamped or uniform):  # a discriminator alone, without h, is judged above
+    if mean is not None and (clamped or uniform):  # a discriminator alone, without h, is looked at above
         yield (
             "plain",
             "The second stage degenerates to plain DMD: "
-            + (f"the discriminator knows {fooled:.0%} of the student's clips, so that " if clamped else "")
+            + (f"the discriminator recognises {fooled:.0%} of the student's clips, so that " if clamped else "")
             + "the weights h(r) of all clips are about the same. "
             "Lower the critic's learning rate or its steps, or raise R1.",
         )

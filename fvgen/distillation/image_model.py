@@ -23,7 +23,7 @@ _ANOTHER = "Use one of Stable Diffusion's kind that shares the teacher's latents
 
 
 def check_image_model(folder: Path, matching: FrameMatching, teacher: Path) -> None:
-    """Refuse an image model that cannot judge the teacher's frames as a recipe asks; no weights are read.
+    """Refuse an image model that cannot score the teacher's frames as a recipe asks; no weights are read.
 
     Args:
         folder: diffusers pipeline folder such as Stable Diffusion's.
@@ -50,17 +50,17 @@ def check_image_model(folder: Path, matching: FrameMatching, teacher: Path) -> N
     channels, found = video["out_channels"], (network["in_channels"], network["out_channels"])
     require(found == (channels, channels), "frame_teacher", f"take and give {channels} channels", found, _ANOTHER)
     more = [name for name in _MORE_CONDITIONS if network.get(name) is not None]
-    require(not more, "frame_teacher", "be told the noise level and tokens alone", more, _ANOTHER)
-    told, width = matching.text_tokens > 0, network.get("cross_attention_dim")
+    require(not more, "frame_teacher", "depend on the noise level and tokens alone", more, _ANOTHER)
+    conditional, width = matching.text_tokens > 0, network.get("cross_attention_dim")
     require(
-        told == (kind == "UNet2DConditionModel"),
+        conditional == (kind == "UNet2DConditionModel"),
         "text_tokens",
-        f"be {'0' if told else 'more than 0'} for a {kind}",
+        f"be {'0' if conditional else 'more than 0'} for a {kind}",
         matching.text_tokens,
-        f"Give --objective.matching.text-tokens {0 if told else 77}.",
+        f"Give --objective.matching.text-tokens {0 if conditional else 77}.",
     )
     require(
-        not told or width == video["context_dim"],
+        not conditional or width == video["context_dim"],
         "frame_teacher",
         f"attend to tokens of the teacher's width {video['context_dim']}",
         width,

@@ -69,7 +69,7 @@ def distribution_matching_loss(z: Tensor, z_real: Tensor, z_fake: Tensor, weight
     """A loss whose gradient at z is ``weight·(z_fake - z_real)``, averaged over clips and their entries.
 
     Descending it moves z along the score difference s_real - s_fake. A prediction that is not finite makes the loss not
-    finite: whoever descends it must look.
+    finite: check it before the descent.
 
     Args:
         z: [B, ...] generated clips; the gradient goes here and nowhere else.

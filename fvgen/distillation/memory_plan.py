@@ -29,9 +29,9 @@ class RoleMemory:
     """Bytes that one role adds in one process; what roles share is counted with the first."""
 
     parameters: int
-    """how many, not bytes"""
+    """Number of parameters, not bytes."""
     trained: int
-    """how many of them are trained"""
+    """Number of parameters that are trained."""
     weights: int
     gradients: int
     optimizer: int
@@ -40,11 +40,11 @@ class RoleMemory:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Of one process."""
+    """What one process holds."""
 
     roles: Mapping[str, RoleMemory]
     phases: Mapping[str, int]
-    """by phase: bytes of gradients, activations and copies that exist only during it"""
+    """Bytes by phase: gradients, activations and copies that exist only during it."""
 
     @property
     def resident(self) -> int:

@@ -1,4 +1,4 @@
-"""What a run tells about itself: a plain JSONL, TensorBoard, Weights & Biases when asked, and pictures."""
+"""What a run logs: a plain JSONL, TensorBoard, Weights & Biases when asked, and pictures."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Log:
             warnings.warn(f"step {step}: not logged, {error}", stacklevel=2)
 
     def write(self, step: int, figures: Mapping[str, float], pools: Mapping[str, Tensor]) -> None:
-        """One record; warns where the run looks ill."""
+        """One record, with a warning where a sign is bad."""
         histograms = {name: _histogram(values) for name, values in pools.items()}
         record: dict[str, Any] = {"step": step, **figures, "seconds": round(time.perf_counter() - self._started, 3)}
         found = self._watch.warnings(figures)

@@ -30,7 +30,7 @@ class Processes:
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     sharded: bool = False
-    """FSDP2: every process holds a part of each network"""
+    """FSDP2: every process holds a part of each network."""
     reshard_after_forward: bool = True
 
     @classmethod
@@ -45,7 +45,7 @@ class Processes:
         import torch.distributed.nn.functional  # noqa: F401
         from accelerate import Accelerator, FullyShardedDataParallelPlugin
 
-        # Without a GPU accelerate starts several processes, but lets each believe that it is alone unless told so.
+        # Without a GPU accelerate starts several processes; without this argument each takes itself for the only one.
         accelerator = Accelerator(cpu=not is_gpu(default_device()))
         world = int(os.environ.get("WORLD_SIZE", "1"))
         require(

@@ -31,7 +31,7 @@ from fvgen.pictures import encode_mp4, image_bytes
 from fvgen.types import TrainBatch
 
 Decode = Callable[[Tensor, TrainBatch], Tensor]
-"""``decode(z, batch)``: images [B, F, 3, H, W] in [0, 1] of latents [B, F, C, h, w] of a batch's clips"""
+"""``decode(z, batch)``: images [B, F, 3, H, W] in [0, 1] of latents [B, F, C, h, w] of a batch's clips."""
 _NOISE = 0x5EED
 """Sets the previews' noise apart from every step's."""
 _FPS = 8
@@ -71,7 +71,7 @@ class HeldOutPreview:
     sampler: Literal["few_step", "ddim"] = "few_step"
     decode: Decode | None = None
     pictures: int = 2
-    """clips that are drawn"""
+    """Number of clips that are shown."""
 
     @torch.no_grad()
     def __call__(self, step: int, ema: Mapping[str, Tensor]) -> dict[str, float]:

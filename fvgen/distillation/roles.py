@@ -30,19 +30,19 @@ class Roles:
     schedule: NoiseSchedule
     student: nn.Module
     teacher: nn.Module | None = None
-    """frozen"""
+    """The frozen network whose distribution is learnt."""
     fake_score: nn.Module | None = None
-    """learns the score of the student's clips"""
+    """Learns the score of the student's clips."""
     discriminator: nn.Module | None = None
-    """`ClipDiscriminator` over features of the teacher or of the fake score; frozen, or trained"""
+    """`ClipDiscriminator` over features of the teacher or of the fake score; frozen, or trained."""
     density_ratio: DensityRatio | None = None
-    """reads r from the discriminator's logits; has no weights, but a running mean that resumes"""
+    """Reads r from the discriminator's logits. It has no weights, but a running mean that resumes."""
     frame_schedule: NoiseSchedule | None = None
-    """of the image networks"""
+    """Noise schedule of the image networks."""
     frame_teacher: nn.Module | None = None
-    """a frozen diffusers 2D UNet for single frames in the same latents"""
+    """A frozen diffusers 2D UNet for single frames in the same latents."""
     frame_fake_score: nn.Module | None = None
-    """learns the score of the student's frames"""
+    """Learns the score of the student's frames."""
 
     def modules(self) -> dict[str, nn.Module]:
         """Every module by role, frozen ones too, in a fixed order."""

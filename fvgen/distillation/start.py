@@ -29,16 +29,16 @@ class Start:
     """Where a run's networks come from, and how they share memory."""
 
     teacher: Path
-    """pipeline folder"""
+    """Pipeline folder."""
     student: Path | None = None
-    """pipeline folder; None to start as the teacher"""
+    """Pipeline folder; None to start as the teacher."""
     discriminator: Path | None = None
-    """folder of a trained `ClipDiscriminator`; None for a new one, where the recipe trains it"""
+    """Folder of a trained `ClipDiscriminator`; None for a new one, where the recipe trains it."""
     frame_teacher: Path | None = None
-    """folder of an image diffusion pipeline that shares the latents, for AVDM2"""
+    """Folder of an image diffusion pipeline that shares the latents, for AVDM2."""
     backbone: Backbone = "full"
     adapter_rank: int = 64
-    """of the shared backbone's adapters"""
+    """Rank of the adapters of a shared backbone."""
 
     def folders(self) -> dict[str, Path]:
         """The folders of weights, by what starts from them."""

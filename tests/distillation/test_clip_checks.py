@@ -1,4 +1,4 @@
-"""Clips are told apart by the codec that encoded them, whatever it is called."""
+"""Clips are accepted by the codec that encoded them, whatever it is called."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_another_codec_of_the_same_kind_is_refused(teacher, other, words):
 def test_clips_from_before_fingerprints_are_taken_with_a_warning(teacher):
     meta = encoded_by(autoencoder())
     del meta["codec"]["fingerprint"], meta["codec"]["scaling_factor"]
-    with pytest.warns(UserWarning, match="do not tell whose weights encoded them"):
+    with pytest.warns(UserWarning, match="do not record whose weights encoded them"):
         check_codec(meta, teacher)
 
 

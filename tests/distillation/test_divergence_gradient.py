@@ -1,6 +1,6 @@
 """Stage 2's gradient with exact scores and exact r is the gradient of the divergence itself, in one dimension.
 
-The reference knows nothing of scores: it differentiates E_fake[f(p_real / p_fake)] through samples and densities, by
+The reference uses no scores: it differentiates E_fake[f(p_real / p_fake)] through samples and densities, by
 Monte Carlo and, without sampling error, by quadrature.
 """
 

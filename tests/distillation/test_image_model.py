@@ -1,4 +1,4 @@
-"""An image model that cannot judge a teacher's frames is refused by its settings alone."""
+"""An image model that cannot score a teacher's frames is refused by its settings alone."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_logistic_losses_at_zero_and_far_away():
     assert float(generator_loss(-far)) == pytest.approx(1e4) and float(generator_loss(far)) == 0
     logit = (-far).requires_grad_()
     generator_loss(logit).backward()
-    assert torch.allclose(logit.grad, torch.full((3,), -1 / 3))  # does not saturate where the discriminator is sure
+    assert torch.allclose(logit.grad, torch.full((3,), -1 / 3))  # does not saturate at high confidence
 
 
 def test_approximated_r1_is_the_gradients_square_for_small_noise():

@@ -77,8 +77,8 @@ def test_counted_of_an_image_model_is_what_autograd_keeps(tokens):
     shape = ClipLatents(clips=2, frames=5, channels=0, height=SIZE, width=SIZE, tokens=tokens)
     counted = count_image_activations(network, shape, 4, tokens, torch.float32)
     sample = torch.randn(8, CHANNELS, SIZE, SIZE, requires_grad=True)
-    told = {"encoder_hidden_states": torch.randn(8, tokens, CONTEXT)} if tokens else {}
-    kept = kept_bytes(network, lambda: network(sample, torch.zeros(8, dtype=torch.int64), **told))
+    text = {"encoder_hidden_states": torch.randn(8, tokens, CONTEXT)} if tokens else {}
+    kept = kept_bytes(network, lambda: network(sample, torch.zeros(8, dtype=torch.int64), **text))
     assert counted.kept == pytest.approx(kept, rel=0.1)
     assert counted.working < counted.checkpointed < counted.kept
 

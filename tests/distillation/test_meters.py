@@ -1,4 +1,4 @@
-"""What a run says about itself: figures that mean what their names say, and warnings when it is ill."""
+"""What a run logs: figures that mean what their names say, and warnings when a sign is bad."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_like_data_is_healthy():
     assert found == pytest.approx({"variance_ratio": 1, "motion_ratio": 1, "colour_drift": 0}, abs=0.05)
 
 
-def test_each_sickness_has_its_figure():
+def test_each_fault_has_its_figure():
     real = clips(1)
     assert compared(0.5 * real, real)["variance_ratio"] == pytest.approx(0.25, rel=1e-5)
     still = real[:, :1].expand_as(real)
@@ -63,24 +63,24 @@ def test_micro_batches_add_up_to_the_batch():
     assert one["logit_fake_mean"] == pytest.approx(0.5) and one["variance_ratio"] == pytest.approx(1, abs=0.2)
 
 
-ILL = {
+BAD_SIGNS = {
     "The discriminator is saturated": {"critic/accuracy_real": 1.0, "critic/accuracy_fake": 0.99},
     "0.10 of the data's variance": {"student/variance_ratio": 0.1},
     "0.00 of the data's motion": {"student/motion_ratio": 0.0},
     "colours drift": {"student/colour_drift": 2.0},
-    "knows 99% of the student's clips": {"student/accuracy_fake": 0.99, "student/h_mean": 0.1},
+    "recognises 99% of the student's clips": {"student/accuracy_fake": 0.99, "student/h_mean": 0.1},
     "plain DMD: the weights h": {"student/h_mean": 0.5, "student/h_spread": 0.009, "student/accuracy_fake": 0.5},
 }
 
 
-@pytest.mark.parametrize("words", ILL)
-def test_sickness_that_lasts_is_warned_of_once(words):
+@pytest.mark.parametrize("words", BAD_SIGNS)
+def test_a_bad_sign_that_lasts_is_warned_of_once(words):
     watch, well = Watch(), {"critic/accuracy_real": 1.0, "critic/accuracy_fake": 0.5, "student/variance_ratio": 1.0}
-    said = [watch.warnings(ILL[words]) for _ in range(PATIENCE + 3)]
-    assert [bool(texts) for texts in said] == [n == PATIENCE - 1 for n in range(PATIENCE + 3)]
-    assert words in said[PATIENCE - 1][0]
+    texts = [watch.warnings(BAD_SIGNS[words]) for _ in range(PATIENCE + 3)]
+    assert [bool(found) for found in texts] == [n == PATIENCE - 1 for n in range(PATIENCE + 3)]
+    assert words in texts[PATIENCE - 1][0]
     assert not watch.warnings(well)
-    assert [bool(watch.warnings(ILL[words])) for _ in range(PATIENCE)][-1]  # it was well in between
+    assert [bool(watch.warnings(BAD_SIGNS[words])) for _ in range(PATIENCE)][-1]  # it was well in between
 
 
 def test_a_record_has_figures_and_histograms(tmp_path):

@@ -75,12 +75,12 @@ def test_every_recipe_is_here():
 @pytest.mark.parametrize("backbone", ["full", "shared"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_gradients_reach_exactly_the_networks_they_should(name, backbone):
-    """And descending them leaves every frozen weight, and what the teacher says, as it was, bit for bit."""
+    """And descending them leaves every frozen weight, and what the teacher gives, as it was, bit for bit."""
     objective = RECIPES[name]
     roles = roles_for(objective, backbone)
     assert set(roles.trainable()) - {"density_ratio"} == {"student"} | TRAINED_BY_CRITIC[name] == set(objective.trains)
     sample = torch.randn(1, 4, 7, 8, 8), torch.tensor([500]), torch.randn(1, 3, 8)
-    before, said = frozen_state(roles), roles.teacher(*sample).sample.detach()
+    before, output = frozen_state(roles), roles.teacher(*sample).sample.detach()
     assert any(key.startswith("teacher.") for key in before)
 
     phases = [("critic_loss", TRAINED_BY_CRITIC[name])] if objective.critic_steps else []
@@ -93,7 +93,7 @@ def test_gradients_reach_exactly_the_networks_they_should(name, backbone):
 
     after = frozen_state(roles)
     assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
-    assert torch.equal(roles.teacher(*sample).sample, said)
+    assert torch.equal(roles.teacher(*sample).sample, output)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -119,9 +119,9 @@ def test_under_bfloat16_autocast_losses_are_float32_and_finite(name):
     roles = roles_for(objective)
     with torch.autocast("cpu", torch.bfloat16):
         for phase in ["critic_loss"] * bool(objective.critic_steps) + ["student_loss"]:
-            said = getattr(objective, phase)(roles, batch(), draws())
-            assert said["loss"].dtype == torch.float32 and said["loss"].isfinite()
-            said["loss"].backward()
+            values = getattr(objective, phase)(roles, batch(), draws())
+            assert values["loss"].dtype == torch.float32 and values["loss"].isfinite()
+            values["loss"].backward()
     grads = [p.grad for p in roles.trainable()["student"].parameters() if p.grad is not None]
     assert grads and all(g.isfinite().all() for g in grads)
 
@@ -159,10 +159,10 @@ def test_the_gradient_passes_through_the_last_call_alone():
 
 def test_noised_real_clips_are_the_students_input_at_its_own_timesteps():
     roles, clips = roles_for(RECIPES["fvgen_stage1"]), batch(8)
-    heard = []
-    roles.student.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[:2]))
+    calls = []
+    roles.student.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[:2]))
     draw_clips(roles, clips, draws(8), (999, 749, 499, 249), "noised_real")
-    ((sample, t),) = heard
+    ((sample, t),) = calls
     assert set(t.tolist()) <= {999, 749, 499, 249} and len(set(t.tolist())) > 1
     random = draws(8)
     assert torch.equal(t, torch.tensor([999, 749, 499, 249])[random.randint(0, 4)])
@@ -275,8 +275,8 @@ def test_the_ratio_costs_no_pass_of_its_own():
 def test_plain_reverse_kl_asks_no_discriminator():
     objective = FVGenStage2(matching=DistributionMatching("reverse_kl"))
     assert set(objective.needs) == {"student", "teacher", "fake_score"} == {"teacher", *objective.trains}
-    said = objective.student_loss(roles_for(objective), batch(), draws())
-    assert "r" not in said and said["loss"].isfinite()
+    values = objective.student_loss(roles_for(objective), batch(), draws())
+    assert "r" not in values and values["loss"].isfinite()
 
 
 def test_the_discriminator_is_trained_on_in_one_of_so_many_updates():
@@ -327,17 +327,17 @@ def test_ode_pairs_lie_on_one_way_of_the_teachers_sampler():
 def test_regression_asks_the_student_at_points_of_the_way_and_compares_with_its_end():
     objective = CausVidRegression(teacher_steps=4)
     roles, clips = roles_for(objective), batch()
-    heard = []
-    roles.student.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[:2]))
-    said = objective.student_loss(roles, clips, draws())
-    ((sample, t),) = heard
+    calls = []
+    roles.student.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[:2]))
+    values = objective.student_loss(roles, clips, draws())
+    ((sample, t),) = calls
     random = draws()
     points, target = objective.trajectory(roles, clips, random.randn_like(clips.latents))
     which = random.randint(0, 4)
     assert torch.equal(t, torch.tensor(objective.timesteps)[which])
     assert torch.equal(sample[:, :, :3], points[which, torch.arange(2)])
-    expected = (said["generated"] - target).square().mean()
-    assert float(said["loss"].detach()) == pytest.approx(float(expected), rel=1e-5)
+    expected = (values["generated"] - target).square().mean()
+    assert float(values["loss"].detach()) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_causvids_guidance_counts_from_zero():
@@ -371,16 +371,16 @@ def test_frame_matching_pulls_on_k_frames_of_each_clip(conditional):
 def test_frame_noise_levels_and_tokens():
     objective = RECIPES["avdm2"]
     roles, clips = roles_for(objective), batch()
-    heard = []
+    calls = []
     roles.frame_teacher.register_forward_pre_hook(
-        lambda module, inputs, named: heard.append((inputs[1], named["encoder_hidden_states"])), with_kwargs=True
+        lambda module, inputs, named: calls.append((inputs[1], named["encoder_hidden_states"])), with_kwargs=True
     )
     for step in range(40):
         FrameMatching(frames=3, text_tokens=2).student_term(roles, clips.latents, clips, draws(step=step))
-    levels = torch.cat([t for t, _ in heard])
+    levels = torch.cat([t for t, _ in calls])
     assert 200 <= int(levels.min()) < 300 and 900 < int(levels.max()) <= 979
     tokens = clips.conditions.tokens[:, :2]
-    assert all(torch.equal(told, tokens.repeat_interleave(3, dim=0)) for _, told in heard)
+    assert all(torch.equal(given, tokens.repeat_interleave(3, dim=0)) for _, given in calls)
 
 
 def test_more_frames_than_a_clip_has_are_all_of_them():

@@ -42,15 +42,15 @@ def launched(tmp_path: Path, config: str, *options: object) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> subprocess.CompletedProcess:
-    """What it said; one that hangs is ended with its workers."""
+    """Its output; one that hangs is ended with its workers."""
     try:
-        said = process.communicate(timeout=180)
+        output = process.communicate(timeout=180)
     except subprocess.TimeoutExpired:
         for pid in workers(process):
             os.kill(pid, signal.SIGKILL)
         process.kill()
         raise
-    return subprocess.CompletedProcess(process.args, process.returncode, *said)
+    return subprocess.CompletedProcess(process.args, process.returncode, *output)
 
 
 def launch(tmp_path: Path, config: str, *options: object) -> subprocess.CompletedProcess:
@@ -110,7 +110,7 @@ def test_one_process_hands_over_to_sharded_ones(tmp_path, alone):
 
 
 @pytest.mark.parametrize(
-    ("config", "told", "code"),
+    ("config", "receiver", "code"),
     [
         ("ddp.yaml", "second", 0),
         pytest.param("fsdp2.yaml", "first", 0, marks=pytest.mark.slow),
@@ -119,13 +119,13 @@ def test_one_process_hands_over_to_sharded_ones(tmp_path, alone):
         ),  # torch's launcher leaves with 1 whatever it ran
     ],
 )
-def test_all_stop_at_the_step_in_which_one_is_told_to(tmp_path, alone, config, told, code):
+def test_all_stop_at_the_step_in_which_one_is_signalled(tmp_path, alone, config, receiver, code):
     """Were it not the same step, one would wait for the other in an exchange of gradients for ever."""
     process = launched(tmp_path, config, tmp_path / "two", STEPS, "--every", 1000, "--pause", 0.5)
     while not (tmp_path / "two/log.jsonl").is_file() and process.poll() is None:
         time.sleep(0.01)
     pids = {"launcher": process.pid, **dict(zip(("first", "second"), workers(process), strict=True))}
-    os.kill(pids[told], signal.SIGTERM)
+    os.kill(pids[receiver], signal.SIGTERM)
     done = finish(process)
     assert done.returncode == code, done.stderr
     saved = checkpoint.latest(tmp_path / "two" / CHECKPOINTS)

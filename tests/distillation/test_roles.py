@@ -192,12 +192,12 @@ def test_a_student_beyond_the_adapters_rank_is_refused():
 
 
 def test_a_given_student_and_discriminator_are_taken(sample):
-    other, judge = teacher(seed=4), discriminator(seed=8)
-    roles = roles_for(RECIPES["fvgen_stage2"], student=other, discriminator=judge)
+    other, trained = teacher(seed=4), discriminator(seed=8)
+    roles = roles_for(RECIPES["fvgen_stage2"], student=other, discriminator=trained)
     with torch.no_grad():
         torch.testing.assert_close(roles.student(*sample).sample, other(*sample).sample, **OTHER_MEMORY)
         torch.testing.assert_close(roles.fake_score(*sample).sample, teacher()(*sample).sample, **OTHER_MEMORY)
-    assert roles.discriminator is judge and not any(p.requires_grad for p in judge.parameters())
+    assert roles.discriminator is trained and not any(p.requires_grad for p in trained.parameters())
 
 
 def test_random_weights_depend_on_the_seed_alone():

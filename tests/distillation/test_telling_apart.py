@@ -1,4 +1,4 @@
-"""A discriminator learns to tell real clips from obviously different ones, or a stage 1 is worth nothing."""
+"""A discriminator learns to separate real clips from obviously different ones, or a stage 1 is worth nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHANCE = 2 * math.log(2)
 FAKES = {"colour cast": lambda z: z + 1, "contrast": lambda z: 3 * z}
 
 
-def told_apart(preset: PresetName, fake: str, updates: int, **changes) -> float:
+def loss_after(preset: PresetName, fake: str, updates: int, **changes) -> float:
     """Loss on clips it has not seen, after some updates as a preset has them (clips: noise, for a random teacher)."""
     entry = PRESETS[preset]
     adversarial: Adversarial = replace(entry.objective.adversarial, **changes)
@@ -45,14 +45,14 @@ def told_apart(preset: PresetName, fake: str, updates: int, **changes) -> float:
 
 @pytest.mark.parametrize("preset", ["fvgen-stage1", "tiny-stage1"])
 def test_a_colour_cast_is_told_from_real_clips(preset):
-    """All noise levels are drawn, and at the highest nothing can be told: the loss stays well above 0."""
-    assert told_apart(preset, "colour cast", updates=40) < 0.9 * CHANCE
+    """All noise levels are drawn, and at the highest nothing can be seen: the loss stays well above 0."""
+    assert loss_after(preset, "colour cast", updates=40) < 0.9 * CHANCE
 
 
 def test_the_tiny_presets_see_contrast_which_the_middle_block_does_not():
     """The reason for their ``features``: over the middle block alone the same updates end at chance."""
-    assert told_apart("tiny-stage1", "contrast", updates=80) < 0.85 * CHANCE
-    assert told_apart("tiny-stage1", "contrast", updates=80, features="middle") > 0.95 * CHANCE
+    assert loss_after("tiny-stage1", "contrast", updates=80) < 0.85 * CHANCE
+    assert loss_after("tiny-stage1", "contrast", updates=80, features="middle") > 0.95 * CHANCE
 
 
 def test_both_tiny_stages_look_at_clips_alike():

@@ -37,18 +37,17 @@ class Calls:
         self.most, self._on, self._failing = 0, 0, failing
         self._lock = threading.Lock()
 
-    def __call__(self, script: str, *arguments) -> None:
-        given = dict(zip(map(str, arguments), arguments[1:], strict=False))
-        name = Path(given["--output"]).name
+    def __call__(self, script: str, options, *more: str) -> None:
+        name = options["--output"].name
         with self._lock:
             self._on += 1
             self.most = max(self.most, self._on)
             self.order.append(("begun", name))
         time.sleep(0.02)
         if script == "train_distill.py":
-            if self._failing and given["--preset"] == self._failing:
+            if self._failing and options["--preset"] == self._failing:
                 raise subprocess.CalledProcessError(1, script)
-            student = Path(given["--output"]) / "student"
+            student = options["--output"] / "student"
             student.mkdir(parents=True)
             (student / "model_index.json").touch()
             (student.parent / "log.jsonl").write_text('{"step": 1, "seconds": 2.0}\n')
@@ -109,10 +108,10 @@ def test_a_folder_keeps_its_budget(runs, tmp_path):
 
 def test_clips_are_shared_out_until_all_are_there(runs, tmp_path, monkeypatch):
     def parts(count: int, jobs: int) -> set[str]:
-        told = []
-        monkeypatch.setattr(runs, "_call", lambda *arguments: told.append(arguments[-1]))
+        shares = []
+        monkeypatch.setattr(runs, "_call", lambda script, options, *more: shares.append(options["--shard"]))
         runs.prepare_clips(tmp_path, count, 0, jobs)
-        return set(told)
+        return set(shares)
 
     assert parts(10, 2) == {"0/2", "1/2"}
     assert parts(10, 64) == {"0/3", "1/3", "2/3"}  # no part without a shard

@@ -69,7 +69,7 @@ class Exact(nn.Module):
 
 
 class ExactLogit(nn.Module):
-    """log p_real / p_fake at the level that the features tell."""
+    """log p_real / p_fake at the noise level in the features."""
 
     def __init__(self, schedule: NoiseSchedule, real: Mixture, fake: Mixture) -> None:
         super().__init__()

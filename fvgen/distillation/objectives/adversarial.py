@@ -48,10 +48,10 @@ class Adversarial:
             output = network(
                 sample, t, conditions.tokens.to(sample), conditions.fps, return_features=self.features, middle_only=True
             )
-        return self.judge(roles, output)
+        return self.logits_of(roles, output)
 
-    def judge(self, roles: Roles, output: Any) -> Tensor:
-        """Logits [B] float32 from what the network gave when it was asked for ``features``."""
+    def logits_of(self, roles: Roles, output: Any) -> Tensor:
+        """Logits [B] float32 of a network's output that has the features."""
         maps: Sequence[Tensor] = output.multiscale if self.features == "multiscale" else [output.middle]
         discriminator: Any = roles.discriminator
         return discriminator(maps).float()
@@ -62,15 +62,15 @@ class Adversarial:
         """Loss of the student's clips z [B, F, C, h, w], whose gradient reaches z alone; and meters."""
         t = draw_timesteps(random, roles.schedule, self.t_range, z)
         eps = random.randn_like(z)
-        said = {}
+        meters = {}
 
         def loss_of(clips: Tensor) -> Tensor:
             logits = self.logits(roles, noised(roles.schedule, clips, eps, t), t, batch.conditions)
-            said["logit_fake"] = logits.detach()
+            meters["logit_fake"] = logits.detach()
             return generator_loss(logits)
 
         loss = gradient_only_into(z, loss_of)
-        return loss, {"adversarial": loss.detach(), **said}
+        return loss, {"adversarial": loss.detach(), **meters}
 
     def critic_term(
         self, roles: Roles, z: Tensor, batch: TrainBatch, random: BatchRandom
@@ -78,7 +78,7 @@ class Adversarial:
         """Loss of the discriminator on real clips and the student's z [B, F, C, h, w]; and meters."""
         schedule, conditions = roles.schedule, batch.conditions
         t = draw_timesteps(random, schedule, self.t_range, z)
-        eps = random.randn_like(z)  # the same for both, so that it tells nothing
+        eps = random.randn_like(z)  # the same for both, so that nothing follows from it
         x_real = noised(schedule, batch.latents, eps, t)
         real = self.logits(roles, x_real, t, conditions)
         fake = self.logits(roles, noised(schedule, z.detach(), eps, t), t, conditions)

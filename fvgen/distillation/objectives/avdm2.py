@@ -62,6 +62,6 @@ class AVDM2(Objective):
         """``loss`` for discriminator and image fake score, and meters."""
         with torch.no_grad():
             z = draw_clips(roles, batch, random, self.timesteps, self.student_input)
-        telling_apart, meters = self.adversarial.critic_term(roles, z, batch, random)
+        classification, meters = self.adversarial.critic_term(roles, z, batch, random)
         diffusion, more = self.matching.fake_score_term(roles, z, batch, random)
-        return {"loss": telling_apart + diffusion, **meters, **more}
+        return {"loss": classification + diffusion, **meters, **more}

@@ -47,7 +47,7 @@ class DistributionMatching:
 
     @property
     def needs_ratio(self) -> bool:
-        """Whether a discriminator is asked for r."""
+        """Whether the divergence weighs clips by the discriminator's r."""
         return DIVERGENCES[self.divergence].needs_ratio
 
     def student_term(
@@ -56,15 +56,15 @@ class DistributionMatching:
         """Loss of the student's clips z [B, F, C, h, w], whose gradient reaches z alone; and meters.
 
         Args:
-            adversarial: how the discriminator looks at clips; unused where the divergence needs no ratio.
+            adversarial: how the discriminator sees clips; unused where the divergence needs no ratio.
         """
         schedule = roles.schedule
         t = draw_timesteps(random, schedule, self.t_range, z)
         with torch.no_grad():
             x_t = noised(schedule, z, random.randn_like(z), t)
-            listening = _Listening(roles.teacher, adversarial.features if self._from_teacher(adversarial) else "none")
+            teacher = _WithFeatures(roles.teacher, adversarial.features if self._from_teacher(adversarial) else "none")
             x0_real = conditional_denoiser(
-                listening,
+                teacher,
                 batch.conditions,
                 schedule,
                 guidance_scale=self.guidance_scale,
@@ -76,7 +76,7 @@ class DistributionMatching:
             meters: dict[str, Tensor] = {}
             if self.needs_ratio:
                 if self._from_teacher(adversarial):
-                    logits = adversarial.judge(roles, listening.heard)
+                    logits = adversarial.logits_of(roles, teacher.output)
                 else:
                     logits = adversarial.logits(roles, x_t, t, batch.conditions)
                 ratio: Any = roles.density_ratio
@@ -116,15 +116,15 @@ def score_weight(schedule: Any, t: Tensor) -> Tensor:
     return alpha * schedule.scale_arr.to(t.device)[t].square() / (1 - alpha)
 
 
-class _Listening:
-    """A network that is asked for features along with its first prediction: half a pass less for the discriminator."""
+class _WithFeatures:
+    """A network that gives features along with its first prediction: half a pass less for the discriminator."""
 
     def __init__(self, network: Any, features: str) -> None:
         self._network, self._features = network, features
-        self.heard: Any = None
+        self.output: Any = None
 
     def __call__(self, *inputs: Any) -> Any:
-        if self._features == "none" or self.heard is not None:  # the second call is guidance's unconditional one
+        if self._features == "none" or self.output is not None:  # the second call is guidance's unconditional one
             return self._network(*inputs)
-        self.heard = self._network(*inputs, return_features=self._features)
-        return self.heard
+        self.output = self._network(*inputs, return_features=self._features)
+        return self.output

@@ -58,5 +58,5 @@ class DMD2(Objective):
         with torch.no_grad():
             z = draw_clips(roles, batch, random, self.timesteps, self.student_input)
         diffusion, meters = self.matching.fake_score_term(roles, z, batch, random)
-        telling_apart, more = self.adversarial.critic_term(roles, z, batch, random)
-        return {"loss": diffusion + self.classifier_weight * telling_apart, **meters, **more}
+        classification, more = self.adversarial.critic_term(roles, z, batch, random)
+        return {"loss": diffusion + self.classifier_weight * classification, **meters, **more}

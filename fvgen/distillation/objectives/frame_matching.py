@@ -66,7 +66,7 @@ class FrameMatching:
         return loss, {"frame_fake_score": loss.detach()}
 
     def _choose(self, z: Tensor, batch: TrainBatch, random: BatchRandom) -> tuple[Tensor, Tensor | None]:
-        """Random frames [B*K, C, h, w] and the tokens [B*K, N, D] that the image model is told."""
+        """Random frames [B*K, C, h, w] and the tokens [B*K, N, D] that the image model gets."""
         count = min(self.frames, z.shape[1])
         which = random.choose(z.shape[1], count).to(z.device)
         frames = z[torch.arange(len(z), device=z.device)[:, None], which].flatten(0, 1)
@@ -81,5 +81,5 @@ class FrameMatching:
         return random.randn_like(frames.unflatten(0, (len(random), -1))).flatten(0, 1)
 
     def _x0(self, network: Any, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, tokens: Tensor | None) -> Tensor:
-        told = {} if tokens is None else {"encoder_hidden_states": tokens.to(x_t)}
-        return schedule.to_x0(network(x_t, t, **told).sample.to(x_t.dtype), x_t, t, self.prediction)
+        text = {} if tokens is None else {"encoder_hidden_states": tokens.to(x_t)}
+        return schedule.to_x0(network(x_t, t, **text).sample.to(x_t.dtype), x_t, t, self.prediction)

@@ -18,7 +18,7 @@ from fvgen.types import TrainBatch
 
 @dataclass(frozen=True)
 class FVGenStage1(Objective):
-    """GAN initialisation (arXiv 2508.06392, section 4.1): a discriminator tells the student's clips from real ones."""
+    """GAN initialisation (arXiv 2508.06392, section 4.1): a discriminator between the student's clips and real ones."""
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
     """Timesteps of the student, largest first."""

@@ -74,6 +74,6 @@ class FVGenStage2(Objective):
             z = draw_clips(roles, batch, random, self.timesteps, self.student_input)
         loss, meters = self.matching.fake_score_term(roles, z, batch, random)
         if self._trains_discriminator and random.shared_randint(0, self.discriminator_every) == 0:
-            telling_apart, more = self.adversarial.critic_term(roles, z, batch, random)
-            loss, meters = loss + telling_apart, meters | more
+            classification, more = self.adversarial.critic_term(roles, z, batch, random)
+            loss, meters = loss + classification, meters | more
         return {"loss": loss, **meters}

@@ -46,18 +46,18 @@ class TrainingTrial:
     """What is timed."""
 
     stage: str
-    """in `STAGES`"""
+    """Name in `STAGES`."""
     backbone: Backbone
     device: torch.device
     network: dict[str, Any] = field(default_factory=dict)
-    """settings of `VideoUNet`; none for ViewCrafter's"""
+    """Settings of `VideoUNet`; none for ViewCrafter's."""
     frames: int = 16
     height: int = 40
-    """of the latents"""
+    """Height of the latents."""
     width: int = 64
     precision: Any = "bf16"
     steps: int = 2
-    """timed ones, after a first one to warm up"""
+    """Number of timed steps, after a first one to warm up."""
     adapter_rank: int = 64
 
 
@@ -95,7 +95,7 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
         self._device = device
         self._open: list[tuple[str, float]] = []
-        """names, and the seconds inside that are counted elsewhere"""
+        """Open names, and the seconds inside that are counted elsewhere."""
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
