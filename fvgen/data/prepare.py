@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 _SEEDS = 1_000_000
 """Clips that one seed may ask for before it meets the next one's."""
 
-
 DESCRIPTION = """Prepare training clips as WebDataset shards, from procedural scenes or from posed captures.
 
 A run that was broken off goes on when the same command is started again. Several processes or machines share the work
-with --shard 0/4, 1/4, ..., or when started through `accelerate launch` (on CPUs with --config_file
+with --shard 0/4, 1/4, ..., or when started as `accelerate launch -m fvgen_ns.cli clips` (on CPUs with --config_file
 scripts/accelerate/ddp_cpu.yaml). Two cores make about 1.3 procedural clips of 8 frames at 256x160 a second."""
 
 

@@ -76,6 +76,7 @@ def test_clips_are_prepared(tmp_path):
         ([], "COMMAND must be one of views, clips, "),
         (["clip"], "got clip. See fvgen --help."),
         (["clips", "procedural", "--output", "x", "--clips", "0"], "clips must be 1 to 1000000, got 0. "),
+        (["distill", "--preset", "stage3"], "preset must be one of fvgen-stage1, "),
         (["parity", "nowhere"], "nowhere"),
         (["convert", "nowhere.ckpt", "x"], "nowhere.ckpt"),
     ],
