@@ -49,7 +49,8 @@ class Shared(Generic[ObjectiveT]):
     memory_gib: float | None = None
     """Memory in GiB that the run may plan with. None takes what the device has free."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise `InputError` for what is wrong in itself."""
         size, memory = self.export_shard_size, self.memory_gib
         whole = re.fullmatch(r"\d+[KMGT]B", size) is not None
         require(whole, "export_shard_size", "be like 5GB or 200MB", size, "Mind the unit.")
@@ -119,9 +120,12 @@ def parse(arguments: Sequence[str], about: str, program: str | None = None) -> F
     kind: Any = type(preset.objective)
     presets = "\n\n".join(f"{known:26} {entry.about}" for known, entry in PRESETS.items())
     text = f"{about}\n\npresets:\n\n{presets}"
+    default: Any
     if preset.network is not None:
-        nothing: Any = FromNothing(network=preset.network, **common)
-        return tyro.cli(FromNothing[kind], prog=program, default=nothing, args=arguments, description=text)
-    student: Any = missing if preset.starts_from == "student" else None
-    teacher: Any = FromTeacher(teacher=missing, init_student=student, **common)
-    return tyro.cli(FromTeacher[kind], prog=program, default=teacher, args=arguments, description=text)
+        default = FromNothing(network=preset.network, **common)
+    else:
+        student: Any = missing if preset.starts_from == "student" else None
+        default = FromTeacher(teacher=missing, init_student=student, **common)
+    options: Any = tyro.cli(type(default)[kind], prog=program, default=default, args=arguments, description=text)
+    options.check()  # not on construction, where tyro makes several lines of what is wrong
+    return options
