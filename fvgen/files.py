@@ -178,9 +178,11 @@ def _temporary(path: Path) -> Path:
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
     pattern = re.compile(rf"\.{re.escape(name)}\.([\w-]+)\.(\d+)\.(\w+)-\d+({_OLD})?{re.escape(UNFINISHED)}")
-    for left in path.parent.iterdir():
-        match = pattern.fullmatch(left.name)
-        if match and _is_left_behind(left, host=match[1], process=int(match[2]), run=match[3]):
+    with os.scandir(path.parent) as there:  # twice as fast as Path.iterdir in a folder of thousands
+        matches = [match for entry in there if entry.name[0] == "." and (match := pattern.fullmatch(entry.name))]
+    for match in matches:
+        left = path.with_name(match[0])
+        if _is_left_behind(left, host=match[1], process=int(match[2]), run=match[3]):
             _clear(left, path, stepped_aside=bool(match[4]))
     return path.with_name(f".{name}.{_HOST}.{os.getpid()}.{_RUN}-{next(_numbers)}{UNFINISHED}")
 

@@ -71,19 +71,11 @@ class Cameras(_TensorRecord):
     width: int
 
     def __post_init__(self) -> None:
+        poses, intrinsics = tuple(self.c2w.shape), tuple(self.K.shape)
+        require(poses[1:] == (4, 4), "c2w", "have shape [C, 4, 4]", poses, "Stack one 4x4 matrix per camera.")
+        expected = (poses[0], 3, 3)
         require(
-            self.c2w.ndim == 3 and self.c2w.shape[1:] == (4, 4),
-            "c2w",
-            "have shape [C, 4, 4]",
-            tuple(self.c2w.shape),
-            "Stack one 4x4 matrix per camera.",
-        )
-        require(
-            self.K.shape == (len(self.c2w), 3, 3),
-            "K",
-            f"have shape [{len(self.c2w)}, 3, 3]",
-            tuple(self.K.shape),
-            "Give one 3x3 matrix per camera.",
+            intrinsics == expected, "K", f"have shape {list(expected)}", intrinsics, "Give one 3x3 matrix per camera."
         )
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fvgen.checks import require
+from fvgen.checks import InputError, complaint, require
 from fvgen.files import intact, read_json
 from fvgen.generation.views_folder import FORMAT, OPENGL_AXES
 from fvgen.geometry.similarity import Similarity
@@ -31,8 +31,7 @@ def load_views(folder: Path) -> GeneratedViews:
     meta = read_json(folder / "transforms.json")
     again = "Generate the views again."
     if meta is None or "fvgen" not in meta:
-        require(False, "views folder", "hold a finished transforms.json of generated views", folder, again)
-        raise AssertionError
+        raise InputError(complaint("views folder", "hold a finished transforms.json of generated views", folder, again))
     about = meta["fvgen"]
     require(about["format"] == FORMAT, "the views folder's format", f"be {FORMAT}", about["format"], again)
     require(
@@ -100,4 +99,5 @@ def _read_frame(
 
 def _grey(path: Path) -> Tensor:
     """[1, H, W] in [0, 1]."""
-    return torch.from_numpy(np.array(Image.open(path))).float()[None] / 255
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image)).float()[None] / 255
