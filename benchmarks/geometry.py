@@ -15,7 +15,7 @@ import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from fvgen.checks import InputError
+from fvgen.checks import InputError, require
 from fvgen.data.working_size import load_capture
 from fvgen.devices import default_device, is_gpu
 from fvgen.generation.warp import WarpViews
@@ -68,8 +68,8 @@ class Options:
     """JSON file to write."""
     only: list[str] = field(default_factory=list)
     """Names of the captures to run; all by default."""
-    geometry: str = "auto"
-    """Name of the geometry provider."""
+    geometry: Literal["auto", "capture-depth", "plane-sweep", "dust3r"] = "auto"
+    """Geometry provider to measure."""
     without_sparse: bool = False
     """Leave the captures' sparse points away: depth ranges from the cameras."""
     long_side: int = 480
@@ -84,9 +84,12 @@ def main(options: Options) -> None:
     """Run, print the table, write the JSON.
 
     Raises:
-        InputError: a capture cannot be used; raised before work starts.
+        InputError: an option or a capture cannot be used; raised before work starts.
     """
     console = Console(width=140)
+    require(options.long_side >= 16, "--long-side", "be at least 16 pixels", options.long_side, "480 is usual.")
+    require(options.point_pixels > 0, "--point-pixels", "be positive", options.point_pixels, "1 is usual.")
+    require(not options.output.is_dir(), "--output", "be a JSON file", options.output, "Name a file in that folder.")
     names = chosen_captures(options.captures, options.only)
     results = {name: measure(options, name) for name in track(names, description="captures", console=console)}
     mean = {key: known_mean([result[key] for result in results.values()]) for key in COLUMNS}
