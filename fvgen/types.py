@@ -159,6 +159,10 @@ class PointCloud(_TensorRecord):
     def __len__(self) -> int:
         return len(self.xyz)
 
+    def __getitem__(self, chosen: Tensor) -> PointCloud:
+        """The points of a mask [P] or of indices."""
+        return PointCloud(self.xyz[chosen], self.rgb[chosen], self.confidence[chosen])
+
 
 @dataclass(frozen=True)
 class Capture(_TensorRecord):

@@ -210,8 +210,11 @@ class FVGenModel(SplatfactoModel):
         return rgb @ matrix[:, :3].T + matrix[:, 3]
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
-        target = self._target(outputs, batch)
-        return {"psnr": psnr(outputs["rgb"].detach(), target), "gaussian_count": self.num_points}
+        target, where = self._target(outputs, batch), batch.get("mask")
+        if where is not None:
+            where = (self._downscale_if_required(where.float()) > 0.5).to(self.device).permute(2, 0, 1)
+        first, second = outputs["rgb"].detach().permute(2, 0, 1), target.permute(2, 0, 1)
+        return {"psnr": psnr(first, second, where), "gaussian_count": self.num_points}
 
     def get_loss_dict(self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict=None) -> dict[str, Tensor]:
         """Photos count fully (inside their mask), generated views by the weight map that stands in the batch."""
@@ -245,6 +248,8 @@ class FVGenModel(SplatfactoModel):
         target, prediction = self._target(outputs, batch), outputs["rgb"]
         first, second = prediction.permute(2, 0, 1), target.permute(2, 0, 1)
         where = batch["mask"].permute(2, 0, 1).to(first.device) if "mask" in batch else None
+        if where is not None:  # what a mask hides must not enter the windows beside it
+            first = torch.where(where, first, second)
         metrics = {
             "psnr": float(psnr(first, second, where)),
             "ssim": float(ssim(first, second, where)),

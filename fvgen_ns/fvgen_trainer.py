@@ -109,7 +109,7 @@ class FVGenTrainer(Trainer):
         notes = cast(FVGenDataManager, self.pipeline.datamanager).notes
         (self.base_dir / NOTES_FILE).write_text(json.dumps(notes, indent=1))
         for note in notes:
-            CONSOLE.log(f"[yellow]Note: {note}")
+            CONSOLE.log(f"[yellow]Note: {escape(note)}")
         super().train()
 
     @check_main_thread

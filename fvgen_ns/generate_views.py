@@ -25,7 +25,8 @@ class GenerateViews(DensifyConfig):
     """Write photos and generated views of a capture as a dataset, with a contact sheet and a video of the path."""
 
     data: Path = field(kw_only=True)
-    """Capture: a folder with transforms.json, a COLMAP model or Blender's transforms_train.json."""
+    """Capture: folder with transforms.json, a COLMAP model, Blender's transforms_train.json, OpenSfM's
+    reconstruction.json or Polycam's keyframes; or that file or model itself."""
     output: Path = field(kw_only=True)
     """Folder to write. One that holds a half-finished earlier run of the same settings is finished."""
     seed_holes: tyro.conf.Suppress[str] = "never"  # type: ignore[assignment]  # a matter of the splat, not of views
@@ -57,6 +58,8 @@ def generate_views(config: GenerateViews) -> None:
     held_out = held_out_frames(training, [CaptureSplit.read(parser, name) for name in ("test", "val")])
     settings = DensifyConfig(**{name: getattr(config, name) for name in DensifyConfig.__dataclass_fields__})
     settings.check(training)
+    for note in training.notes:
+        console.print(f"Note: {note}", markup=False, soft_wrap=True)
     if not _write(training, held_out, settings, config.output):
         console.print(f"{config.output} holds these views already.")
     views = load_views(config.output)
@@ -95,7 +98,7 @@ def _write(training: CaptureSplit, held_out: list[CaptureFrame], settings: Densi
     if is_complete(output, key):
         return False
     _check_output(output, key)
-    produce(training, capture_of(scaled, training.sparse), settings, output, key, held_out)
+    produce(training, capture_of(scaled, training.sparse), settings, output, key, held_out, training.notes)
     return True
 
 

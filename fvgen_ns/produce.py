@@ -41,6 +41,7 @@ def produce(
     folder: Path,
     key: str,
     held_out: Sequence[CaptureFrame] = (),
+    capture_notes: Sequence[str] = (),
 ) -> None:
     """Reconstruct, generate, decide on seeds in holes, and leave a complete folder.
 
@@ -53,6 +54,7 @@ def produce(
         folder: where; made when missing.
         key: of these photos and settings (`fvgen_ns.densify.views_key`).
         held_out: photos to keep beside them, for comparison alone; in the dataparser's frame.
+        capture_notes: on the capture, to keep with the folder's own.
 
     Raises:
         InputError: the generator's weights are not there, or the folder cannot be written.
@@ -79,7 +81,7 @@ def produce(
         for i, frame in enumerate(held_out, start=count):
             if not writer.has(i):
                 writer.put_photo(i, stored_photo(frame), depth=None, held_out=True)
-        writer.finish(count + len(held_out), geometry.points, notes)
+        writer.finish(count + len(held_out), geometry.points, [*capture_notes, *notes])
 
 
 def stored_photo(frame: CaptureFrame) -> StoredPhoto:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from fvgen.metrics import SSIM_WINDOW, ssim_map
 def photometric_loss(prediction: Tensor, target: Tensor, weight: Tensor | None, ssim_share: float) -> Tensor:
     """``(1 - s) L1 + s (1 - SSIM)``, the loss of 3D Gaussian splatting (Kerbl et al. 2023), each pixel by its weight.
 
+    Where the weight is 0, nothing is compared, not even by the windows of pixels beside it.
     Weighted sums are divided by the number of pixels, not by the sum of weights: a frame that is trusted little pulls
     little, however little of it is trusted.
 
@@ -20,6 +22,9 @@ def photometric_loss(prediction: Tensor, target: Tensor, weight: Tensor | None, 
         weight: [H, W, 1] in [0, 1], or None for 1 everywhere.
         ssim_share: s.
     """
+    if weight is not None:
+        fixed = prediction.detach()
+        prediction, target = (torch.where(weight > 0, image, fixed) for image in (prediction, target))
     absolute = (prediction - target).abs()
     dissimilarity = 1 - ssim_map(prediction.permute(2, 0, 1), target.permute(2, 0, 1))
     if weight is None:

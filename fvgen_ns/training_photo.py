@@ -13,6 +13,9 @@ from fvgen.data.capture import CaptureFrame
 from fvgen.data.decoded_frame import DecodedFrame
 from fvgen.data.lenses import UNDISTORT
 
+_WHOLE = 252
+"""Of 255: a pixel of which the mask shows less than that is mixed with what it hides."""
+
 
 @dataclass(frozen=True)
 class Lens:
@@ -91,5 +94,5 @@ class TrainingPhoto:
             InputError: see `TrainingCamera.of`.
         """
         camera = TrainingCamera.of(decoded.frame, image_size)
-        mask = None if decoded.mask is None else camera.picture(255 * decoded.mask.astype(np.uint8)) > 127
+        mask = None if decoded.mask is None else camera.picture(255 * decoded.mask.astype(np.uint8)) > _WHOLE
         return TrainingPhoto(camera.picture(decoded.pixels), mask)

@@ -12,8 +12,17 @@ import torch
 from fvgen.checks import InputError, complaint, require
 from fvgen.data.capture import CaptureFiles, CaptureFrame
 from fvgen.data.capture_notes import CaptureNotes
-from fvgen.data.colmap_files import ColmapCamera, ColmapImage, model_files, read_cameras, read_images, read_points
+from fvgen.data.colmap_files import (
+    ColmapCamera,
+    ColmapImage,
+    ColmapPoints,
+    model_files,
+    read_cameras,
+    read_images,
+    read_points,
+)
 from fvgen.data.colmap_places import ColmapModels, photos_folder
+from fvgen.data.colmap_positions import agreeing_positions
 from fvgen.data.file_places import PHOTO_FOLDERS, FilePlaces
 from fvgen.data.lenses import SPLIT_PANORAMA, negligible, undistort
 from fvgen.data.photos import copy_size
@@ -57,6 +66,7 @@ def read_colmap(reconstructions: Sequence[ColmapModels], notes: CaptureNotes) ->
     require(len(model.images) > 0, str(files[1]), "give a photo a pose", "none", overlap)
     places = FilePlaces(model.capture, notes)
     frames: dict[str, CaptureFrame] = {}
+    seen: dict[str, np.ndarray] = {}
     for image in sorted(model.images, key=lambda image: image.name):
         name = _name_in_capture(model, image)
         if name in frames:
@@ -64,14 +74,12 @@ def read_colmap(reconstructions: Sequence[ColmapModels], notes: CaptureNotes) ->
             notes.leave_out(f"{name} (again)", InputError(twice))
             continue
         with notes.leaving_out(name):
-            frames[name] = _frame(places, model, image, name, cameras)
-    listed = tuple(frames.values())
-    return CaptureFiles(
-        folder=model.capture,
-        frames=listed,
-        splits=_splits(model, listed, notes),
-        points=_points(model.folder, files[1].suffix, notes),
-    )
+            frame = frames[name] = _frame(places, model, image, name, cameras)
+            seen[name] = image.seen * [*(np.array(frame.size) / cameras[image.camera].size), 1]
+    points = _points(model.folder, files[1].suffix)
+    placed = tuple(agreeing_positions(list(frames.values()), seen, points, notes))
+    cloud = _cloud(model.folder, notes) if points is None else points.cloud
+    return CaptureFiles(model.capture, placed, _splits(model, placed, notes), cloud)
 
 
 def _choose(reconstructions: Sequence[ColmapModels], notes: CaptureNotes) -> _Model:
@@ -172,13 +180,19 @@ def _spelling(name: str) -> str:
     return PureWindowsPath(name).as_posix().casefold()
 
 
-def _points(model: Path, suffix: str, notes: CaptureNotes) -> PointCloud | None:
-    """The model's points; of a file that is missing or empty, those of the others that may stand for it."""
+def _points(model: Path, suffix: str) -> ColmapPoints | None:
+    """The model's points; of a file that is missing or empty, those of the other kind that may stand for it."""
     for path in (model / f"points3D{suffix}", model / "points3D.bin", model / "points3D.txt"):
         points = read_points(path) if path.is_file() else None
         if points is not None:
             return points
-    if (model / "points3D.ply").is_file():
-        return read_ply(model / "points3D.ply", torch.float64, finite=False)
+    return None
+
+
+def _cloud(model: Path, notes: CaptureNotes) -> PointCloud | None:
+    """What other tools leave in place of COLMAP's points."""
+    path = model / "points3D.ply"
+    if path.is_file():
+        return read_ply(path, torch.float64, finite=False)
     notes.without_points(f"none in {model}")
     return None

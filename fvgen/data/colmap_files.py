@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,8 @@ _MODELS = (
     ("EUCM", 6), ("EQUIRECTANGULAR", 2),
 )  # fmt: skip
 """Name and number of parameters of the camera models, by their number in binary files."""
-_POINT_2D_BYTES = 24
-"""Of an image's two-dimensional point: x, y, number of the point in space."""
+_POINT_2D = np.dtype([("x", "<f8"), ("y", "<f8"), ("number", "<i8")])
+"""What an image shows of a point in space; its number is -1 where it belongs to none."""
 _TRACK_BYTES = 8
 """Of one photo that sees a point in space: its number, number of the two-dimensional point."""
 _POSE_FIELDS = 9
@@ -56,6 +56,18 @@ class ColmapImage:
     camera: int
     w2c: np.ndarray
     """[4, 4] world-to-camera, OpenCV axes; NaN where the file has no usable pose"""
+    seen: np.ndarray
+    """[M, 3] points in space that the photo shows: x and y in pixels, number of the point or -1"""
+
+
+@dataclass(frozen=True)
+class ColmapPoints:
+    """Points in space."""
+
+    cloud: PointCloud
+    """float64"""
+    numbers: np.ndarray
+    """[P] int64"""
 
 
 def model_files(folder: Path) -> tuple[Path, Path] | None:
@@ -86,8 +98,8 @@ def read_images(path: Path) -> list[ColmapImage]:
         return list(_binary_images(path) if path.suffix == ".bin" else _text_images(path))
 
 
-def read_points(path: Path) -> PointCloud | None:
-    """Points in space, float64; None where the file has none, not even a header.
+def read_points(path: Path) -> ColmapPoints | None:
+    """Points in space; None where the file has none, not even a header.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -98,8 +110,10 @@ def read_points(path: Path) -> PointCloud | None:
         rows = list(_binary_points(path) if path.suffix == ".bin" else _text_points(path))
     if not rows:
         return None
-    table = torch.tensor(rows, dtype=torch.float64)
-    return PointCloud(table[:, :3], (table[:, 3:] / 255).float().clamp(0, 1), torch.ones(len(table)))
+    numbers = np.array([row[0] for row in rows], dtype=np.int64)
+    table = torch.tensor([row[1:] for row in rows], dtype=torch.float64)
+    cloud = PointCloud(table[:, :3], (table[:, 3:] / 255).float().clamp(0, 1), torch.ones(len(table)))
+    return ColmapPoints(cloud, numbers)
 
 
 @contextmanager
@@ -127,37 +141,42 @@ def _text_cameras(path: Path) -> Iterator[tuple[int, ColmapCamera]]:
 
 
 def _text_images(path: Path) -> Iterator[ColmapImage]:
-    """An image has one line, and one for its two-dimensional points, which may be empty, missing or doubled: what a
-    line holds tells them apart."""
-    after_image = False
+    """An image has one line, and one for the points that it shows, which may be empty, missing or doubled: what a line
+    holds tells them apart."""
+    image: ColmapImage | None = None
     for line in _lines(path):
-        if _are_points(line):
-            if not after_image:
-                raise ValueError(f"no image line before '{line[:60].strip()}'")
-            after_image = False
-            continue
-        _, *pose, camera, name = line.split(maxsplit=_POSE_FIELDS)
-        yield _image(name.strip(), int(camera), [float(value) for value in pose])
-        after_image = True
+        seen = _seen(line)
+        if seen is None:
+            if image is not None:
+                yield image
+            _, *pose, camera, name = line.split(maxsplit=_POSE_FIELDS)
+            image = _image(name.strip(), int(camera), [float(value) for value in pose], np.empty((0, 3)))
+        elif image is None or len(image.seen):
+            raise ValueError(f"no image line before '{line[:60].strip()}'")
+        else:
+            image = replace(image, seen=seen)
+    if image is not None:
+        yield image
 
 
-def _are_points(line: str) -> bool:
-    """Whether a line is x, y, number, x, y, number, ..."""
-    last = line.rsplit(maxsplit=1)[-1].strip()
-    if not last.lstrip("-").isdecimal():  # quick: a photo is seldom called by a number
-        return False
+def _seen(line: str) -> np.ndarray | None:
+    """The points that a line gives as x, y, number, x, y, number, ...; None when it gives none, but a photo, whose name
+    is seldom a number."""
+    if not line.rsplit(maxsplit=1)[-1].strip().lstrip("-").isdecimal():
+        return None
     fields = line.split()
+    if len(fields) % 3:
+        return None
     try:
-        _ = [float(field) for field in fields]
+        return np.array(fields, dtype=np.float64).reshape(-1, 3)
     except ValueError:
-        return False
-    return len(fields) % 3 == 0
+        return None
 
 
 def _text_points(path: Path) -> Iterator[tuple[float, ...]]:
     for line in _lines(path):
-        _, x, y, z, red, green, blue, *_ = line.split(maxsplit=7)
-        yield float(x), float(y), float(z), float(red), float(green), float(blue)
+        number, x, y, z, red, green, blue, *_ = line.split(maxsplit=7)
+        yield int(number), float(x), float(y), float(z), float(red), float(green), float(blue)
 
 
 class _Binary:
@@ -181,11 +200,13 @@ class _Binary:
         name, self._at = self._data[self._at : end], end + 1
         return os.fsdecode(name)
 
-    def skip(self, count: int, of: str) -> None:
-        """Go ``count`` bytes on."""
-        self._at += count
-        if self._at > len(self._data):
+    def take(self, count: int, of: str) -> memoryview:
+        """The next ``count`` bytes."""
+        part = memoryview(self._data)[self._at : self._at + count]
+        if len(part) < count:
             raise ValueError(f"it ends within {of}")
+        self._at += count
+        return part
 
 
 def _binary_cameras(path: Path) -> Iterator[tuple[int, ColmapCamera]]:
@@ -208,15 +229,17 @@ def _binary_images(path: Path) -> Iterator[ColmapImage]:
     for _ in range(file.values("Q")[0]):
         _, *pose, camera = file.values("I7dI")
         name = file.name()
-        file.skip(_POINT_2D_BYTES * file.values("Q")[0], f"the points of {name!r}")
-        yield _image(name, camera, pose)
+        seen = np.frombuffer(
+            file.take(_POINT_2D.itemsize * file.values("Q")[0], f"the points of {name!r}"), dtype=_POINT_2D
+        )
+        yield _image(name, camera, pose, np.stack([seen[field] for field in ("x", "y", "number")], axis=1))
 
 
 def _binary_points(path: Path) -> Iterator[tuple[float, ...]]:
     file = _Binary(path)
     for _ in range(file.values("Q")[0]):
-        _, *values, _, track = file.values("Q3d3BdQ")
-        file.skip(_TRACK_BYTES * track, "a point's track")
+        *values, _, track = file.values("Q3d3BdQ")
+        file.take(_TRACK_BYTES * track, "a point's track")
         yield tuple(values)
 
 
@@ -227,7 +250,7 @@ def _camera(model: str, size: tuple[int, int], params: list[float]) -> ColmapCam
     return ColmapCamera(model, size, tuple(params))
 
 
-def _image(name: str, camera: int, pose: list[float]) -> ColmapImage:
+def _image(name: str, camera: int, pose: list[float], seen: np.ndarray) -> ColmapImage:
     """From a quaternion (w, x, y, z), of any length, and a translation."""
     if not name:
         raise ValueError("an image without a name")
@@ -242,4 +265,4 @@ def _image(name: str, camera: int, pose: list[float]) -> ColmapImage:
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     w2c[:3, 3] = pose[4:7]
-    return ColmapImage(name, camera, w2c)
+    return ColmapImage(name, camera, w2c, seen)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from fvgen.checks import InputError
 from fvgen.data.capture import CaptureFrame
 from fvgen.data.capture_notes import CaptureNotes
 from fvgen.data.photos import exif_reading, read_photo
+from fvgen.data.points_in_photos import pixels_at, points_in_photo
 from fvgen.types import PointCloud
 
 _FEWEST_POINTS = 30
@@ -69,22 +69,14 @@ def _told_by_colours(frames: Sequence[CaptureFrame], points: PointCloud) -> bool
 def _colour_errors(frame: CaptureFrame, points: PointCloud) -> tuple[np.ndarray, np.ndarray]:
     """[M] mean absolute difference of colour, in [0, 1], between points and the pixels where they fall, for the turned
     and the stored photo."""
-    xyz, rgb = points.xyz.numpy(), points.rgb.numpy()
-    local = (xyz - frame.c2w[:3, 3]) @ frame.c2w[:3, :3]
-    front = np.flatnonzero(np.isfinite(local).all(axis=1) & (local[:, 2] > 0))
-    front = front[:: max(len(front) // _MOST_POINTS, 1)]
-    if not len(front):
-        return np.empty(0), np.empty(0)
-    uv, _ = cv2.projectPoints(local[front], np.zeros(3), np.zeros(3), frame.K, np.array(frame.distortion))
-    share = uv[:, 0] / frame.size
-    inside = ((share >= 0) & (share < 1)).all(axis=1)
+    step = max(len(points) // _MOST_POINTS, 1)
+    index, places, _ = points_in_photo(frame, points.xyz[::step].numpy())
+    rgb = points.rgb[::step].numpy()[index]
     results = []
     for exif_ignored in (False, True):
         try:
             photo = read_photo(frame.photo, frame.size, exif_ignored=exif_ignored, at_least=_LONG_SIDE)
         except InputError:  # left out later, with the reason
             return np.empty(0), np.empty(0)
-        column, row = (share[inside] * photo.shape[1::-1]).astype(int).T
-        difference = photo[row, column, :3] / 255 - rgb[front[inside]]
-        results.append(np.abs(difference).mean(axis=1))
+        results.append(np.abs(pixels_at(photo, places)[:, :3] / 255 - rgb).mean(axis=1))
     return results[0], results[1]

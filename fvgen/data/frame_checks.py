@@ -15,6 +15,7 @@ from fvgen.data.capture import CaptureFrame
 from fvgen.data.depth_files import check_depth_size, read_depth
 from fvgen.data.masks import check_mask_size, read_mask, require_white
 from fvgen.data.photos import check_photo_size, check_whole
+from fvgen.data.points_in_photos import pixels_at, points_in_photo
 from fvgen.devices import cpu_count
 from fvgen.geometry.cameras import check_camera, check_cameras
 from fvgen.types import Cameras, PointCloud
@@ -175,14 +176,8 @@ def check_depth_unit(frames: Sequence[CaptureFrame], points: PointCloud | None, 
 
 
 def _depth_ratios(frame: CaptureFrame, xyz: np.ndarray, unit: float) -> np.ndarray:
-    """[M] measured depth over distance for the points [P, 3] that the photo measures; its lens counts as straight."""
+    """[M] measured depth over distance for the points [P, 3] that the photo measures."""
     assert frame.depth is not None
-    depth = read_depth(frame.depth, unit)
-    local = (xyz - frame.c2w[:3, 3]) @ frame.c2w[:3, :3]
-    local = local[local[:, 2] > 0]
-    uv = local @ frame.K.T
-    place = np.floor(uv[:, :2] / uv[:, 2:] * [depth.shape[1] / frame.size[0], depth.shape[0] / frame.size[1]])
-    inside = ((place >= 0) & (place < depth.shape[::-1])).all(axis=1)
-    column, row = place[inside].astype(int).T
-    measured = depth[row, column]
-    return (measured / local[inside, 2])[measured > 0]
+    _, places, distances = points_in_photo(frame, xyz)
+    measured = pixels_at(read_depth(frame.depth, unit), places)
+    return (measured / distances)[measured > 0]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
 from fvgen.checks import require
@@ -16,6 +17,8 @@ from fvgen.data.capture_notes import CaptureNotes
 from fvgen.data.file_places import FilePlaces
 from fvgen.data.image_files import load, open_image
 from fvgen.data.photos import photo_size, same_shape
+from fvgen.data.points_in_photos import pixels_at, points_in_photo
+from fvgen.types import PointCloud
 
 _FOLDERS = ("masks", "mask")
 _LOSSY_NOISE = 32
@@ -75,6 +78,28 @@ def _mask_paths(photo: Path) -> Iterator[tuple[str, ...]]:
     for parts in (*in_place_of_one, *one_more):
         yield from ((*parts, one) for one in names)
     yield (*folders, f"{photo.stem}_mask")
+
+
+def visible_points(points: PointCloud, frames: Sequence[CaptureFrame], notes: CaptureNotes) -> PointCloud | None:
+    """The points without those that only ever fall on what masks hide: nothing would be trained there.
+
+    Args:
+        points: float64, in the frame of the cameras.
+        frames: photos that train.
+        notes: told how many points are hidden.
+    """
+    if not any(frame.mask for frame in frames):
+        return points
+    photographed, shown = np.zeros(len(points), bool), np.zeros(len(points), bool)
+    for frame in frames:
+        index, places, _ = points_in_photo(frame, points.xyz.numpy())
+        counts = True if frame.mask is None else pixels_at(read_mask(frame.mask, frame.size), places)
+        photographed[index] = True
+        shown[index] |= counts
+    keep = shown | ~photographed
+    if not keep.all():
+        notes.add(f"{int((~keep).sum())} of {len(keep)} sparse points lie where masks hide the photos: not used.")
+    return points[torch.from_numpy(keep)] if keep.any() else None
 
 
 def check_mask_size(path: Path, photo: tuple[int, int]) -> None:

@@ -17,7 +17,7 @@ from fvgen.data.colmap import read_colmap
 from fvgen.data.colmap_places import find_models
 from fvgen.data.exif_orientation import settle_orientation
 from fvgen.data.file_places import PHOTO_SUFFIXES
-from fvgen.data.masks import find_masks
+from fvgen.data.masks import find_masks, visible_points
 from fvgen.data.opensfm import find_opensfm, read_opensfm
 from fvgen.data.other_tools import not_a_capture
 from fvgen.data.polycam import find_polycam, read_polycam
@@ -57,6 +57,9 @@ def read_capture(path: Path, *, decode: bool = True) -> CaptureFiles:
     frames = settle_orientation(frames, files.points, notes)
     files = keep_usable(replace(files, frames=tuple(frames)), notes, decode=decode)
     require_training_photos(files, notes)
+    if files.points is not None:
+        points = visible_points(files.points, [files.frames[i] for i in files.split("train")], notes)
+        files = replace(files, points=points)
     return replace(files, notes=notes.sentences())
 
 
@@ -83,9 +86,7 @@ def _finite_points(files: CaptureFiles, notes: CaptureNotes) -> CaptureFiles:
         return files
     text = complaint("their positions", "be finite", "NaN or infinity", "Export the point cloud again.")
     notes.leave_out(f"{bad} of {len(good)} sparse points", InputError(text))
-    points = files.points
-    kept = replace(points, xyz=points.xyz[good], rgb=points.rgb[good], confidence=points.confidence[good])
-    return replace(files, points=kept if len(kept) else None)
+    return replace(files, points=files.points[good] if good.any() else None)
 
 
 def _note_photos_without_pose(files: CaptureFiles, notes: CaptureNotes) -> None:

@@ -3,6 +3,7 @@ import torch
 from nerfstudio.data.scene_box import SceneBox
 
 from fvgen_ns.fvgen_model import FVGenModelConfig
+from fvgen_ns.splat_losses import photometric_loss
 
 
 def test_what_a_mask_leaves_out_does_not_count():
@@ -13,7 +14,7 @@ def test_what_a_mask_leaves_out_does_not_count():
     photo, render = torch.rand(40, 50, 3), torch.rand(40, 50, 3)
     spoilt, mask = render.clone(), torch.ones(40, 50, 1, dtype=torch.bool)
     spoilt[:, 30:] = 0
-    mask[:, 25:] = False  # so that no window with its centre inside reaches what is spoilt
+    mask[:, 30:] = False
 
     def measure(picture: torch.Tensor, **more: torch.Tensor) -> dict[str, float]:
         outputs = {"rgb": picture, "background": torch.zeros(40, 50, 3)}
@@ -21,3 +22,15 @@ def test_what_a_mask_leaves_out_does_not_count():
 
     assert measure(spoilt, mask=mask) == pytest.approx(measure(render, mask=mask), abs=1e-4)
     assert measure(spoilt)["psnr"] < measure(render)["psnr"] - 0.2
+
+
+def test_the_loss_sees_nothing_of_what_a_mask_hides():
+    torch.manual_seed(0)
+    photo, render = torch.rand(40, 50, 3), torch.rand(40, 50, 3, requires_grad=True)
+    weight = torch.ones(40, 50, 1)
+    weight[:, 30:] = 0
+    spoilt = torch.where(weight > 0, photo, 1 - photo)
+    losses = [photometric_loss(render, target, weight, 0.2) for target in (photo, spoilt)]
+    assert torch.equal(*losses)  # though windows of pixels beside the mask reach over its border
+    losses[0].backward()
+    assert torch.equal(render.grad.abs().sum(dim=2) > 0, weight[..., 0] > 0)
