@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from fvgen.clip import Conditions, TrainBatch
 from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.sampling import sample_few_step
 from fvgen.diffusion.schedule import NoiseSchedule
@@ -35,7 +36,6 @@ from fvgen.distillation.objectives.fvgen_stage1 import FVGenStage1
 from fvgen.distillation.objectives.fvgen_stage2 import FVGenStage2
 from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.roles import Roles
-from fvgen.types import Conditions, TrainBatch
 
 MINOR = 3
 KEPT = 0.02

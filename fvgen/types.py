@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fvgen.checks import InputError, complaint, require
+from fvgen.checks import require
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,7 +28,7 @@ def no_progress(done: int, total: int, what: str) -> None:
     """A `Progress` that says nothing."""
 
 
-class _TensorRecord:
+class TensorRecord:
     """Moves every tensor of a frozen dataclass at once."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
@@ -36,7 +36,7 @@ class _TensorRecord:
         moved = {}
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            if isinstance(value, (Tensor, _TensorRecord)):
+            if isinstance(value, (Tensor, TensorRecord)):
                 moved[field.name] = value.to(*args, **kwargs)
         return replace(self, **moved)  # type: ignore[type-var]
 
@@ -60,7 +60,7 @@ class Cover(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cameras(_TensorRecord):
+class Cameras(TensorRecord):
     """Pinhole cameras that share one image size."""
 
     c2w: Tensor
@@ -146,7 +146,7 @@ class Cameras(_TensorRecord):
 
 
 @dataclass(frozen=True)
-class PointCloud(_TensorRecord):
+class PointCloud(TensorRecord):
     """Coloured points."""
 
     xyz: Tensor
@@ -165,7 +165,7 @@ class PointCloud(_TensorRecord):
 
 
 @dataclass(frozen=True)
-class Capture(_TensorRecord):
+class Capture(TensorRecord):
     """What geometry starts from: a user's photos at one working size, with all that came along with them."""
 
     photos: Tensor
@@ -229,7 +229,7 @@ class Capture(_TensorRecord):
 
 
 @dataclass(frozen=True)
-class SceneGeometry(_TensorRecord):
+class SceneGeometry(TensorRecord):
     """What a geometry provider returns."""
 
     cameras: Cameras
@@ -248,7 +248,7 @@ class SceneGeometry(_TensorRecord):
 
 
 @dataclass(frozen=True)
-class CameraPath(_TensorRecord):
+class CameraPath(TensorRecord):
     """Cameras along a path through the photos."""
 
     cameras: Cameras
@@ -279,7 +279,7 @@ class CameraPath(_TensorRecord):
 
 
 @dataclass(frozen=True)
-class PointRender(_TensorRecord):
+class PointRender(TensorRecord):
     """A point cloud seen from F cameras."""
 
     rgb: Tensor
@@ -298,44 +298,7 @@ class PointRender(_TensorRecord):
 
 
 @dataclass(frozen=True)
-class Conditions(_TensorRecord):
-    """What a video network is given of B clips."""
-
-    render_latents: Tensor
-    """[B, F, C, h, w] encoded point renders, photos where a frame is a photo"""
-    tokens: Tensor
-    """[B, N, D] for cross-attention: text, then image"""
-    fps: Tensor
-    """[B] int64 frame rate label"""
-    unconditional_tokens: Tensor | None = None
-    """[B, N, D] tokens of an empty text and a grey image; only guidance needs them"""
-
-    def unconditional(self) -> Conditions:
-        """The twin that guidance steers away from: other tokens, the same renders (they are never dropped)."""
-        if self.unconditional_tokens is None:
-            next_step = "Encode them, or use a guidance scale of 1."
-            raise InputError(complaint("unconditional_tokens", "be given for guidance", None, next_step))
-        return replace(self, tokens=self.unconditional_tokens, unconditional_tokens=None)
-
-    def __len__(self) -> int:
-        return len(self.render_latents)
-
-
-@dataclass(frozen=True)
-class TrainBatch(_TensorRecord):
-    """B real clips, as a trainer sees them: no pixels, no files."""
-
-    latents: Tensor
-    """[B, F, C, h, w] clean latents z, as the codec gives them"""
-    conditions: Conditions
-    """Conditions of the same clips; ``render_latents`` may have other channels than ``latents``."""
-
-    def __len__(self) -> int:
-        return len(self.latents)
-
-
-@dataclass(frozen=True)
-class GeneratedViews(_TensorRecord):
+class GeneratedViews(TensorRecord):
     """Frames along a path, as a generator returns them and as the cache folder holds them."""
 
     cameras: Cameras

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.clip import Conditions
 from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.conditioning.prompts import PROMPT
-from fvgen.types import Conditions
 
 FPS = 10
 """The frame rate label of every clip that ViewCrafter was trained on."""

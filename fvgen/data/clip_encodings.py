@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
-from fvgen.clip import Clip
+from fvgen.clip import Clip, Conditions, TrainBatch
 from fvgen.conditioning.conditions import FPS, encode_conditions
 from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.conditioning.residual import ResidualSpace, WarpedClips, residual_condition, residual_condition_channels
 from fvgen.generation.view_generator import PointViews
 from fvgen.generation.warp import warped_clip
 from fvgen.models.codec import Codec, SpaceToDepth, SpaceToDepthCodec, latent_fingerprint
-from fvgen.types import Conditions, SceneGeometry, TrainBatch
+from fvgen.types import SceneGeometry
 
 _STORED_CONFIDENCE = "trust"
 """What stored clips call the warp's confidence: sets that are there stay readable."""

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from fvgen.checks import InputError, complaint, require
+from fvgen.clip import Conditions, TrainBatch
 from fvgen.data.clip_encodings import EncodedClip, View, decoder_for
 from fvgen.files import read_json, sha256, store, write_json
-from fvgen.types import Conditions, TrainBatch
 
 INDEX = "index.json"
 _PART = ".part.json"

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.clip import Conditions
 from fvgen.diffusion.guidance import guide
 from fvgen.diffusion.sampling import Denoise
 from fvgen.diffusion.schedule import NoiseSchedule, OutputKind
-from fvgen.types import Conditions
 
 
 def conditional_denoiser(

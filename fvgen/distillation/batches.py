@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fvgen.checks import require
-from fvgen.types import TrainBatch
+from fvgen.clip import TrainBatch
 
 
 class ClipSource(Protocol):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fvgen.checks import require
+from fvgen.clip import TrainBatch
 from fvgen.models.codec import SpaceToDepth, codec_name, latent_fingerprint, load_codec
 from fvgen.models.folder import component_classes, read_settings
-from fvgen.types import TrainBatch
 
 _PREPARE = "Prepare the clips with this teacher: fvgen clips SOURCE --encoding latents --model TEACHER."
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fvgen.checks import complaint
+from fvgen.clip import TrainBatch
 from fvgen.distillation.batches import MicroBatch
-from fvgen.types import TrainBatch
 
 CLIPS = "clips"
 

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from fvgen.checks import require
+from fvgen.clip import TrainBatch
 from fvgen.devices import available_memory
 from fvgen.distillation.activations import Activations, ClipLatents, count_activations, count_image_activations
 from fvgen.distillation.objectives.frame_matching import FrameMatching
 from fvgen.distillation.roles import Roles
 from fvgen.distillation.settings import OptimizerConfig, TrainConfig
-from fvgen.types import TrainBatch
 
 _MOMENTS = {"adamw": 8.0, "adamw8bit": 2.0}
 """Bytes per trained parameter of an optimiser's two moments."""

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fvgen.clip import TrainBatch
 from fvgen.conditioning.residual import ResidualSpace, warped_clips_of
 from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.sampling import sample_ddim, sample_few_step
@@ -28,7 +29,6 @@ from fvgen.distillation.trainer import autocast
 from fvgen.models.codec import load_codec
 from fvgen.models.folder import read_settings
 from fvgen.pictures import encode_mp4, image_bytes
-from fvgen.types import TrainBatch
 
 Decode = Callable[[Tensor, TrainBatch], Tensor]
 """``decode(z, batch)``: images [B, F, 3, H, W] in [0, 1] of latents [B, F, C, h, w] of a batch's clips."""

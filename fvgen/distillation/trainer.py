@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from fvgen.checks import require
+from fvgen.clip import TrainBatch
 from fvgen.diffusion.noise import mixed_seed
 from fvgen.distillation import checkpoint
 from fvgen.distillation.averaging import start_average, update_average
@@ -32,7 +33,7 @@ from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
 from fvgen.distillation.settings import TrainConfig
 from fvgen.models.folder import align_weights
-from fvgen.types import Progress, TrainBatch, no_progress
+from fvgen.types import Progress, no_progress
 
 Phase = Literal["critic", "student"]
 Preview = Callable[[int, Mapping[str, Tensor]], Mapping[str, float]]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel
 
 from fvgen.checks import require
+from fvgen.clip import Conditions
 from fvgen.conditioning.conditions import FPS, encode_conditions, insert_photos
 from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.conditioning.prompts import PROMPT
@@ -30,7 +31,7 @@ from fvgen.models.codec import Codec, SpaceToDepth, SpaceToDepthCodec, codec_for
 from fvgen.models.folder import align_weights
 from fvgen.models.image_projector import ImageProjector
 from fvgen.models.unet_3d import VideoUNet
-from fvgen.types import Cameras, Conditions, Progress, no_progress
+from fvgen.types import Cameras, Progress, no_progress
 
 StepEnd = Callable[[Any, int, int, dict[str, Tensor]], "dict[str, Tensor] | None"]
 _POSTERIOR, _SAMPLER = 0, 1

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fvgen.checks import InputError
+from fvgen.clip import TrainBatch
 from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.data import shards
 from fvgen.data.clip_encodings import LatentEncoding, PixelEncoding, View
@@ -20,7 +21,6 @@ from fvgen.data.shards import INDEX, ShardDataset, write_index, write_shard
 from fvgen.files import write_json
 from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
 from fvgen.procedural.clips.clip import ClipLayout, procedural_clip, procedural_geometry
-from fvgen.types import TrainBatch
 
 LAYOUT = ClipLayout(frames=3, height=32, width=48)
 WHOLE = View(False, False, 0, 0, 32, 48)

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from fvgen.checks import InputError
+from fvgen.clip import Conditions
 from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.guidance import guide
 from fvgen.diffusion.noise import ClipNoise
 from fvgen.diffusion.sampling import sample_ddim, sample_few_step
 from fvgen.diffusion.schedule import NoiseSchedule
-from fvgen.types import Conditions
 
 SCHEDULE = NoiseSchedule(base_scale=0.3)
 STUDENT = [999, 749, 499, 249]

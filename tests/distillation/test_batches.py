@@ -10,10 +10,10 @@ import torch
 from stand_in import MemoryClips, stand_in_config, stand_in_roles
 
 from fvgen.checks import InputError
+from fvgen.clip import TrainBatch
 from fvgen.distillation.batches import Batches, ClipSource, held_out_keys
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.previews import HeldOutPreview
-from fvgen.types import TrainBatch
 
 CLIPS, VIEWS, HELD_OUT = 5, 3, 2
 

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from fvgen.clip import Conditions, TrainBatch
 from fvgen.diffusion.schedule import NoiseSchedule
-from fvgen.types import Conditions, TrainBatch
 
 
 @dataclass

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fvgen.clip import Conditions, TrainBatch
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.batches import ClipSource
 from fvgen.distillation.checkpoint import TrainState
@@ -27,7 +28,6 @@ from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
 from fvgen.distillation.settings import CheckpointConfig, MeterConfig, OptimizerConfig, TrainConfig, identity
 from fvgen.distillation.trainer import train
-from fvgen.types import Conditions, TrainBatch
 
 CLIPS, FRAMES, CHANNELS, SIDE = 7, 3, 2, 4
 

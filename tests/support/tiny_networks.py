@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from diffusers import UNet2DConditionModel, UNet2DModel
 
+from fvgen.clip import Conditions, TrainBatch
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.objectives.avdm2 import AVDM2
 from fvgen.distillation.objectives.causvid import CausVid, CausVidRegression
@@ -16,7 +17,6 @@ from fvgen.distillation.roles import Roles
 from fvgen.distillation.start import build_roles
 from fvgen.models.discriminator import ClipDiscriminator
 from fvgen.models.unet_3d import VideoUNet
-from fvgen.types import Conditions, TrainBatch
 
 FRAMES, CHANNELS, RENDER_CHANNELS, SIZE, TOKENS, CONTEXT = 4, 3, 4, 8, 3, 8
 RECIPES = {

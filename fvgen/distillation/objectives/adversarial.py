@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.clip import Conditions, TrainBatch
 from fvgen.distillation.losses import approximated_r1, discriminator_loss, generator_loss, gradient_only_into
 from fvgen.distillation.objectives.draws import Range, check_range, draw_timesteps, noised
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
-from fvgen.types import Conditions, TrainBatch
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fvgen.clip import TrainBatch
 from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS, StudentInput, draw_clips
 from fvgen.distillation.objectives.frame_matching import FrameMatching
 from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
-from fvgen.types import TrainBatch
 
 
 @dataclass(frozen=True)

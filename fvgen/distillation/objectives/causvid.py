@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.clip import TrainBatch
 from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.sampling import sample_ddim
 from fvgen.distillation.objectives.adversarial import Adversarial
@@ -21,7 +22,6 @@ from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS, StudentInput,
 from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
-from fvgen.types import TrainBatch
 
 
 @dataclass(frozen=True)

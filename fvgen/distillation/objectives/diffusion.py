@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.clip import TrainBatch
 from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
-from fvgen.types import TrainBatch
 
 
 @dataclass(frozen=True)

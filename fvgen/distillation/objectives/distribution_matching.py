@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.clip import TrainBatch
 from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.sampling import Denoise
 from fvgen.distillation.divergences import DIVERGENCES, DivergenceName
@@ -17,7 +18,6 @@ from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.draws import Range, check_range, draw_timesteps, noised
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
-from fvgen.types import TrainBatch
 
 
 @dataclass(frozen=True)

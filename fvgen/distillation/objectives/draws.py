@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.clip import TrainBatch
 from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.sampling import sample_few_step
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
-from fvgen.types import TrainBatch
 
 StudentInput = Literal["noised_real", "backward_simulation"]
 Range = tuple[float, float]

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.clip import TrainBatch
 from fvgen.diffusion.schedule import NoiseSchedule, OutputKind
 from fvgen.distillation.losses import diffusion_loss, distribution_matching_loss, dmd_normaliser
 from fvgen.distillation.objectives.draws import Range, check_range, draw_timesteps, noised
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
-from fvgen.types import TrainBatch
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
+from fvgen.clip import TrainBatch
 from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.distribution_matching import DistributionMatching
 from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS, StudentInput, draw_clips
@@ -15,7 +16,6 @@ from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.objectives.regression import Regression
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
-from fvgen.types import TrainBatch
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from fvgen.clip import TrainBatch
 from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.frame_matching import FrameMatching
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
-from fvgen.types import TrainBatch
 
 
 class Objective(ABC):

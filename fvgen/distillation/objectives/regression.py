@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fvgen.checks import require
-from fvgen.types import TrainBatch
+from fvgen.clip import TrainBatch
 
 
 @dataclass(frozen=True)

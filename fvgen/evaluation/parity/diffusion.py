@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import InputError, complaint
+from fvgen.clip import Conditions
 from fvgen.conditioning.prompts import EMPTY_IDS, PROMPT_IDS
 from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.guidance import guide
@@ -18,7 +19,6 @@ from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.evaluation.parity.networks import single_precision, swap_axes
 from fvgen.evaluation.parity.vectors import Comparison, Comparisons, VectorFile
 from fvgen.models.convert_viewcrafter_unet import load_unet_vector
-from fvgen.types import Conditions
 
 FORMULA_TOLERANCE = 2e-6
 """A handful of float32 operations on values of order 1; sums for a deviation may run in another order."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from fvgen.clip import Conditions, TrainBatch
 from fvgen.devices import free_memory, peak_memory, reset_peak_memory, synchronize
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.activations import ClipLatents
@@ -30,7 +31,6 @@ from fvgen.distillation.trainer import train
 from fvgen.evaluation.timing.clips import randomised
 from fvgen.models.discriminator import ClipDiscriminator
 from fvgen.models.unet_3d import VideoUNet
-from fvgen.types import Conditions, TrainBatch
 
 STAGES: dict[str, Objective] = {"stage1": FVGenStage1(), "stage2": FVGenStage2()}
 """As the presets have them, the teacher's guidance included."""
