@@ -265,4 +265,4 @@ def _image(name: str, camera: int, pose: list[float], seen: np.ndarray) -> Colma
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     w2c[:3, 3] = pose[4:7]
-    return ColmapImage(name, camera, w2c, seen)
+    return ColmapImage(name, camera, w2c if np.isfinite(w2c).all() else np.full((4, 4), np.nan), seen)

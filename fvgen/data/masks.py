@@ -134,9 +134,9 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
         lossy = image.format in ("JPEG", "MPO", "WEBP")
     highest = float(levels.max())
     counts = levels > highest / 2 if highest > (_LOSSY_NOISE if lossy else 0) else np.zeros(levels.shape, bool)
-    smaller = size[0] < counts.shape[1] or size[1] < counts.shape[0]
-    way = cv2.INTER_AREA if smaller else cv2.INTER_NEAREST_EXACT
-    return cv2.resize(255 * counts.astype(np.uint8), size, interpolation=way) > _WHOLE
+    within = (min(size[0], counts.shape[1]), min(size[1], counts.shape[0]))
+    shrunk = cv2.resize(255 * counts.astype(np.uint8), within, interpolation=cv2.INTER_AREA) > _WHOLE
+    return cv2.resize(shrunk.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
 
 
 def require_white(path: Path, mask: np.ndarray) -> None:

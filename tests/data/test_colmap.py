@@ -1,133 +1,392 @@
-"""COLMAP models as captures, against the same capture in Nerfstudio's form."""
+"""COLMAP models as captures, written by COLMAP itself, against the same capture in Nerfstudio's form."""
 
 from __future__ import annotations
 
-import struct
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from colmap_models import write_colmap
 from PIL import Image
 
 from fvgen.checks import InputError
 from fvgen.data.clips import CaptureScene
 from fvgen.data.read_capture import read_capture
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
+from fvgen.types import PointCloud
+
+BARROW = (("OPENCV", (0.01, 0.002, 0.0003, 0.0004)),)
+UTM, ECEF = (412_345.0, 5_654_321.0, 123.0), (4_012_345.0, 654_321.0, 4_901_234.0)
 
 
 @pytest.fixture
-def colmap_capture(capture):
-    """The tiny room with COLMAP's text files instead of transforms.json; the camera is OPENCV with some distortion."""
-    frames = read_capture(capture).frames
-    model = capture / "sparse" / "0"
-    model.mkdir(parents=True)
-    K, (width, height) = frames[0].K, frames[0].size
-    lens = f"{K[0, 0]} {K[1, 1]} {K[0, 2]} {K[1, 2]} 0.01 0.002 0.0003 0.0004"
-    (model / "cameras.txt").write_text(f"1 OPENCV {width} {height} {lens}\n")
-    lines = []
-    for i, frame in enumerate(frames):
-        w2c = np.linalg.inv(frame.c2w)
-        w, x, y, z = quaternion(w2c[:3, :3])
-        tx, ty, tz = w2c[:3, 3]
-        lines += [f"{i + 1} {w} {x} {y} {z} {tx} {ty} {tz} 1 {frame.name.removeprefix('images/')}", ""]
-    (model / "images.txt").write_text("\n".join(lines) + "\n")
-    (model / "points3D.txt").write_text("")
-    (capture / "transforms.json").rename(capture / "other.json")
-    return capture
+def frames(tiny_room):
+    return read_capture(tiny_room).frames
 
 
-def quaternion(rotation):
-    """(w, x, y, z) of a rotation, from the eigenvector of Bar-Itzhack's matrix (2000)."""
-    (a, b, c), (d, e, f), (g, h, i) = rotation
-    matrix = np.array([
-        [a - e - i, 0, 0, 0], [b + d, e - a - i, 0, 0], [c + g, f + h, i - a - e, 0], [h - f, c - g, d - b, a + e + i],
-    ])  # fmt: skip
-    values, vectors = np.linalg.eigh(matrix / 3)
-    x, y, z, w = vectors[:, values.argmax()]
-    return w, x, y, z
+@pytest.fixture
+def points(tiny_room):
+    return read_capture(tiny_room).points
 
 
-def test_the_same_cameras_as_in_nerfstudios_form(colmap_capture):
-    expected = read_capture(colmap_capture / "other.json").frames
-    found = read_capture(colmap_capture).frames
-    assert [frame.name for frame in found] == [frame.name for frame in expected]
+@pytest.fixture
+def photos(tiny_room, tmp_path):
+    """A capture's folder with photos alone."""
+    shutil.copytree(tiny_room / "images", tmp_path / "scan" / "images")
+    return tmp_path / "scan"
+
+
+def same_cameras(found, expected, tolerance=1e-9):
+    assert [frame.photo.name for frame in found] == [frame.photo.name for frame in expected]
     for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a.c2w, b.c2w, atol=1e-6)
-        np.testing.assert_allclose(a.K, b.K, atol=1e-6)
-        assert a.photo == b.photo and a.size == b.size
-        assert a.distortion == pytest.approx((0.01, 0.002, 0.0003, 0.0004, 0.0))
+        np.testing.assert_allclose(a.c2w, b.c2w, atol=tolerance)
+        np.testing.assert_allclose(a.K, b.K, rtol=1e-12)
+        assert a.size == b.size and a.photo.is_file()
 
 
-def test_clips_of_a_colmap_capture(colmap_capture):
-    scene = CaptureScene(colmap_capture, GEOMETRY_PROVIDERS["plane-sweep"](speckle=10), 1, 4, 48, 64)
+@pytest.mark.parametrize("text", [False, True])
+def test_the_same_cameras_and_points_as_in_nerfstudios_form(photos, frames, points, text):
+    write_colmap(photos / "sparse/0", frames, points, text=text, lenses=BARROW, observed=True)
+    files = read_capture(photos)
+    same_cameras(files.frames, frames)
+    assert {frame.distortion for frame in files.frames} == {(0.01, 0.002, 0.0003, 0.0004, 0.0)}
+    order = (files.points.xyz[:, None] - points.xyz[None]).norm(dim=2).argmin(dim=1)
+    torch.testing.assert_close(files.points.xyz, points.xyz[order])
+    torch.testing.assert_close(files.points.rgb, points.rgb[order], atol=0.51 / 255, rtol=0)
+    assert files.notes == ()
+
+
+LAYOUTS = {
+    "as COLMAP has it": ("sparse/0", "images", ""),
+    "without a number": ("sparse", "images", ""),
+    "sparse/1 alone": ("sparse/1", "images", ""),
+    "ns-process-data": ("colmap/sparse/0", "images", ""),
+    "flat": ("", "", ""),
+    "model beside images": ("", "images", ""),
+    "dense": ("dense/sparse", "dense/images", ""),
+    "dense/0": ("dense/0/sparse", "dense/0/images", ""),
+    "convert.py before it has copied": ("distorted/sparse/0", "input", ""),
+    "photos in another folder": ("sparse/0", "rgb", ""),
+    "another letter case": ("sparse/0", "Images", ""),
+    "photos in the capture": ("sparse/0", "", ""),
+    "given the model": ("sparse/0", "images", "sparse/0"),
+    "given the model in dense": ("dense/0/sparse", "dense/0/images", "dense/0/sparse"),
+    "given a file of the model": ("sparse/0", "images", "sparse/0/images.bin"),
+    "given sparse": ("sparse", "images", "sparse"),
+}
+"""Place of the model, of the photos, and what the user gives, all within the capture."""
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_models_and_photos_are_found_where_tools_leave_them(tiny_room, tmp_path, frames, layout):
+    model, photos, given = LAYOUTS[layout]
+    capture = tmp_path / "scan"
+    shutil.copytree(tiny_room / "images", capture / photos, dirs_exist_ok=True)
+    write_colmap(capture / model, frames)
+    same_cameras(read_capture(capture / given).frames, frames)
+
+
+def test_undistorted_photos_are_not_taken_for_those_of_the_distorted_model(photos, frames):
+    """What the undistorter leaves: photos of the same names for a model of its own."""
+    write_colmap(photos / "sparse/0", frames, lenses=BARROW)
+    write_colmap(photos / "dense/0/sparse", frames)
+    (photos / "images").rename(photos / "dense/0/images")
+    files = read_capture(photos)
+    assert not any(any(frame.distortion) for frame in files.frames)
+    assert files.frames[0].photo.parent == photos / "dense/0/images"
+
+
+def test_the_largest_of_several_models_is_read_with_a_note(photos, frames):
+    write_colmap(photos / "sparse/0", frames[:2])
+    write_colmap(photos / "sparse/1", frames)
+    files = read_capture(photos)
+    assert len(files.frames) == 6
+    assert any("sparse/1 with 6 photos is read, the largest; not 0 with 2" in note for note in files.notes)
+
+
+def test_binary_files_are_read_where_text_is_there_too_with_a_note(photos, frames):
+    model = write_colmap(photos / "sparse/0", frames)
+    write_colmap(model, [replace(frame, c2w=frame.c2w @ np.diag([-1.0, -1, 1, 1])) for frame in frames], text=True)
+    files = read_capture(photos)
+    same_cameras(files.frames, frames)
+    assert any(".bin is read, as COLMAP does" in note for note in files.notes)
+
+
+def no_empty_lines(text):
+    return "\n".join(line for line in text.split("\n") if line.strip()) + "\n"
+
+
+TEXT_FORMS = {
+    "no empty lines": no_empty_lines,
+    "doubled empty lines": lambda text: text.replace("\n\n", "\n\n\n"),
+    "no last line": lambda text: text.rstrip("\n"),
+    "no comments": lambda text: "".join(line for line in text.splitlines(True) if not line.startswith("#")),
+    "Windows": lambda text: "\ufeff" + text.replace("\n", "\r\n"),
+}
+
+
+@pytest.mark.parametrize("observed", [False, True])
+@pytest.mark.parametrize("form", TEXT_FORMS)
+def test_every_photo_of_a_text_file_is_read(photos, frames, points, form, observed):
+    model = write_colmap(photos / "sparse/0", frames, points, text=True, observed=observed)
+    for path in (model / "images.txt", model / "cameras.txt", model / "points3D.txt"):
+        path.write_bytes(TEXT_FORMS[form](path.read_text()).encode())
+    files = read_capture(photos)
+    same_cameras(files.frames, frames)
+    assert len(files.points) == len(points)
+
+
+NAMES = {
+    "spaces": lambda name: f"IMG {name[-5]} (2){name[-4:]}",
+    "sub-folders": lambda name: f"cam{name[-5]}/shot.png",
+    "letters of the world": lambda name: f"Façade 写真 Фото {name}",
+    "numbers": lambda name: name[-5],
+    "brackets and hashes": lambda name: f"#[{name[-5]}]%20&.png",
+}
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("kind", NAMES)
+def test_photos_may_be_called_anything(photos, frames, kind, text):
+    names = [NAMES[kind](frame.photo.name) for frame in frames]
+    for frame, name in zip(frames, names, strict=True):
+        (photos / "images" / name).parent.mkdir(exist_ok=True)
+        (photos / "images" / frame.photo.name).rename(photos / "images" / name)
+    write_colmap(photos / "sparse/0", frames, names=names, text=text)
+    found = {frame.photo: frame for frame in read_capture(photos).frames}
+    assert len(found) == 6
+    for frame, name in zip(frames, names, strict=True):
+        np.testing.assert_allclose(found[photos / "images" / name].c2w, frame.c2w, atol=1e-9)
+
+
+@pytest.mark.parametrize("change", [str.upper, lambda name: name.replace("/", "\\")], ids=["letter case", "backslash"])
+def test_other_spellings_of_names_are_found_and_noted(photos, frames, points, change):
+    (photos / "images").rename(photos / "shots")
+    (photos / "images").mkdir()
+    (photos / "shots").rename(photos / "images/cam0")
+    names = [change(f"cam0/{frame.photo.name}") for frame in frames]
+    write_colmap(photos / "sparse/0", frames, points, names=names)
+    files = read_capture(photos)
+    same_cameras(files.frames, frames)
+    (note,) = files.notes
+    assert note.startswith("Found under another spelling: ") and note.count(" is images/cam0/") == 6
+
+
+@pytest.mark.parametrize("origin", [UTM, ECEF])
+def test_map_coordinates_keep_their_digits(photos, frames, points, origin):
+    moved = [replace(frame, c2w=_moved(frame.c2w, origin)) for frame in frames]
+    cloud = PointCloud(points.xyz + torch.tensor(origin, dtype=torch.float64), points.rgb, points.confidence)
+    write_colmap(photos / "sparse/0", moved, cloud)
+    files = read_capture(photos)
+    same_cameras(files.frames, moved, tolerance=1e-7)  # -R^T (-R c): the last digits of 5e6
+    assert files.points.xyz.dtype == torch.float64 and files.notes == ()
+
+
+def test_positions_that_rounded_rotations_have_moved_are_computed_anew(photos, frames, points):
+    moved = [replace(frame, c2w=_moved(frame.c2w, UTM)) for frame in frames]
+    cloud = PointCloud(points.xyz + torch.tensor(UTM, dtype=torch.float64), points.rgb, points.confidence)
+    model = write_colmap(photos / "sparse/0", moved, cloud, text=True, observed=True)
+    lines = (model / "images.txt").read_text().split("\n")
+    for i, line in enumerate(lines):
+        if line.endswith(".png"):
+            number, *quaternion = line.split()[:5]
+            rounded = [f"{float(value):.6f}" for value in quaternion]
+            lines[i] = " ".join([number, *rounded, *line.split()[5:]])
+    (model / "images.txt").write_text("\n".join(lines))
+    files = read_capture(photos)
+    for found, true in zip(files.frames, moved, strict=True):
+        # a rotation off by 5e-7 leaves that share of the distances in the scene
+        assert np.abs(found.c2w[:3, 3] - true.c2w[:3, 3]).max() < 1e-3
+    assert any(note.startswith("The positions of 6 photos contradict what they show by up to ") for note in files.notes)
+
+
+def _moved(c2w, origin):
+    c2w = c2w.copy()
+    c2w[:3, 3] += origin
+    return c2w
+
+
+LENSES = {
+    "SIMPLE_PINHOLE": ((), (0, 0, 0, 0, 0)),
+    "SIMPLE_RADIAL": ((0.1,), (0.1, 0, 0, 0, 0)),
+    "RADIAL": ((0.1, -0.02), (0.1, -0.02, 0, 0, 0)),
+    "FULL_OPENCV": ((0.1, -0.02, 0.001, 0.002, 0.003, 0, 0, 0), (0.1, -0.02, 0.001, 0.002, 0.003)),
+}
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("lens", LENSES)
+def test_lenses_that_opencv_can_straighten_are_read(photos, frames, lens, text):
+    more, expected = LENSES[lens]
+    write_colmap(photos / "sparse/0", frames, lenses=((lens, more),), text=text)
+    assert {frame.distortion for frame in read_capture(photos).frames} == {expected}
+
+
+OTHER_LENSES = {
+    "OPENCV_FISHEYE": (0,) * 4, "FULL_OPENCV": (0.1, 0, 0, 0, 0, 0.1, 0, 0), "FOV": (0.5,), "SIMPLE_RADIAL_FISHEYE": (0,),
+    "RADIAL_FISHEYE": (0, 0), "THIN_PRISM_FISHEYE": (0,) * 8, "RAD_TAN_THIN_PRISM_FISHEYE": (0,) * 12,
+    "SIMPLE_DIVISION": (0.1,), "DIVISION": (0.1,), "SIMPLE_FISHEYE": (), "FISHEYE": (), "EUCM": (0.5, 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("lens", OTHER_LENSES)
+def test_other_lenses_are_refused_by_their_names_with_a_cure_that_ends_in_a_capture(photos, frames, lens, text):
+    model = write_colmap(photos / "sparse/0", frames, lenses=((lens, OTHER_LENSES[lens]),), text=text)
+    with pytest.raises(InputError) as refusal:
+        read_capture(photos)
+    assert f"got {lens}" in str(refusal.value)
+    command = f"colmap image_undistorter --image_path {photos / 'images'} --input_path {model} --output_path OUT"
+    assert f"{command}, then give --data OUT." in str(refusal.value)
+
+
+def test_a_panorama_is_refused_by_its_name(photos, frames):
+    model = write_colmap(photos / "sparse/0", frames, text=True)
+    (model / "cameras.txt").write_text("1 EQUIRECTANGULAR 96 64 96 64\n")
+    with pytest.raises(InputError, match=r"got EQUIRECTANGULAR\. Cut it into perspective photos"):
+        read_capture(photos)
+
+
+def test_a_camera_model_of_another_colmap_is_refused_by_its_number(photos, frames):
+    model = write_colmap(photos / "sparse/0", frames)
+    content = bytearray((model / "cameras.bin").read_bytes())
+    content[12:16] = (99).to_bytes(4, "little")
+    (model / "cameras.bin").write_bytes(content)
+    with pytest.raises(InputError, match=r"number 99.*colmap image_undistorter"):
+        read_capture(photos)
+
+
+def test_one_fisheye_among_pinholes_is_left_out(photos, frames, points):
+    write_colmap(photos / "sparse/0", frames, points, lenses=(("OPENCV_FISHEYE", (0,) * 4), ("PINHOLE", ())))
+    files = read_capture(photos)
+    same_cameras(files.frames, frames[1:])
+    (note,) = files.notes
+    assert note.startswith(f"Left out: images/{frames[0].photo.name}: the lens of ") and "OPENCV_FISHEYE" in note
+
+
+@pytest.mark.parametrize("state", ["no file", "empty file", "no points", "header alone"])
+@pytest.mark.parametrize("text", [False, True])
+def test_without_points_it_goes_on_and_says_so(photos, frames, text, state):
+    model = write_colmap(photos / "sparse/0", frames, text=text)
+    path = model / f"points3D.{'txt' if text else 'bin'}"
+    if state == "no file":
+        path.unlink()
+    elif state == "empty file":
+        path.write_bytes(b"")
+    elif state == "header alone" and text:
+        path.write_text("# 3D point list\n# Number of points: 0\n")
+    files = read_capture(photos)
+    assert files.points is None and len(files.frames) == 6
+    assert len(files.notes) == 1 and "no sparse points" in files.notes[0]
+
+
+LISTS = {
+    "plain": lambda names: "\n".join(names) + "\n",
+    "empty lines": lambda names: "\n\n".join(names) + "\n\n\n",
+    "Windows": lambda names: "\ufeff" + "\r\n".join(names) + "\r\n\r\n",
+    "with their folder": lambda names: "\n".join(f"images/{name}" for name in names),
+}
+
+
+@pytest.mark.parametrize("form", LISTS)
+@pytest.mark.parametrize("lists", [("train", "test"), ("test",), ("val",)])
+def test_lists_of_names_split_the_photos(photos, frames, form, lists):
+    write_colmap(photos / "sparse/0", frames)
+    names = [frame.photo.name for frame in frames]
+    parts = {"train": names[:4], "test": names[4:], "val": names[4:]}
+    for split in lists:
+        (photos / f"{split}_list.txt").write_text(LISTS[form](parts[split]), newline="")
+    files = read_capture(photos)
+    assert [files.frames[i].photo.name for i in files.split("train")] == names[:4]
+    assert [files.frames[i].photo.name for i in files.split("test")] == names[4:]
+
+
+def test_photos_that_are_gone_and_photos_without_a_pose_are_counted(photos, frames):
+    write_colmap(photos / "sparse/0", frames[:4])
+    (photos / "images" / frames[1].photo.name).unlink()
+    files = read_capture(photos)
+    same_cameras(files.frames, [frames[0], *frames[2:4]])
+    assert files.notes[0].startswith(f"Left out: images/{frames[1].photo.name}: ")
+    assert f"3 of the 5 photos in {photos / 'images'} have a pose; the others are not used." in files.notes
+
+
+def test_copies_of_the_photos(photos, frames):
+    """images_2 beside sparse, as the data sets of Gaussian splatting come, without images."""
+    write_colmap(photos / "sparse/0", frames)
+    (photos / "images").rename(photos / "images_2")
+    for path in (photos / "images_2").iterdir():
+        with Image.open(path) as image:
+            small = image.resize((48, 32), Image.Resampling.BOX)
+        small.save(path)
+    for a, b in zip(read_capture(photos).frames, frames, strict=True):
+        assert a.size == (48, 32) and a.photo.is_file() and a.name == b.name
+        np.testing.assert_allclose(a.K[:2], b.K[:2] / 2)
+
+
+def test_clips_of_a_colmap_capture(photos, frames):
+    write_colmap(photos / "sparse/0", frames, lenses=BARROW)
+    scene = CaptureScene(photos, GEOMETRY_PROVIDERS["plane-sweep"](speckle=10), 1, 4, 48, 64)
     clip, _ = next(scene.clips())
     assert clip.frames.shape == (4, 3, 48, 64)
 
 
-def test_models_that_cannot_be_used(colmap_capture):
-    model = colmap_capture / "sparse" / "0"
+def test_models_that_cannot_be_used(photos, frames):
+    model = write_colmap(photos / "sparse" / "0", frames, text=True)
     cameras = (model / "cameras.txt").read_text()
     (model / "images.txt").write_text("")
     with pytest.raises(InputError, match="give a photo a pose, got none"):
-        read_capture(colmap_capture)
+        read_capture(photos)
     (model / "images.txt").write_text("1 1 0 0 0 0 0 0 7 train_00.png\n\n")
     with pytest.raises(InputError, match=r"the camera of images/train_00\.png must be in the model, got 7"):
-        read_capture(colmap_capture)
+        read_capture(photos)
     for text in ("1 1 0 0 0 0 0 0 1\n\n", "words\n\n", "1 1 0 0 0 0 0 0 one a.png\n\n"):
         (model / "images.txt").write_text(text)
         with pytest.raises(InputError, match=r"images\.txt must be a whole COLMAP file"):
-            read_capture(colmap_capture)
-    (model / "images.txt").write_text("1 0 0 0 0 0 0 0 1 train_00.png\n\n")
+            read_capture(photos)
+    (model / "images.txt").write_text("1 1 0 0 0 0 0 0 1 train_00.png\n\n")
     for text in ("1 PINHOLE 96 64 60 60 48\n", "1 PINHOLE 96 64 60 60 48 x\n", "1 PINHOLE\n"):
         (model / "cameras.txt").write_text(text)
         with pytest.raises(InputError, match=r"cameras\.txt must be a whole COLMAP file"):
-            read_capture(colmap_capture)
+            read_capture(photos)
     (model / "cameras.txt").write_text(cameras)
     (model / "points3D.txt").write_text("1 2 3\n")
     with pytest.raises(InputError, match=r"points3D\.txt must be a whole COLMAP file"):
-        read_capture(colmap_capture)
+        read_capture(photos)
 
 
-def as_binary(model):
-    """The text files of a model as binary ones, in place."""
-    cameras = [line.split() for line in (model / "cameras.txt").read_text().splitlines()]
-    data = struct.pack("<Q", len(cameras))
-    for number, name, width, height, *params in cameras:
-        data += struct.pack("<iiQQ", int(number), {"PINHOLE": 1, "OPENCV": 4}[name], int(width), int(height))
-        data += struct.pack(f"<{len(params)}d", *map(float, params))
-    (model / "cameras.bin").write_bytes(data)
-    images = [line.split() for line in (model / "images.txt").read_text().splitlines()[::2]]
-    data = struct.pack("<Q", len(images))
-    for points, (number, *pose, camera, name) in enumerate(images):
-        data += struct.pack("<I7dI", int(number), *map(float, pose), int(camera)) + name.encode() + b"\0"
-        data += struct.pack("<Q", points) + points * struct.pack("<ddq", 1.0, 2.0, -1)
-    (model / "images.bin").write_bytes(data)
-    for name in ("cameras", "images", "points3D"):
-        (model / f"{name}.txt").unlink()
+@pytest.mark.parametrize("pose", ["0 0 0 0 0 0 0", "nan 0 0 0 0 0 0", "1 0 0 0 inf 0 0"])
+def test_a_pose_that_is_none_costs_its_photo(photos, frames, points, pose):
+    model = write_colmap(photos / "sparse" / "0", frames, points, text=True)
+    lines = (model / "images.txt").read_text().split("\n")
+    first = next(i for i, line in enumerate(lines) if line.endswith(".png"))
+    number, *_, camera, name = lines[first].split()
+    lines[first] = f"{number} {pose} {camera} {name}"
+    (model / "images.txt").write_text("\n".join(lines))
+    files = read_capture(photos)
+    assert len(files.frames) == 5
+    assert files.notes == (
+        f"Left out: images/{name}: the pose of images/{name} must be finite, got NaN or infinity. "
+        "Estimate this camera's pose again or leave the photo out.",
+    )
 
 
-def test_binary_models(colmap_capture):
-    expected = read_capture(colmap_capture).frames
-    model = colmap_capture / "sparse" / "0"
-    as_binary(model)
-    for a, b in zip(read_capture(colmap_capture).frames, expected, strict=True):
-        assert (a.name, a.photo, a.size, a.distortion) == (b.name, b.photo, b.size, b.distortion)
-        np.testing.assert_allclose(a.c2w, b.c2w)
-        np.testing.assert_allclose(a.K, b.K)
-    whole = (model / "images.bin").read_bytes()
-    for damaged in (whole[:-5], whole[:60], b"", b"\xff" * 8 + whole[8:], whole[:-128] + b"\xff" * 8):
-        (model / "images.bin").write_bytes(damaged)
-        with pytest.raises(InputError, match=r"images\.bin must be a whole COLMAP file"):
-            read_capture(colmap_capture)
+@pytest.mark.parametrize("kind", ["cameras", "images", "points3D"])
+def test_binary_files_that_are_cut_off_or_damaged_are_refused(photos, frames, points, kind):
+    path = write_colmap(photos / "sparse" / "0", frames, points, observed=True) / f"{kind}.bin"
+    whole = path.read_bytes()
+    for damaged in (whole[:-5], whole[:60], b"\xff" * 8 + whole[8:]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=rf"{kind}\.bin must be a whole COLMAP file"):
+            read_capture(photos)
 
 
-def test_copies_of_the_photos(colmap_capture):
-    """images_2 beside sparse, as the data sets of Gaussian splatting come, without images."""
-    before = read_capture(colmap_capture).frames
-    (colmap_capture / "images").rename(colmap_capture / "images_2")
-    for path in (colmap_capture / "images_2").iterdir():
-        with Image.open(path) as image:
-            small = image.resize((48, 32), Image.Resampling.BOX)
-        small.save(path)
-    for a, b in zip(read_capture(colmap_capture).frames, before, strict=True):
-        assert a.size == (48, 32) and a.photo.is_file() and a.name == b.name
-        np.testing.assert_allclose(a.K[:2], b.K[:2] / 2)
+def test_paths_of_photos_may_not_lead_out_of_the_capture(photos, frames):
+    names = [frame.photo.name for frame in frames]
+    shutil.copy(photos / "images" / names[0], photos / "outside.png")
+    write_colmap(photos / "sparse" / "0", frames, names=["../outside.png", *names[1:]])
+    files = read_capture(photos)
+    assert len(files.frames) == 5 and "stay inside the capture" in files.notes[0]
+    assert Path(files.frames[0].photo).parent == photos / "images"
