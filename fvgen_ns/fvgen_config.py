@@ -92,11 +92,11 @@ def _method(name: str, description: str, iterations: int, image_size: int, max_p
 
 
 fvgen_splat = (
-    _method("fvgen-splat", "Gaussian splat from 2-20 photos (FVGen)", 7000, image_size=1600, max_points=500_000)
+    _method("fvgen-splat", "Gaussian splat from 2-20 photos (FVGen).", 7000, image_size=1600, max_points=500_000)
     if is_gpu(DEVICE)
-    else _method("fvgen-splat", "Gaussian splat from 2-20 photos (FVGen)", 2000, image_size=480, max_points=80_000)
+    else _method("fvgen-splat", "Gaussian splat from 2-20 photos (FVGen).", 2000, image_size=480, max_points=80_000)
 )
 
 fvgen_splat_cpu = _method(
-    "fvgen-splat-cpu", "FVGen at 256 px: a first look in a minute on two CPU cores", 600, 256, max_points=30_000
+    "fvgen-splat-cpu", "FVGen at 256 px: a first look in a minute on two CPU cores.", 600, 256, max_points=30_000
 )

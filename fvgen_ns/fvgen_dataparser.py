@@ -121,5 +121,5 @@ def _sparse_points(points: PointCloud, transform: torch.Tensor, scale: float) ->
 
 fvgen_data = DataParserSpecification(
     config=FVGenDataParserConfig(),
-    description="Sparse captures for fvgen-splat: Nerfstudio, COLMAP, Blender, OpenSfM or Polycam",
+    description="Sparse captures for fvgen-splat: Nerfstudio, COLMAP, Blender, OpenSfM or Polycam.",
 )

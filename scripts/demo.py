@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -89,7 +90,9 @@ def _command(name: str) -> str:
 
 def _run(name: str, arguments: list[str], console: Console) -> None:
     console.rule(f"{name} {' '.join(arguments)}", align="left")
-    code = subprocess.run([_command(name), *arguments], check=False).returncode
+    # Nerfstudio warns of PyTorch's plans while it is imported, before the plugin can tell it not to.
+    environment = os.environ | {"PYTHONWARNINGS": "ignore::FutureWarning"}
+    code = subprocess.run([_command(name), *arguments], env=environment, check=False).returncode
     if code:
         raise SystemExit(code)
 

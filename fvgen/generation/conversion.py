@@ -23,7 +23,7 @@ class ConversionOptions:
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The folder to write; with --reverse the .ckpt file. Must not exist yet."""
     variant: VariantName | None = None
-    """Which release the file is. viewcrafter-512 is recognised; the other three look alike and must be named."""
+    """Release that the file is of. viewcrafter-512 is recognised; the other three look alike and must be named."""
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
     """Precision to store the networks in; by default the one they have."""
     trust_pickle: bool = False

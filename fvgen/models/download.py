@@ -21,8 +21,8 @@ class DownloadOptions:
     """Fetch a released ViewCrafter checkpoint (about 10.4 GB)."""
 
     variant: Annotated[VariantName, tyro.conf.Positional]
-    """Which release. viewcrafter-512 takes the least memory (25 frames of 320x512). The others are for 576x1024 pixels:
-    viewcrafter-25, viewcrafter-25-sparse for sparse photos, and viewcrafter-16, by their number of frames."""
+    """Release to fetch. viewcrafter-512 takes the least memory (25 frames of 320x512). The others are for 576x1024
+    pixels: viewcrafter-25, viewcrafter-25-sparse for sparse photos, and viewcrafter-16, by their number of frames."""
     folder: Path = Path("checkpoints")
     """Folder to fetch into; the file goes into a folder with the variant's name there."""
     yes: bool = False

@@ -7,13 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from help_text import options
 from nerfstudio_commands import STEPS, cache_state, config_of, run, train
 from plyfile import PlyData
-
-from fvgen_ns.densify import DensifyConfig
-from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
-from fvgen_ns.fvgen_model import FVGenModelConfig
 
 
 @pytest.fixture(scope="module")
@@ -156,15 +151,3 @@ def test_bad_captures_are_refused_before_anything_is_written(tiny_room, tmp_path
     assert done.returncode == 2
     assert message in done.stdout and "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "outputs").exists() and not (tmp_path / "cache").exists()
-
-
-def test_help_has_a_line_for_every_option_of_ours(tmp_path):
-    said = options(run("ns-train", "fvgen-splat", "--help", cwd=tmp_path, columns=100).stdout)
-    ours = {
-        "pipeline.datamanager.": FVGenDataManagerConfig, "pipeline.datamanager.densify.": DensifyConfig,
-        "pipeline.model.": FVGenModelConfig,
-    }  # fmt: skip
-    for prefix, config in ours.items():
-        names = {name for name in config.__annotations__ if not name.startswith("_")} - {"dataparser", "densify"}
-        for name in names:  # the two left out are groups of options
-            assert said[f"--{prefix}{name.replace('_', '-')}"], name

@@ -1,33 +1,75 @@
-"""What ``--help`` of a command says."""
+"""What ``--help`` of a command shows."""
 
+from __future__ import annotations
+
+import json
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-_OPTION = re.compile(r"--[a-z][\w.-]*\w")
+_TITLE = re.compile(r"(?:╭─ | ?)((?:\S+ )?(?:options|arguments|subcommands))(?: ─+╮|:|\s*)$")
+_RULE = re.compile(r"[─-]{8,}")
 _NOTE = re.compile(r"\((?:default|required|optional|fixed|repeatable|sets)\b.*")
 
+_SHOW = """
+import contextlib, io, json, runpy, sys
+shown = []
+for command in json.loads(sys.argv[1]):
+    sys.argv = [*command, "--help"]
+    sys.path.insert(0, command[0].rpartition("/")[0])
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        runpy.run_path(command[0], run_name="__main__")
+    shown.append(printed.getvalue())
+print(json.dumps(shown))
+"""
 
-def options(text: str) -> dict[str, str]:
-    """Option -> its line of help, as tyro prints them in one column; "" where there is none."""
-    found: dict[str, str] = {}
-    name = ""
-    for printed in text.splitlines():
-        line = printed[2:].rstrip("│ ")
-        inside = printed.startswith(("│ ", "  ")) and not line.startswith("-h")  # a frame, or none in a plain terminal
-        if not inside or "──" in line or "----" in line:
+
+def shown_help(commands: Sequence[Sequence[str]]) -> list[str]:
+    """What each command (a Python file and its arguments) prints with --help, as in a terminal of 100 columns.
+
+    All run in one process, so that what they have in common is imported once.
+    """
+    command = [sys.executable, "-c", _SHOW, json.dumps(commands)]
+    environment = os.environ | {"COLUMNS": "100", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def texts(shown: str) -> dict[str, str]:
+    """Option, argument, subcommand or group of options -> its text, as tyro and argparse print them; "" for none."""
+    entries: dict[str, list[str]] = {}
+    section = name = ""
+    for line in shown.splitlines():
+        content = line[2:].rstrip("│ ")
+        if title := _TITLE.match(line):
+            section, name = title[1], ""
+        elif not section or not content:
+            continue
+        elif _RULE.fullmatch(content.strip()):
             name = ""
-        elif match := _OPTION.match(line):
-            name = match[0]
-            found[name] = line
+        elif name and entries[name][0].count("{") > entries[name][0].count("}"):  # choices go on in the next line
+            entries[name][0] += content
+        elif content.startswith("-") or content.lstrip().startswith("•"):
+            name = content.lstrip("• ").split()[0].rstrip(",")
+            entries[name] = _columns(content.lstrip("• "))
+        elif not content.startswith(" ") and section == "positional arguments":
+            name = content.split()[0]
+            entries[name] = _columns(content)
+        elif not content.startswith(" ") and not name:
+            name = section
+            entries[name] = ["", content]
         elif name:
-            found[name] += f" {line}"
-    return {name: _help(entry) for name, entry in found.items()}
+            entries[name].append(content.strip())
+    known = {name: _NOTE.sub("", " ".join(lines[1:])).strip() for name, lines in entries.items()}
+    return {name: text for name, text in known.items() if name != "-h" and (text or name.startswith("-"))}
 
 
-def _help(entry: str) -> str:
-    """An entry without its names, its kinds of value and its default."""
-    inner = re.compile(r"\{[^{}]*\}|\[[^\[\]]*\]")
-    while inner.search(entry):  # [INT [INT ...]]
-        entry = inner.sub(" ", entry)
-    entry = re.sub(r"\s+", " ", _OPTION.sub("", entry))
-    entry = re.sub(r"^[ ,|]*(?:[A-Z]+\b[ ,|]*)*", "", entry)
-    return _NOTE.sub("", entry).strip()
+def _columns(content: str) -> list[str]:
+    """Names and kinds of value, and the text beside them."""
+    left, _, right = re.sub(r"\s{2,}", "\0", content, count=1).partition("\0")
+    return [left, right]

@@ -18,7 +18,7 @@ from fvgen.distillation.roles import Roles
 
 @dataclass(frozen=True)
 class AVDM2(Objective):
-    """λ_ADM · adversarial matching of clips + λ_SDM · score matching of frames (its eq. 9)."""
+    """Sum of λ_ADM · adversarial matching of clips and λ_SDM · score matching of frames (its eq. 9)."""
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
     """Timesteps of the student, largest first."""

@@ -16,7 +16,7 @@ from fvgen.distillation.roles import Roles
 
 @dataclass(frozen=True)
 class Diffusion(Objective):
-    """v-prediction (Salimans & Ho, arXiv 2202.00512): E ||v_θ(x_t, t) - v||².
+    """Diffusion training by v-prediction (Salimans & Ho, arXiv 2202.00512): E ||v_θ(x_t, t) - v||².
 
     The network that is trained stands in the student's place; there is no other.
     """
