@@ -226,7 +226,8 @@ def test_lenses_that_opencv_can_straighten_are_read(photos, frames, lens, text):
 
 
 OTHER_LENSES = {
-    "OPENCV_FISHEYE": (0,) * 4, "FULL_OPENCV": (0.1, 0, 0, 0, 0, 0.1, 0, 0), "FOV": (0.5,), "SIMPLE_RADIAL_FISHEYE": (0,),
+    "OPENCV_FISHEYE": (0,) * 4, "FULL_OPENCV": (0.1, 0, 0, 0, 0, 0.1, 0, 0), "FOV": (0.5,),
+    "SIMPLE_RADIAL_FISHEYE": (0,),
     "RADIAL_FISHEYE": (0, 0), "THIN_PRISM_FISHEYE": (0,) * 8, "RAD_TAN_THIN_PRISM_FISHEYE": (0,) * 12,
     "SIMPLE_DIVISION": (0.1,), "DIVISION": (0.1,), "SIMPLE_FISHEYE": (), "FISHEYE": (), "EUCM": (0.5, 1.0),
 }  # fmt: skip
