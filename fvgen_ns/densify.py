@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,7 +34,9 @@ from fvgen.geometry.similarity import Similarity
 from fvgen.models.find import NEEDS_MODEL, find_model, locate_model
 from fvgen.models.folder import model_fingerprint
 from fvgen.types import Capture, PointCloud, Progress
-from fvgen_ns.frames import CaptureSplit, concatenate, flip_axes, to_nerfstudio
+from fvgen_ns.capture_split import CaptureSplit
+from fvgen_ns.frames import concatenate, flip_axes, to_nerfstudio
+from fvgen_ns.views_cache import IF_FULL, cache_folder, claimed_folder, complete_folder, require_writable
 
 _NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model"}
 """Settings that do not change what is made; of the model its content counts, not its path."""
@@ -144,8 +145,9 @@ def densify(
     }
     metadata.pop("depth_filenames", None)  # done with; Nerfstudio wants one per image or none
     if len(seeds):
-        metadata["points3D_xyz"] = seeds.xyz
-        metadata["points3D_rgb"] = (255 * seeds.rgb).round().to(torch.uint8)
+        metadata |= {"points3D_xyz": seeds.xyz, "points3D_rgb": (255 * seeds.rgb).round().to(torch.uint8)}
+    else:  # Nerfstudio takes them for a cloud even where there are none
+        metadata.pop("points3D_xyz", None)
     outputs = replace(
         outputs,
         image_filenames=[*outputs.image_filenames, *(frame.photo for frame in views.frames)],
@@ -185,19 +187,6 @@ def views_key(split: CaptureSplit, config: DensifyConfig, held_out: Sequence[Cap
         model = locate_model(config.generator, config.model)
         digest.update(b"-" if model is None else model_fingerprint(model).encode())
     return digest.hexdigest()
-
-
-def cache_folder(split: CaptureSplit, config: DensifyConfig, key: str) -> Path:
-    """``NAME-KEY`` in the chosen folder, or in ``fvgen`` of the user's cache (``XDG_CACHE_HOME``, ``~/.cache``).
-
-    The capture itself may be read-only, and ns-eval must find the views from another working folder.
-    """
-    root = config.cache_dir
-    if root is None:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fvgen"
-    first = split.frames[0].photo.resolve()
-    capture = first.parent.parent if first.parent.name.startswith("images") else first.parent
-    return root / f"{capture.name}-{key[:12]}"
 
 
 @dataclass(frozen=True)
@@ -256,31 +245,56 @@ def _confidence(folder: Path, entry: dict) -> tuple[Path, Path] | None:
     return folder / entry["confidence_file_path"], folder / entry["covered_file_path"]
 
 
-def views_are_made(split: CaptureSplit, config: DensifyConfig) -> bool:
-    """Whether the cache holds what `densify` adds."""
-    config = config.effective()
+def makes_views(split: CaptureSplit, config: DensifyConfig) -> bool:
+    """Whether `densify` has anything to make that the cache does not hold.
+
+    Raises:
+        InputError: it has, and the cache cannot be written.
+    """
+    if config.geometry == "none":
+        return False
+    folder, key = _place(split, config.effective())
+    if complete_folder(folder, key) is not None:
+        return False
+    require_writable(folder, IF_FULL)
+    return True
+
+
+def _place(split: CaptureSplit, config: DensifyConfig) -> tuple[Path, str]:
+    """Folder and key of what is made."""
     key = views_key(split, config)
-    return is_complete(cache_folder(split, config, key), key)
+    return cache_folder(config.cache_dir, split.frames[0], key), key
 
 
 def _made_views(split: CaptureSplit, config: DensifyConfig, capture: Capture | None) -> GeneratedFrames:
     """Views and points of this configuration, from the cache or made now."""
     if config.geometry == "none":
         return GeneratedFrames()
-    key = views_key(split, config)
-    folder = cache_folder(split, config, key)
-    if is_complete(folder, key):
-        CONSOLE.log(f"Reading dense points and generated views from {folder}")
+    folder, key = _place(split, config)
+    made = complete_folder(folder, key)
+    if made is not None:
+        CONSOLE.log(f"Reading dense points and generated views from {made}")
     elif capture is not None:
-        from fvgen_ns.produce import produce
-
-        CONSOLE.log(f"Making dense points and generated views in {folder}")
-        produce(split, capture, config, folder, key)
+        made = _make(split, config, capture, folder, key)
     else:
         missing = f"No generated views in {folder}: showing the photos alone."
         CONSOLE.log(missing)
         return GeneratedFrames(notes=[missing])
-    return read_generated(folder, split.similarity)
+    return read_generated(made, split.similarity)
+
+
+def _make(split: CaptureSplit, config: DensifyConfig, capture: Capture, folder: Path, key: str) -> Path:
+    """Make what was not found, in ``folder`` or beside it; where it is."""
+    from fvgen_ns.produce import produce
+
+    config.find_weights()
+    with claimed_folder(folder) as place:
+        if place != folder:
+            CONSOLE.log("Another run is making the same views: this one makes its own.")
+        if not is_complete(place, key):  # finished in the meantime
+            CONSOLE.log(f"Making dense points and generated views in {place}")
+            produce(split, capture, config, place, key, if_full=IF_FULL)
+        return place
 
 
 def _seeds(split: CaptureSplit, made: GeneratedFrames, max_points: int, image_size: int) -> PointCloud:

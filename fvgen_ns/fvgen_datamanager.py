@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.markup import escape
 
-from fvgen.checks import require
-from fvgen.data.decoded_frame import DecodedFrame
-from fvgen.data.frame_checks import check_frame
-from fvgen.data.working_size import ScaledFrame, at_size, capture_of, working_size
-from fvgen.types import Capture
-from fvgen_ns.densify import DensifyConfig, densify, progress_bars, views_are_made
-from fvgen_ns.frames import CaptureSplit
+from fvgen.checks import InputError, complaint, require
+from fvgen.devices import is_gpu
+from fvgen_ns.capture_split import CaptureSplit, GivenOutputsConfig
+from fvgen_ns.densify import DensifyConfig, densify
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights
+from fvgen_ns.refusal import refuse
+from fvgen_ns.training_inputs import TrainingInputs
 from fvgen_ns.training_photo import TrainingPhoto
 
 
@@ -29,7 +31,7 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
 
     _target: type = field(default_factory=lambda: FVGenDataManager)
     dataparser: AnnotatedDataParserUnion = field(default_factory=FVGenDataParserConfig)
-    """How the capture is read; fvgen-data finds out by itself whether it is Nerfstudio's, COLMAP's or Blender's."""
+    """How the capture is read. The choice fvgen-data finds out by itself which tool has written it."""
     image_size: int = 480
     """Longest side of the images that the splat is trained and evaluated on, in pixels."""
     max_points: int = 80_000
@@ -39,13 +41,13 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
     generated_share: float = 0.2
     """Share of the iterations that train on a generated view."""
     covered_weight: float = 0.35
-    """Loss weight of a generated view's pixels where the point cloud was seen; a photo's pixels have 1."""
+    """Loss weight of a generated view's pixels where the point cloud was seen. A photo's pixels have 1."""
     hole_weight: float = 0.15
     """Loss weight of a generated view's pixels that were made up, times their confidence."""
     cache_images_type: Literal["uint8", "float32"] = "uint8"
     """Type in which images are kept in memory: uint8 takes a quarter of float32."""
 
-    def read_inputs(self) -> TrainingInputs:
+    def read_inputs(self) -> None:
         """Read the capture, each photo once, and refuse what cannot be trained on before anything is written.
 
         `FVGenDataManager` takes over what was read.
@@ -63,16 +65,12 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
         )
         require(self.max_points >= 1, "--max-points", "be positive", self.max_points, "Ask for more.")
         if self.data is not None:
-            self.dataparser.data = Path(self.data)
-        parser = self.dataparser.setup()
-        training, held_out = CaptureSplit.read(parser, "train"), CaptureSplit.read(parser, "val")
-        training.check_training()
-        for frame in held_out.frames:
-            check_frame(frame)
-        self.densify.check(training)
-        inputs = read_training_inputs(training, held_out, self.image_size, self.densify)
-        vars(self)["_inputs"] = inputs
-        return inputs
+            self.dataparser.data = self.data
+        vars(self)["_inputs"] = TrainingInputs.read(self.dataparser.setup(), self.image_size, self.densify)
+
+    def has_inputs(self) -> bool:
+        """Whether `read_inputs` has read and nothing has taken it yet."""
+        return "_inputs" in vars(self)
 
     def take_inputs(self) -> TrainingInputs | None:
         """What `read_inputs` has read, which is let go of here."""
@@ -83,49 +81,6 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
         return {name: value for name, value in vars(self).items() if name != "_inputs"}
 
 
-@dataclass(frozen=True)
-class TrainingInputs:
-    """A capture in memory: what training starts from."""
-
-    training: CaptureSplit
-    photos: list[TrainingPhoto]
-    """Of ``training``."""
-    capture: Capture | None
-    """The same photos at the size that geometry works on; None where nothing has to be made."""
-    held_out: CaptureSplit
-    held_out_photos: list[TrainingPhoto]
-
-
-def read_training_inputs(
-    training: CaptureSplit, held_out: CaptureSplit, image_size: int, config: DensifyConfig
-) -> TrainingInputs:
-    """Decode every photo once, for all that works on it.
-
-    Raises:
-        InputError: fewer than two photos to train on can be read.
-    """
-    makes_views = config.geometry != "none" and not views_are_made(training, config)
-    size = working_size([frame.size for frame in training.frames], config.working_size)
-
-    def both(decoded: DecodedFrame) -> tuple[TrainingPhoto, ScaledFrame | None]:
-        return TrainingPhoto.of(decoded, image_size), at_size(decoded, size) if makes_views else None
-
-    needed = 2 * max(image_size, *size)
-    with progress_bars() as progress:
-        training, read = training.decode(both, needed, progress)
-        held_out, held_out_photos = held_out.decode(
-            lambda decoded: TrainingPhoto.of(decoded, image_size), needed, progress
-        )
-    require(len(read) >= 2, "capture", "have at least 2 photos to train on", len(read), " ".join(training.notes))
-    photos = [photo for photo, _ in read]
-    if not held_out.frames:
-        held_out, held_out_photos = training, photos
-    scaled = [one for _, one in read if one is not None]
-    return TrainingInputs(
-        training, photos, capture_of(scaled, training.sparse) if scaled else None, held_out, held_out_photos
-    )
-
-
 class FVGenDataManager(FullImageDatamanager[FVGenDataset]):
     """`FullImageDatamanager` that densifies the capture while it is built.
 
@@ -134,23 +89,41 @@ class FVGenDataManager(FullImageDatamanager[FVGenDataset]):
 
     config: FVGenDataManagerConfig
 
-    def __init__(self, config: FVGenDataManagerConfig, *args, **kwargs) -> None:
+    def __init__(
+        self,
+        config: FVGenDataManagerConfig,
+        device: torch.device | str = "cpu",
+        test_mode: Literal["test", "val", "inference"] = "val",
+        **kwargs,
+    ) -> None:
         self._inputs = config.take_inputs()
-        super().__init__(config, *args, **kwargs)
-        self._inputs = None
+        try:
+            if self._inputs is not None:
+                given = GivenOutputsConfig(outputs=self._inputs.training.outputs)
+                super().__init__(replace(config, dataparser=given), device, test_mode, **kwargs)
+            else:
+                require_capture(Path(config.data or config.dataparser.data))
+                super().__init__(config, device, test_mode, **kwargs)
+        except InputError as error:  # ns-eval and the like come here first
+            if test_mode != "inference":
+                refuse(error)
+            CONSOLE.print(f"[yellow]{escape(str(error))} Going on without the photos.", soft_wrap=True)
+            super().__init__(replace(config, dataparser=GivenOutputsConfig()), device, test_mode, **kwargs)
+        self.config, self._inputs = config, None
 
     def create_train_dataset(self) -> FVGenDataset:
         inputs = self._inputs
-        split = CaptureSplit.of(self.train_dataparser_outputs) if inputs is None else inputs.training
-        split = densify(
-            split,
-            self.config.densify,
-            max_points=self.config.max_points,
-            image_size=self.config.image_size,
-            capture=None if inputs is None else inputs.capture,
-        )
+        split = CaptureSplit.of(self.train_dataparser_outputs).whole() if inputs is None else inputs.training
+        if split.frames:
+            split = densify(
+                split,
+                self.config.densify,
+                max_points=self.config.max_points,
+                image_size=self.config.image_size,
+                capture=None if inputs is None else inputs.capture,
+            )
         self.train_dataparser_outputs = split.outputs
-        self.notes = split.notes
+        self.notes = split.notes if inputs is None else list(dict.fromkeys([*split.notes, *inputs.held_out.notes]))
         dataset = self._dataset(split, None if inputs is None else inputs.photos)
         self.is_photo = dataset.is_photo
         self._photos = [i for i, is_photo in enumerate(dataset.is_photo) if is_photo]
@@ -160,11 +133,26 @@ class FVGenDataManager(FullImageDatamanager[FVGenDataset]):
     def create_eval_dataset(self) -> FVGenDataset:
         if self._inputs is not None:
             return self._dataset(self._inputs.held_out, self._inputs.held_out_photos)
-        return self._dataset(CaptureSplit.read(self.dataparser, self.test_split))
+        return self._dataset(CaptureSplit.read(self.dataparser, self.test_split).whole())
 
     def _dataset(self, split: CaptureSplit, photos: list[TrainingPhoto] | None = None) -> FVGenDataset:
-        weights = ViewWeights(self.config.covered_weight, self.config.hole_weight)
-        return FVGenDataset(split, self.config.image_size, weights, dict(enumerate(photos or [])))
+        config = self.config
+        weights = ViewWeights(config.covered_weight, config.hole_weight)
+        image_size = config.image_size
+        if isinstance(config.dataparser, FVGenDataParserConfig) and config.dataparser.downscale_factor:  # of ns-render
+            image_size = max(round(image_size / config.dataparser.downscale_factor), 1)
+        return FVGenDataset(split, image_size, weights, dict(enumerate(photos or [])))
+
+    def _load_images(self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]) -> list[dict]:
+        try:
+            # without a GPU both names mean this machine's memory, and Nerfstudio's "cpu" would ask a driver to pin it
+            return super()._load_images(split, cache_images_device if is_gpu(self.device) else "gpu")
+        except InputError as error:  # a photo that was damaged after training
+            refuse(error)
+
+    def sample_train_cameras(self) -> list[int]:
+        """Nerfstudio's order of photos, which `next_train` has no use for."""
+        return [0]
 
     def next_train(self, step: int) -> tuple[Cameras, dict]:
         """A photo, or for `generated_share` of the steps a generated view; the choice depends on the step alone, so
@@ -183,3 +171,19 @@ class FVGenDataManager(FullImageDatamanager[FVGenDataset]):
         camera = self.train_cameras[index : index + 1].to(self.device)
         camera.metadata = {**(camera.metadata or {}), "cam_idx": index}
         return camera, data
+
+
+def require_capture(path: Path) -> None:
+    """Refuse a finished run whose capture is not where it was.
+
+    Raises:
+        InputError: saying how to name its new place.
+    """
+    if not path.exists():
+        moved = (
+            "If it has moved, write its new path into the line that begins with 'data:' in the run's config.yml;"
+            " ns-render dataset also takes --data PATH."
+        )
+        raise InputError(
+            complaint("--data", "be the capture that the splat was trained on", f"{path}, where nothing is", moved)
+        )

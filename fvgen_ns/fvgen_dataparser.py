@@ -42,7 +42,7 @@ class FVGenDataParserConfig(DataParserConfig):
     load_3D_points: bool = True
     """Whether the capture's sparse points are used."""
     downscale_factor: float | None = None
-    """Taken for the sake of ns-render dataset, which sets it; image size is the datamanager's --image-size."""
+    """Divisor of the image size in ns-render dataset, which sets it. In training use the datamanager's image size."""
 
 
 @dataclass
@@ -54,10 +54,12 @@ class FVGenDataParser(DataParser):
     def __init__(self, config: FVGenDataParserConfig) -> None:
         super().__init__(config)
         self._files: CaptureFiles | None = None
+        self.decodes = True
+        """Whether photos are decoded to find damaged ones; otherwise whoever works on them does that."""
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
         if self._files is None:
-            self._files = read_capture(self.config.data)
+            self._files = read_capture(self.config.data, decode=self.decodes)
         files = self._files
         chosen = files.split(cast(Split, split))
         if split != "train" and not chosen:

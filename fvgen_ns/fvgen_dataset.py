@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from fvgen.data.decoded_frame import decode_frame
-from fvgen_ns.frames import CaptureSplit
+from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.training_photo import TrainingCamera, TrainingPhoto
 
 

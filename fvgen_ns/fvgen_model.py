@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,10 +12,13 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, num_sh_bases
 from nerfstudio.utils.colors import get_color
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
+from fvgen.checks import require
 from fvgen.metrics import avge, fit_affine_colour, psnr, ssim, st_lpips
 from fvgen.rendering.splat_rasterizer import resolve
+from fvgen_ns.checkpoint import whole_gaussians
 from fvgen_ns.frames import to_fvgen
 from fvgen_ns.gaussian_sizes import neighbour_distance
 from fvgen_ns.opacity_dropout import drop
@@ -22,6 +26,8 @@ from fvgen_ns.splat_losses import photometric_loss
 
 FEW_PHOTOS = 3
 """So few photos leave most of the scene to one of them: dropout helps, and Gaussians that grow fast become fog."""
+LARGEST_START = 0.5
+"""Most that a Gaussian starts with, in typical distances from the cameras; a lonely point would give it more."""
 VIEWER_GREY = (0.1490, 0.1647, 0.2157)
 """The viewer's own background, used where a random background was trained."""
 
@@ -42,17 +48,39 @@ class FVGenModelConfig(SplatfactoModelConfig):
     size_penalty: float = 0.01
     """Weight of the mean size in the loss, relative to the scene: keeps huge Gaussians from passing for background."""
     dropout: float = 0.2
-    """Share of the Gaussians that a training step leaves out once it has risen, where there are three photos or fewer:
-    none can then rely on those in front of it. With more photos it gains nothing and is not done."""
+    """Share of the Gaussians that a training step leaves out in the end, where there are three photos or fewer: none
+    can then rely on those in front of it. With more photos it gains nothing and is not done."""
     dropout_rise: int = 600
     """Steps over which the dropout rises from 0."""
     size_growth: float = 1.0
-    """Factor on the learning rate of sizes where there are more than three photos: in a short run Gaussians of the
+    """Factor on the learning rate of sizes where there are more than three photos. In a short run Gaussians of the
     dense cloud, which start as small as a pixel, must grow faster to close what it left empty."""
     photo_colour: Literal["off", "affine"] = "off"
-    """Whether each photo gets its own affine colour map in training; helps where exposure drifts between photos."""
+    """Whether each photo gets its own affine colour map in training, which helps where exposure drifts."""
     lpips: bool = False
-    """Whether ns-eval also reports LPIPS; downloads the pretrained AlexNet (233 MB, from PyTorch's hub, BSD-3)."""
+    """Whether ns-eval also reports LPIPS. That downloads the pretrained AlexNet (233 MB, from PyTorch's hub, BSD-3)."""
+
+    def check(self, device: torch.device | str) -> None:
+        """Refuse options that cannot work.
+
+        Raises:
+            InputError: a number out of its range, or a rasterizer that does not run on ``device``.
+        """
+        ranges = {
+            "initial_opacity": ("lie between 0 and 1", 0 < self.initial_opacity < 1),
+            "initial_size": ("be positive", self.initial_size > 0),
+            "opacity_penalty": ("not be negative", self.opacity_penalty >= 0),
+            "size_penalty": ("not be negative", self.size_penalty >= 0),
+            "dropout": ("lie in [0, 1)", 0 <= self.dropout < 1),
+            "dropout_rise": ("be at least 1", self.dropout_rise >= 1),
+            "size_growth": ("be positive", self.size_growth > 0),
+            "sh_degree": ("be 0, 1, 2 or 3", 0 <= self.sh_degree <= 3),
+            "sh_degree_interval": ("be at least 1", self.sh_degree_interval >= 1),
+        }
+        for name, (rule, holds) in ranges.items():
+            flag = "--pipeline.model." + name.replace("_", "-")
+            require(holds, flag, rule, getattr(self, name), "Leave it out for the method's own.")
+        resolve(self.rasterizer, device)
 
 
 class FVGenModel(SplatfactoModel):
@@ -62,6 +90,8 @@ class FVGenModel(SplatfactoModel):
     """
 
     config: FVGenModelConfig
+    _lpips_metric: tuple[nn.Module] | None = None
+    """In a tuple: as an attribute of its own it would count as a part of the model."""
 
     def populate_modules(self) -> None:
         metadata = self.kwargs["metadata"]
@@ -71,10 +101,6 @@ class FVGenModel(SplatfactoModel):
         self.camera_optimizer = self.config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         if self.config.photo_colour == "affine":
             self.photo_colours = nn.Parameter(torch.eye(3, 4).repeat(self.num_photos, 1, 1))
-        if self.config.lpips:
-            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-            self.lpips = LearnedPerceptualImagePatchSimilarity(normalize=True)
         self.step = 0
         self.crop_box: OrientedBox | None = None
         random_background = self.config.background_color == "random"
@@ -116,13 +142,18 @@ class FVGenModel(SplatfactoModel):
         sh[:, 0] = RGB2SH(colours) if config.sh_degree > 0 else torch.logit(colours, eps=1e-4)
         tensors = {
             "means": means,
-            "scales": torch.log(config.initial_size * neighbour_distance(means))[:, None].repeat(1, 3),
+            "scales": torch.log(self._initial_sizes(means))[:, None].repeat(1, 3),
             "quats": torch.nn.functional.normalize(torch.randn(len(means), 4), dim=-1),
             "features_dc": sh[:, 0],
             "features_rest": sh[:, 1:],
             "opacities": torch.logit(torch.full((len(means), 1), config.initial_opacity)),
         }
         return {name: nn.Parameter(tensor.contiguous()) for name, tensor in tensors.items()}
+
+    def _initial_sizes(self, means: Tensor) -> Tensor:
+        """[N] standard deviations for centres [N, 3]: by local density, and never of the scene's own size."""
+        sizes = self.config.initial_size * neighbour_distance(means)
+        return sizes.clamp_max(LARGEST_START * self.scene_scale)
 
     def step_post_backward(self, step: int) -> None:
         # The strategy resets opacities at multiples of its period, and 0 is one: it would fade out the dense start.
@@ -133,6 +164,22 @@ class FVGenModel(SplatfactoModel):
     def size_growth(self) -> float:
         """Factor on the learning rate of sizes (`FVGenModelConfig.size_growth`)."""
         return 1.0 if self.num_photos <= FEW_PHOTOS else self.config.size_growth
+
+    def load_state_dict(self, dict: dict[str, Tensor], **kwargs) -> None:  # type: ignore[override]  # as SplatfactoModel
+        """Load a checkpoint, without Gaussians that are not finite, and with as many photos as it was trained on."""
+        prefix = "gauss_params."
+        whole = whole_gaussians({k.removeprefix(prefix): v for k, v in dict.items() if k.startswith(prefix)})
+        if not whole.all():
+            count, broken = len(whole), int((~whole).sum())
+            CONSOLE.log(
+                f"[yellow]Left out {broken} of the checkpoint's {count} Gaussians: their numbers are not finite."
+            )
+            dict = {k: v[whole] if k.startswith(prefix) else v for k, v in dict.items()}
+        for name, parameter in self.named_parameters():
+            stored = dict.get(name)
+            if not name.startswith(prefix) and stored is not None and stored.shape[1:] == parameter.shape[1:]:
+                parameter.data = parameter.data.new_zeros(stored.shape)  # the views or the capture may be gone since
+        super().load_state_dict(dict, **kwargs)
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         groups = super().get_param_groups()
@@ -258,5 +305,13 @@ class FVGenModel(SplatfactoModel):
         }
         metrics["avge"] = avge(metrics["psnr"], metrics["ssim"], metrics["st_lpips"])
         if self.config.lpips:
-            metrics["lpips"] = float(self.lpips(first[None], second[None]))
+            metrics["lpips"] = float(self._lpips()(first[None], second[None]))
         return metrics, {"img": torch.cat([target, prediction], dim=1)}
+
+    def _lpips(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The metric, loaded when it is first asked for and no part of a checkpoint."""
+        if self._lpips_metric is None:
+            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+            self._lpips_metric = (LearnedPerceptualImagePatchSimilarity(normalize=True).to(self.device),)
+        return self._lpips_metric[0]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
 from fvgen.checks import InputError
+from fvgen_ns.commands import refuse_empty_box, refuse_short_path, refuse_unable, running_command
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
-from fvgen_ns.fvgen_model import FVGenModelConfig
-from fvgen_ns.fvgen_trainer import refuse
-from fvgen_ns.fvgen_viewer import GeneratedCamerasToggle
+from fvgen_ns.fvgen_model import FVGenModel, FVGenModelConfig
+from fvgen_ns.fvgen_viewer import GeneratedCamerasToggle, serve_scripts_as_such
+from fvgen_ns.refusal import refuse
 
 
 @dataclass
@@ -26,11 +27,24 @@ class FVGenPipelineConfig(VanillaPipelineConfig):
 
 
 class FVGenPipeline(VanillaPipeline):
-    """`VanillaPipeline` plus viewer elements."""
+    """`VanillaPipeline` plus viewer elements and refusals of what a splat cannot do."""
 
     def __init__(self, *args, **kwargs) -> None:
+        command = running_command()
         try:
+            refuse_unable(command)
             super().__init__(*args, **kwargs)
-        except InputError as error:  # ns-eval and the like come here first: a capture that has moved, say
+            manager = cast(FVGenDataManager, self.datamanager)
+            refuse_short_path(command, len(manager.eval_dataset))
+        except InputError as error:
             refuse(error)
-        self.fvgen = GeneratedCamerasToggle(cast(FVGenDataManager, self.datamanager).is_photo)
+        self._command = command
+        self.fvgen = GeneratedCamerasToggle(manager.is_photo)
+        serve_scripts_as_such()
+
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        super().load_pipeline(loaded_state, step)
+        try:
+            refuse_empty_box(self._command, cast(FVGenModel, self.model).means)
+        except InputError as error:
+            refuse(error)

@@ -3,14 +3,9 @@ never half there, and learning rates fit the scene."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -20,30 +15,24 @@ from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 
-from fvgen.checks import InputError, complaint, require
+from fvgen.checks import InputError, require
+from fvgen.devices import default_device, is_gpu
+from fvgen.files import disk_errors, store, whole_file, write_json
+from fvgen_ns.checkpoint import (
+    check_fit,
+    check_images,
+    find_checkpoint,
+    read_checkpoint,
+    without_broken_gaussians,
+)
+from fvgen_ns.config_file import config_text, make_paths_absolute
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
+from fvgen_ns.fvgen_model import FVGenModelConfig
+from fvgen_ns.refusal import refuse
+from fvgen_ns.stock_options import refuse_unused
 
 NOTES_FILE = "fvgen_notes.json"
 """Beside config.yml: what a reader of the result should know, a list of sentences."""
-
-
-def refuse(error: InputError) -> NoReturn:
-    """Say what is wrong with the input, without a traceback, and end the command."""
-    CONSOLE.print(f"[bold red]{escape(str(error))}", soft_wrap=True)
-    sys.exit(2)
-
-
-@contextlib.contextmanager
-def writing(name: str, folder: Path) -> Iterator[None]:
-    """Turn what a full or read-only disk raises (torch's writer: RuntimeError) into an `InputError`."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        cause = " ".join(str(error).split())
-        next_step = "Free some space or choose another folder."
-        raise InputError(
-            complaint(name, "be writable, with room on its disk", f"{folder} ({cause})", next_step)
-        ) from error
 
 
 @dataclass
@@ -53,25 +42,48 @@ class FVGenTrainerConfig(TrainerConfig):
     _target: type = field(default_factory=lambda: FVGenTrainer)
 
     def save_config(self) -> None:
-        """Check the capture, then write ``config.yml``: what is refused leaves no output folder behind."""
+        """Check options, checkpoint and capture, then write ``config.yml``: what is refused leaves nothing behind."""
         try:
-            self._check_resume()
-            cast(FVGenDataManagerConfig, self.pipeline.datamanager).read_inputs()
-            with writing("--output-dir", self.output_dir):
-                super().save_config()
+            make_paths_absolute(self)
+            self._show_size()
+            self.check()
+            base_dir = self.get_base_dir()
+            with disk_errors("--output-dir", base_dir, "Free some space or choose another folder."):
+                store(base_dir / "config.yml", config_text(self).encode())
+            CONSOLE.log(f"Saved config to: {base_dir / 'config.yml'}")
         except InputError as error:
             refuse(error)
 
-    def _check_resume(self) -> None:
-        folder, file = self.load_dir, self.load_checkpoint
-        require(
-            folder is None or any(folder.glob("step-*.ckpt")),
-            "--load-dir",
-            "hold a checkpoint step-*.ckpt",
-            folder,
-            "It is the folder nerfstudio_models beside the config.yml of a run.",
+    def check(self) -> None:
+        """Refuse what could only fail later, and read the capture.
+
+        Raises:
+            InputError: an option has no effect, is out of its range or does not fit the checkpoint; or the capture
+                cannot be used.
+        """
+        refuse_unused(self)
+        device = self.machine.device_type
+        here = is_gpu(default_device()) or not is_gpu(device)
+        require(here, "--machine.device-type", "be one that this machine has", device, "Use cpu.")
+        cast(FVGenModelConfig, self.pipeline.model).check(device)
+        iterations = self.max_num_iterations
+        require(iterations >= 1, "--max-num-iterations", "be at least 1", iterations, "Ask for more.")
+        checkpoint = find_checkpoint(self)
+        if checkpoint is not None:
+            check_fit(read_checkpoint(checkpoint), self)
+        cast(FVGenDataManagerConfig, self.pipeline.datamanager).read_inputs()
+
+    def _show_size(self) -> None:
+        """What is chosen by hardware where the user does not, and the options that change it."""
+        manager = cast(FVGenDataManagerConfig, self.pipeline.datamanager)
+        CONSOLE.print(
+            f"{self.method_name} on {self.machine.device_type}: {self.max_num_iterations} iterations"
+            f" (--max-num-iterations), images of up to {manager.image_size} px (--pipeline.datamanager.image-size),"
+            f" geometry of up to {manager.densify.working_size} px (--pipeline.datamanager.densify.working-size),"
+            f" up to {manager.max_points} Gaussians to start from (--pipeline.datamanager.max-points).",
+            soft_wrap=True,
+            highlight=False,
         )
-        require(file is None or file.is_file(), "--load-checkpoint", "be an existing file", file, "Check the path.")
 
 
 class FVGenTrainer(Trainer):
@@ -79,6 +91,9 @@ class FVGenTrainer(Trainer):
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         try:
+            manager = cast(FVGenDataManagerConfig, self.config.pipeline.datamanager)
+            if not manager.has_inputs():  # a trainer that somebody's own code has made
+                manager.read_inputs()
             super().setup(test_mode)
         except InputError as error:  # a full disk, say: known only now
             refuse(error)
@@ -95,7 +110,17 @@ class FVGenTrainer(Trainer):
     def _load_checkpoint(self) -> None:
         """Load, then hand the optimizers the parameters that loading made: the number of Gaussians differs, so
         `SplatfactoModel.load_state_dict` replaces them, and stock optimizers would go on moving the old ones."""
-        super()._load_checkpoint()
+        path = find_checkpoint(self.config)
+        if path is None:
+            return
+        state = without_broken_gaussians(read_checkpoint(path))
+        check_images(state, self.pipeline.model)
+        self._start_step = state["step"] + 1
+        self.pipeline.load_pipeline(state["pipeline"], state["step"])
+        self.optimizers.load_optimizers(state["optimizers"])
+        if self.config.load_scheduler:
+            self.optimizers.load_schedulers(state["schedulers"])
+        self.grad_scaler.load_state_dict(state["scalers"])
         for name, parameter in self.pipeline.model.gauss_params.items():
             optimizer = self.optimizers.optimizers[name]
             (old,) = optimizer.param_groups[0]["params"]
@@ -104,20 +129,26 @@ class FVGenTrainer(Trainer):
                 if old in optimizer.state:
                     optimizer.state[parameter] = optimizer.state.pop(old)
                 self.optimizers.parameters[name] = [parameter]
+        left = self.config.max_num_iterations - self._start_step
+        CONSOLE.print(f"Going on from {path}: {self._start_step} iterations are done, {left} to go.", soft_wrap=True)
 
     def train(self) -> None:
         notes = cast(FVGenDataManager, self.pipeline.datamanager).notes
-        (self.base_dir / NOTES_FILE).write_text(json.dumps(notes, indent=1))
         for note in notes:
             CONSOLE.log(f"[yellow]Note: {escape(note)}")
-        super().train()
+        total = self.config.max_num_iterations
+        self.config.max_num_iterations = total - self._start_step  # Nerfstudio's loop counts from where it starts
+        try:
+            write_json(self.base_dir / NOTES_FILE, notes)
+            super().train()
+        finally:
+            self.config.max_num_iterations = total
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
-        self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
         final = self.checkpoint_dir / f"step-{step:09d}.ckpt"
         # outside the checkpoint folder: Nerfstudio takes every name in there for a checkpoint
-        unfinished = self.base_dir / f"{final.name}.unfinished"
+        written = self.base_dir / final.name
         state = {
             "step": step,
             "pipeline": self.pipeline.state_dict(),
@@ -126,11 +157,12 @@ class FVGenTrainer(Trainer):
             "scalers": self.grad_scaler.state_dict(),
         }
         try:
-            with writing("--output-dir", self.base_dir):
-                torch.save(without_numpy_scalars(state), unfinished)
-                unfinished.replace(final)
+            with disk_errors("--output-dir", self.base_dir, "Free some space, then go on with --load-dir."):
+                with whole_file(written) as unfinished:
+                    torch.save(without_numpy_scalars(state), unfinished)
+                self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+                written.replace(final)
         except InputError as error:  # the last checkpoint before is still there
-            unfinished.unlink(missing_ok=True)
             refuse(error)
         if self.config.save_only_latest_checkpoint:
             for other in self.checkpoint_dir.glob("*.ckpt"):

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import mimetypes
+
 from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerControl
 from torch import nn
+
+_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".wasm": "application/wasm",
+}
+"""Of the files that the viewer's page is made of."""
 
 
 class GeneratedCamerasToggle(nn.Module):
@@ -32,3 +44,12 @@ class GeneratedCamerasToggle(nn.Module):
         for index, handle in handles.items():
             if not self._is_photo[index]:
                 handle.visible = checkbox.value
+
+
+def serve_scripts_as_such() -> None:
+    """Give the viewer's page the types of its parts where the machine's own table lacks or misnames them.
+
+    Browsers run no script that is served as plain text, and show a blank page.
+    """
+    for suffix, kind in _TYPES.items():
+        mimetypes.add_type(kind, suffix)

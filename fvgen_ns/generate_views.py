@@ -15,9 +15,12 @@ from fvgen.checks import require
 from fvgen.command import run
 from fvgen.data.capture import CaptureFrame
 from fvgen.files import read_json
+from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.densify import DensifyConfig, progress_bars, views_key
-from fvgen_ns.frames import CaptureSplit
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
+from fvgen_ns.views_cache import alone_in, require_writable
+
+_IF_FULL = "Free some space, or choose another folder: --output FOLDER."
 
 
 @dataclass
@@ -53,6 +56,7 @@ def generate_views(config: GenerateViews) -> None:
     console = Console()
     require(config.geometry != "none", "--geometry", "give points to make views from", "none", "Choose auto.")
     parser = FVGenDataParserConfig(data=config.data).setup()
+    parser.decodes = False  # `CaptureSplit.decode` does, once
     training = CaptureSplit.read(parser, "train")
     training.check_training()
     held_out = held_out_frames(training, [CaptureSplit.read(parser, name) for name in ("test", "val")])
@@ -86,33 +90,30 @@ def held_out_frames(training: CaptureSplit, others: list[CaptureSplit]) -> list[
 def _write(training: CaptureSplit, held_out: list[CaptureFrame], settings: DensifyConfig, output: Path) -> bool:
     """Fill the folder; whether there was anything to do."""
     from fvgen.data.working_size import at_size, capture_of, working_size
-    from fvgen.generation.views_folder import is_complete
+    from fvgen.generation.views_folder import is_complete, refuse_foreign
     from fvgen_ns.produce import produce
 
     if is_complete(output, views_key(training, settings, held_out)):
         return False
+    refuse_foreign(output)
+    require_writable(output, _IF_FULL)
     size = working_size([frame.size for frame in training.frames], settings.working_size)
     with progress_bars() as progress:
-        training, scaled = training.decode(lambda decoded: at_size(decoded, size), 2 * max(size), progress)
-    key = views_key(training, settings, held_out)
+        training, scaled = training.decode(
+            lambda one: at_size(one, size), at_least=2 * max(size), what="photos", progress=progress
+        )
+    training.check_depth()
+    key = views_key(training, settings, held_out)  # without the photos that could not be read
     if is_complete(output, key):
         return False
-    _check_output(output, key)
-    produce(training, capture_of(scaled, training.sparse), settings, output, key, held_out, training.notes)
+    found = (read_json(output / "transforms.json") or {}).get("fvgen", {}).get("key", key)
+    same = "be a new folder or hold views of this capture and these settings"
+    require(found == key, "--output", same, f"{output} with others", "Choose another folder, or delete this one.")
+    with alone_in(output, _IF_FULL) as alone:
+        require(alone, "--output", "not be written by another run", output, "Wait for it, or choose another folder.")
+        capture = capture_of(scaled, training.sparse)
+        produce(training, capture, settings, output, key, held_out, training.notes, if_full=_IF_FULL)
     return True
-
-
-def _check_output(folder: Path, key: str) -> None:
-    """Finished views of another capture, or of other settings, are not thrown away unasked."""
-    require(not folder.exists() or folder.is_dir(), "--output", "be a folder", folder, "Choose another name.")
-    found = (read_json(folder / "transforms.json") or {}).get("fvgen", {})
-    require(
-        found.get("key", key) == key,
-        "--output",
-        "be a new folder or hold views of this capture and these settings",
-        f"{folder} with others",
-        "Choose another folder, or delete this one.",
-    )
 
 
 def _clips(meta: Mapping[str, Any]) -> list[torch.Tensor]:

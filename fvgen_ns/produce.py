@@ -24,8 +24,8 @@ from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of
 from fvgen.models.find import NEEDS_MODEL
 from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
+from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.densify import DensifyConfig, progress_bars
-from fvgen_ns.frames import CaptureSplit
 from fvgen_ns.gaussian_sizes import neighbour_distance
 
 FEWEST_POINTS = 100
@@ -42,6 +42,8 @@ def produce(
     key: str,
     held_out: Sequence[CaptureFrame] = (),
     capture_notes: Sequence[str] = (),
+    *,
+    if_full: str,
 ) -> None:
     """Reconstruct, generate, decide on seeds in holes, and leave a complete folder.
 
@@ -50,20 +52,20 @@ def produce(
     Args:
         split: the training photos.
         capture: the same at the working size.
-        config: what to make.
+        config: what to make; the generator's weights have been found.
         folder: where; made when missing.
         key: of these photos and settings (`fvgen_ns.densify.views_key`).
         held_out: photos to keep beside them, for comparison alone; in the dataparser's frame.
         capture_notes: on the capture, to keep with the folder's own.
+        if_full: what to do about a disk that is full; names the option for the folder.
 
     Raises:
-        InputError: the generator's weights are not there, or the folder cannot be written.
+        InputError: the folder cannot be written.
     """
-    config.find_weights()
     with progress_bars() as progress:
         capture = capture.to(default_device())
         geometry = GEOMETRY_PROVIDERS[config.geometry]().reconstruct(capture, progress)
-        writer = _writer(split, config, folder, key, geometry)
+        writer = _writer(split, config, folder, key, geometry, if_full)
         for i, frame in enumerate(split.frames):
             if not writer.has(i):
                 writer.put_photo(i, stored_photo(frame), geometry.depths[i])
@@ -98,7 +100,9 @@ def stored_photo(frame: CaptureFrame) -> StoredPhoto:
     )
 
 
-def _writer(split: CaptureSplit, config: DensifyConfig, folder: Path, key: str, geometry: SceneGeometry) -> ViewsWriter:
+def _writer(
+    split: CaptureSplit, config: DensifyConfig, folder: Path, key: str, geometry: SceneGeometry, if_full: str
+) -> ViewsWriter:
     farthest = float(geometry.depths.max()) / split.similarity.scale
     provenance: dict[str, Any] = {
         "version": fvgen.__version__,
@@ -108,7 +112,7 @@ def _writer(split: CaptureSplit, config: DensifyConfig, folder: Path, key: str, 
     }
     # generated views may look past the farthest point; four times that still has 14 bits left for the scene
     depth_unit = 4 * farthest / DEPTH_STEPS if farthest > 0 else 1e-3
-    return ViewsWriter(folder, key, split.similarity, depth_unit, provenance)
+    return ViewsWriter(folder, key, split.similarity, depth_unit, provenance, if_full=if_full)
 
 
 def _generate(

@@ -55,13 +55,14 @@ def main(demo: Demo) -> None:
     _run("ns-export", ["gaussian-splat", "--load-config", str(configs["ours"]), "--output-dir", str(export)], console)
     picture = _side_by_side(list(configs.values()), demo.output / _label(data) / "side_by_side.png")
 
-    table = Table(title=f"{_label(data)}: held-out photos")
+    notes, compared = _notes(configs["ours"])
+    table = Table(title=f"{_label(data)}: {compared}")
     for column in ("", "PSNR", "SSIM", "PSNR after colour fit"):
         table.add_column(column)
     for name, score in scores.items():
         table.add_row(name, f"{score['psnr']:.2f} dB", f"{score['ssim']:.3f}", f"{score['psnr_affine']:.2f} dB")
     console.print(table)
-    for note in _notes(configs["ours"]):
+    for note in notes:
         console.print(f"[yellow]Note:[/yellow] {note}")
     console.print(f"Side by side (photo | photos only | ours): {picture}", soft_wrap=True)
     console.print(f"Splat: {export / 'splat.ply'}", soft_wrap=True)
@@ -126,11 +127,13 @@ def _side_by_side(configs: list[Path], path: Path) -> Path:
     return path
 
 
-def _notes(config: Path) -> list[str]:
+def _notes(config: Path) -> tuple[list[str], str]:
+    """What the user should know of a run, and which photos its figures are of."""
     from fvgen_ns.fvgen_trainer import NOTES_FILE
+    from fvgen_ns.training_inputs import NOTHING_HELD_OUT
 
-    file = config.parent / NOTES_FILE
-    return json.loads(file.read_text()) if file.exists() else []
+    notes = json.loads((config.parent / NOTES_FILE).read_text())
+    return notes, "training photos" if NOTHING_HELD_OUT in notes else "held-out photos"
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fvgen.checks import InputError, complaint, require
-from fvgen.files import intact, read_json, sha256, store
+from fvgen.checks import require
+from fvgen.files import disk_errors, intact, read_json, sha256, store
 from fvgen.geometry.points import write_ply
 from fvgen.geometry.similarity import Similarity
 from fvgen.types import Cameras, PointCloud
@@ -66,7 +66,14 @@ class ViewsWriter:
     """Writes the folder frame by frame, so that a killed run loses no finished frame."""
 
     def __init__(
-        self, folder: Path, key: str, similarity: Similarity, depth_unit: float, provenance: dict[str, Any]
+        self,
+        folder: Path,
+        key: str,
+        similarity: Similarity,
+        depth_unit: float,
+        provenance: dict[str, Any],
+        *,
+        if_full: str = "Free some space or choose another folder.",
     ) -> None:
         """
         Args:
@@ -75,13 +82,15 @@ class ViewsWriter:
             similarity: from the capture's frame to the one that cameras and points are given in.
             depth_unit: capture units of one step of the depth files.
             provenance: JSON values common to all frames: version, generator, seed, settings.
+            if_full: what to do about a disk that is full or cannot be written; names the option for the folder.
 
         Raises:
             InputError: the folder holds something else, or cannot be written.
         """
         self.folder, self.key = Path(folder), key
         self._similarity, self._depth_unit, self._provenance = similarity, depth_unit, provenance
-        _refuse_foreign(self.folder)
+        self._if_full = if_full
+        refuse_foreign(self.folder)
         self._guarded(self._prepare)
 
     def _prepare(self) -> None:
@@ -100,16 +109,8 @@ class ViewsWriter:
             (self.folder / name).unlink(missing_ok=True)
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        try:
+        with disk_errors("views folder", self.folder, f"{self._if_full} Finished views are kept."):
             work()
-        except OSError as error:
-            text = complaint(
-                "views folder",
-                "be writable, with room on its disk",
-                f"{self.folder} ({error})",
-                "Free some space or choose another folder; finished views are kept.",
-            )
-            raise InputError(text) from error
 
     def has(self, index: int) -> bool:
         """Whether the frame is finished, of this key, and its files are what was written."""
@@ -258,8 +259,12 @@ def is_complete(folder: Path, key: str) -> bool:
     return "fvgen_checksums" in meta and intact(Path(folder), meta["fvgen_checksums"])
 
 
-def _refuse_foreign(folder: Path) -> None:
-    """Never write over a folder that holds anything but an earlier run's views."""
+def refuse_foreign(folder: Path) -> None:
+    """Never write over a folder that holds anything but an earlier run's views.
+
+    Raises:
+        InputError: it does.
+    """
     require(not folder.is_file(), "views folder", "be a folder", folder, "Choose another name.")
     meta = read_json(folder / "transforms.json")
     ours = "fvgen" in meta if meta is not None else (folder / "frames").is_dir()

@@ -13,10 +13,13 @@ from plyfile import PlyData
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_room) -> Path:
-    """A folder in which ns-train has run on the small capture."""
+    """A folder in which ns-train has run on the small capture, with relative paths."""
     cwd = tmp_path_factory.mktemp("nerfstudio")
-    train(cwd, tiny_room)
+    shutil.copytree(tiny_room, cwd / "capture")
+    done = train(cwd, Path("capture"))
     assert config_of(cwd).is_file()
+    assert f"fvgen-splat-cpu on cpu: {STEPS} iterations (--max-num-iterations), images of up to 96 px" in done.stdout
+    assert ".amp." not in done.stderr  # what no user can act on is not shown
     return cwd
 
 
@@ -31,36 +34,31 @@ def test_training_keeps_views_in_the_cache_and_says_where_they_come_from(trained
         assert (folder / generated[key]).is_file()
 
 
-def test_eval_reads_the_cache_and_measures_held_out_photos(trained):
+def test_eval_reads_the_cache_and_measures_held_out_photos_from_any_folder(trained, tmp_path):
     before = cache_state(trained)
     result = trained / "eval.json"
-    run("ns-eval", "--load-config", config_of(trained), "--output-path", result, cwd=trained)
+    run("ns-eval", "--load-config", config_of(trained), "--output-path", result, cwd=trained, folder=tmp_path)
     scores = json.loads(result.read_text())["results"]
     assert 10 < scores["psnr"] < 60 and 0 < scores["ssim"] <= 1 and scores["psnr_affine"] >= scores["psnr"] - 0.01
     assert cache_state(trained) == before
 
 
-def test_export_writes_a_finite_splat(trained):
-    run("ns-export", "gaussian-splat", "--load-config", config_of(trained), "--output-dir", "splat", cwd=trained)
-    vertices = PlyData.read(trained / "splat/splat.ply")["vertex"]
+def test_export_writes_a_finite_splat_from_any_folder(trained, tmp_path):
+    where = ("--load-config", config_of(trained), "--output-dir", "splat")
+    run("ns-export", "gaussian-splat", *where, cwd=trained, folder=tmp_path)
+    vertices = PlyData.read(tmp_path / "splat/splat.ply")["vertex"]
     assert len(vertices) > 100
     assert all(np.isfinite(vertices[name]).all() for name in ("x", "y", "z", "opacity", "scale_0", "rot_0"))
 
 
 def test_render_dataset_and_interpolate(trained):
     before = cache_state(trained)
-    run(
-        "ns-render",
-        "dataset",
-        "--load-config",
-        config_of(trained),
-        "--output-path",
-        "renders",
-        "--rendered-output-names",
-        "rgb",
-        cwd=trained,
-    )
-    assert len(list((trained / "renders").rglob("*.jpg"))) == 2
+    where = ("--load-config", config_of(trained), "--output-path", "renders")
+    run("ns-render", "dataset", *where, "--split", "train+test", "--rendered-output-names", "rgb", cwd=trained)
+    renders = {path.relative_to(trained / "renders").as_posix() for path in (trained / "renders").rglob("*.jpg")}
+    photos = {f"train/rgb/train_0{i}.jpg" for i in range(4)} | {f"test/rgb/test_0{i}.jpg" for i in (4, 5)}
+    assert photos < renders
+    assert all(name.startswith("train/rgb/generated/") for name in renders - photos)  # not by their cache's path
     run(
         "ns-render",
         "interpolate",
@@ -108,14 +106,29 @@ def test_resume_goes_on_from_the_checkpoint_and_moves_the_gaussians(trained, tin
     before = cache_state(trained)
     folder = config_of(trained).parent / "nerfstudio_models"
     first = torch.load(folder / f"step-{STEPS - 1:09d}.ckpt", weights_only=True)
-    train(trained, tiny_room, "--load-dir", folder, timestamp="resumed")
+    total = STEPS + 15
+    done = train(trained, tiny_room, "--load-dir", folder, "--max-num-iterations", total, timestamp="resumed")
+    assert f"{STEPS} iterations are done, 15 to go" in done.stdout
     (last,) = (config_of(trained, "resumed").parent / "nerfstudio_models").glob("*.ckpt")
     second = torch.load(last, weights_only=True)
-    assert second["step"] == 2 * STEPS - 1
+    assert second["step"] == total - 1
     name = "_model.gauss_params.features_dc"
     assert first["pipeline"][name].shape == second["pipeline"][name].shape
     assert (first["pipeline"][name] - second["pipeline"][name]).abs().max() > 1e-3
     assert cache_state(trained) == before
+
+
+def test_a_total_that_is_reached_is_refused_and_writes_nothing(trained):
+    folder = config_of(trained).parent / "nerfstudio_models"
+    done = train(trained, Path("capture"), "--load-dir", folder, timestamp="again", check=False)
+    assert done.returncode == 2 and "This total is reached" in done.stdout and "Traceback" not in done.stderr
+    assert not config_of(trained, "again").parent.exists()
+
+
+def test_a_command_that_needs_rays_is_refused_in_one_line(trained):
+    done = run("ns-render", "spiral", "--load-config", config_of(trained), cwd=trained, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stdout.startswith("ns-render spiral must have a method that can be asked along a ray")
 
 
 def test_sizes_of_a_short_run_learn_faster(trained):
@@ -124,24 +137,26 @@ def test_sizes_of_a_short_run_learn_faster(trained):
     assert group["lr"] == pytest.approx(5e-3 * 1600 / 600)
 
 
-def test_a_damaged_cache_is_made_anew(trained, tiny_room, tmp_path):
-    shutil.copytree(trained / "cache", tmp_path / "cache")
+def test_a_damaged_cache_is_made_anew(trained, tmp_path):
+    for name in ("cache", "capture"):
+        shutil.copytree(trained / name, tmp_path / name)
     (folder,) = (tmp_path / "cache/fvgen").iterdir()
     generated = sorted((folder / "confidence").iterdir())[0]
     whole = generated.read_bytes()
     generated.write_bytes(whole[: len(whole) // 2])
     (folder / "frames/.half.json.unfinished").write_text("{")
-    train(tmp_path, tiny_room, "--max-num-iterations", 2)
+    train(tmp_path, Path("capture"), "--max-num-iterations", 2)
     assert generated.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda c: shutil.rmtree(c), "existing"),
+        (lambda c: shutil.rmtree(c), "must exist"),
         (lambda c: (c / "transforms.json").unlink(), "ns-process-data"),
-        (lambda c: (c / "images" / min((c / "images").iterdir()).name).unlink(), "exist"),
+        (lambda c: shutil.rmtree(c / "images"), "at least 2 photos to train on, got 0"),
     ],
+    ids=["no folder", "no description", "no photos"],
 )
 def test_bad_captures_are_refused_before_anything_is_written(tiny_room, tmp_path, spoil, message):
     capture = tmp_path / "capture"

@@ -9,17 +9,19 @@ import pytest
 import torch
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from nerfstudio.data.scene_box import SceneBox
 from other_captures import as_blender, as_colmap
 from PIL import Image
 
 from fvgen.checks import InputError
 from fvgen.geometry.points import read_ply, write_ply
 from fvgen.types import PointCloud
+from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.densify import DensifyConfig, views_key
-from fvgen_ns.frames import CaptureSplit
 from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights
+from fvgen_ns.fvgen_model import FVGenModelConfig
 
 MAP = (450_000.0, 5_200_000.0, 300.0)
 """Metres, as coordinates of a map are."""
@@ -105,15 +107,15 @@ def test_photos_without_a_mask_count_whole_beside_masked_ones(capture):
 def test_measured_depth_in_a_wrong_unit_is_refused(capture, factor):
     edit(capture, lambda meta: meta.update(depth_unit_scale_factor=factor * 1e-3))
     with pytest.raises(InputError, match=r"depth .* times as far as them") as refusal:
-        CaptureSplit.of(parse(capture)).check_training()
+        CaptureSplit.of(parse(capture)).check_depth()
     cure = float(str(refusal.value).split(" by ")[1].split(",")[0])
     assert cure == pytest.approx(factor, rel=0.05)
 
 
 def test_measured_depth_in_the_right_unit_is_not_refused(capture):
-    CaptureSplit.of(parse(capture)).check_training()
+    CaptureSplit.of(parse(capture)).check_depth()
     edit(capture, lambda meta: meta.pop("ply_file_path"))
-    CaptureSplit.of(parse(capture)).check_training()
+    CaptureSplit.of(parse(capture)).check_depth()
 
 
 def scale_capture(meta):
@@ -234,3 +236,26 @@ def test_settings_that_cannot_work_are_refused(capture, settings, message):
     with pytest.raises(InputError, match=message):
         FVGenDataManagerConfig(data=capture, **settings).read_inputs()
     FVGenDataManagerConfig(data=capture).read_inputs()
+
+
+def test_points_far_outside_the_scene_are_left_out_and_the_others_stay(capture):
+    cloud = read_ply(capture / "sparse_pc.ply", torch.float64)
+    outside = torch.tensor([[100.0, 0, 0], [0, -3e3, 0], [0, 1e6, 1e6]], dtype=torch.float64)
+    xyz = torch.cat([cloud.xyz, outside + cloud.xyz.mean(dim=0)])
+    rgb, confidence = torch.cat([cloud.rgb, torch.zeros(3, 3)]), torch.ones(len(xyz))
+    write_ply(capture / "sparse_pc.ply", PointCloud(xyz, rgb, confidence))
+    split = CaptureSplit.of(parse(capture))
+    assert len(split.sparse) == len(cloud)
+    assert any("Left out 3 of" in note and "sparse points" in note for note in split.notes)
+
+
+def test_no_gaussian_starts_as_large_as_the_scene():
+    points = torch.cat([torch.rand(200, 3), torch.tensor([[9.0, 9, 9]])])
+    model = FVGenModelConfig().setup(
+        scene_box=SceneBox(torch.eye(3)[:2]),
+        num_train_data=3,
+        metadata={"num_photos": 3, "scene_scale": 2.0},
+        seed_points=(points, torch.zeros(201, 3)),
+    )
+    sizes = torch.exp(model.scales.detach()).amax(dim=1)
+    assert sizes[-1] == pytest.approx(1.0) and sizes[:-1].max() < 0.5

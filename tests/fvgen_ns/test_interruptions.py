@@ -60,7 +60,7 @@ def test_killed_while_training(tiny_room, tmp_path):
     checkpoints = sorted(folder.glob("*.ckpt"))
     assert checkpoints
     step = max(torch.load(path, weights_only=True)["step"] for path in checkpoints)
-    train(tmp_path, tiny_room, "--load-dir", folder, "--max-num-iterations", 5, timestamp="resumed")
+    train(tmp_path, tiny_room, "--load-dir", folder, "--max-num-iterations", step + 6, timestamp="resumed")
     (last,) = (config_of(tmp_path, "resumed").parent / "nerfstudio_models").glob("*.ckpt")
     assert torch.load(last, weights_only=True)["step"] == step + 5
     assert cache_state(tmp_path) == views

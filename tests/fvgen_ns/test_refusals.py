@@ -9,15 +9,8 @@ import pytest
 from fvgen.checks import InputError
 from fvgen_ns.fvgen_config import fvgen_splat_cpu
 from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
+from fvgen_ns.fvgen_model import FVGenModelConfig
 from fvgen_ns.fvgen_pipeline import FVGenPipelineConfig
-from fvgen_ns.fvgen_trainer import writing
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")])
-def test_a_full_disk_is_named_with_the_folder(tmp_path, error):
-    refusal = pytest.raises(InputError, match=f"--output-dir must be writable, with room on its disk, got {tmp_path}")
-    with refusal, writing("--output-dir", tmp_path):
-        raise error
 
 
 @pytest.mark.parametrize("option", ["load_dir", "load_checkpoint"])
@@ -41,8 +34,35 @@ def test_an_output_folder_that_cannot_be_written_is_refused(tiny_room, tmp_path,
     assert end.value.code == 2 and "--output-dir must be writable" in capsys.readouterr().out
 
 
-def test_a_capture_that_is_gone_ends_every_command_in_one_sentence(tmp_path, capsys):
+def test_a_capture_that_moved_is_refused_with_the_line_to_change(tmp_path, capsys):
     config = FVGenPipelineConfig(datamanager=FVGenDataManagerConfig(data=tmp_path / "gone"))
-    with pytest.raises(SystemExit) as end:  # as ns-eval, ns-render and ns-export build it
-        config.setup(device="cpu", test_mode="inference")
-    assert end.value.code == 2 and "the path of the capture must exist" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:  # as ns-eval and ns-viewer build it
+        config.setup(device="cpu", test_mode="test")
+    text = " ".join(capsys.readouterr().out.split())
+    assert end.value.code == 2 and f"got {tmp_path / 'gone'}, where nothing is" in text
+    assert "the line that begins with 'data:' in the run's config.yml" in text
+
+
+def test_a_splat_is_exported_without_its_capture(tmp_path, capsys):
+    config = FVGenPipelineConfig(datamanager=FVGenDataManagerConfig(data=tmp_path / "gone"))
+    config.model.num_random = 10
+    pipeline = config.setup(device="cpu", test_mode="inference")  # as ns-export and ns-render camera-path build it
+    stored = {f"_model.{k}": v for k, v in pipeline.model.state_dict().items()}
+    pipeline.load_pipeline(stored, 5)
+    assert pipeline.model.num_points == 10 and len(pipeline.datamanager.train_dataset) == 0
+    assert "Going on without the photos" in " ".join(capsys.readouterr().out.split())
+
+
+OUT_OF_RANGE = {
+    "initial_opacity": 1.0, "initial_size": 0.0, "opacity_penalty": -1.0, "size_penalty": -1.0, "dropout": 1.0,
+    "dropout_rise": 0, "size_growth": 0.0, "sh_degree": 4, "sh_degree_interval": 0, "rasterizer": "gsplat",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", OUT_OF_RANGE)
+def test_options_that_cannot_work_are_refused_by_name(option):
+    model = FVGenModelConfig()
+    model.check("cpu")
+    setattr(model, option, OUT_OF_RANGE[option])
+    with pytest.raises(InputError, match=option.replace("_", "-")):
+        model.check("cpu")

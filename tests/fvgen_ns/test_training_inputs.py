@@ -85,7 +85,8 @@ def test_damaged_photos_are_left_out_and_named_in_one_note(capture, tmp_path, pa
     for name in (meta["train_filenames"][1], meta["test_filenames"][0]):
         truncate(capture / name)
     config = manager(capture, tmp_path / "cache", parser)
-    inputs = config.read_inputs()
+    config.read_inputs()
+    inputs = vars(config)["_inputs"]
     names = [frame.name for frame in inputs.training.frames]
     assert names == [Path(meta["train_filenames"][i]).name for i in (0, 2, 3)]
     assert (

@@ -1,5 +1,6 @@
 """The real viewer in a real headless browser."""
 
+import io
 import os
 import shutil
 import socket
@@ -7,8 +8,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from nerfstudio_commands import BIN, config_of, run_environment, train
+from PIL import Image
 
 
 @pytest.fixture
@@ -60,35 +63,61 @@ def answers(port: int) -> bool:
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
+def scene(browser) -> np.ndarray:
+    """[H, W, 3] what the page shows left of its control panel, once it stays as it is."""
+    before = None
+    for _ in range(120):
+        picture = np.asarray(Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB"))[:, :640]
+        if before is not None and np.array_equal(picture, before):
+            return picture
+        before = picture
+        time.sleep(1)
+    pytest.fail("the page never came to rest")
+
+
+def changed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """[H, W] bool"""
+    return (first != second).any(axis=2)
+
+
 def test_the_viewer_draws_the_splat_and_hides_generated_cameras(tiny_room, tmp_path, browser):
     from selenium.webdriver.common.by import By
 
     train(tmp_path, tiny_room, "--max-num-iterations", 5)
     port = free_port()
+    options = ("--load-config", config_of(tmp_path), "--viewer.websocket-port", port)
     viewer = subprocess.Popen(
-        [BIN / "ns-viewer", "--load-config", config_of(tmp_path), "--viewer.websocket-port", str(port),
-         "--viewer.websocket-host", "127.0.0.1"],
-        cwd=tmp_path, env=run_environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [BIN / "ns-viewer", *map(str, options), "--viewer.websocket-host", "127.0.0.1"],
+        cwd=tmp_path,
+        env=run_environment(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         wait_for(lambda: answers(port), 120, "listening")
         browser.get(f"http://127.0.0.1:{port}")
 
-        def label():
-            return browser.find_elements(By.XPATH, "//*[text()='Generated cameras']")
+        def found(path: str):
+            return browser.find_elements(By.XPATH, path)
 
-        wait_for(label, 60, "showing the checkbox")
+        label = "//*[text()='Generated cameras']"
+        wait_for(lambda: found(label), 60, "showing the checkbox")
         wait_for(lambda: browser.find_elements(By.TAG_NAME, "canvas"), 30, "a canvas")
-        picture = Path(os.environ.get("FVGEN_TEST_PICTURES", tmp_path)) / "viewer.png"
         time.sleep(3)  # the first render travels to the page
+        everything = scene(browser)
+        picture = Path(os.environ.get("FVGEN_TEST_PICTURES", tmp_path)) / "viewer.png"
         browser.save_screenshot(str(picture))
-        assert picture.stat().st_size > 10_000
-        (box,) = browser.find_elements(
-            By.XPATH, "//*[text()='Generated cameras']/following::input[@type='checkbox'][1]"
-        )
+        (box,) = found(f"{label}/following::input[@type='checkbox'][1]")
         assert box.is_selected()
         browser.execute_script("arguments[0].click()", box)
         wait_for(lambda: not box.is_selected(), 10, "unchecking")
+        photos = scene(browser)
+        (hide,) = found("//button[contains(., 'Hide Train Cams')]")
+        browser.execute_script("arguments[0].click()", hide)
+        nothing = scene(browser)
+        of_generated, of_photos = changed(everything, photos), changed(photos, nothing)
+        assert of_generated.sum() > 500  # their frames and pictures are gone
+        assert of_photos.sum() > 500  # those of the photos had stayed
         assert viewer.poll() is None
     finally:
         viewer.kill()

@@ -171,7 +171,7 @@ def test_a_full_disk_is_named_and_leaves_no_half_file(tmp_path, views, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(InputError, match=r"room on its disk.*No space left.*finished views are kept"):
+    with pytest.raises(InputError, match=r"room on its disk.*No space left.*Finished views are kept"):
         put(writer, views, 1)
     monkeypatch.undo()
     assert writer.has(0) and not writer.has(1)

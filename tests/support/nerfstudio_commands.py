@@ -22,12 +22,12 @@ def run_environment(cwd: Path, columns: int = 200) -> dict[str, str]:
 
 
 def run(
-    command: str, *arguments: object, cwd: Path, check: bool = True, columns: int = 200
+    command: str, *arguments: object, cwd: Path, check: bool = True, columns: int = 200, folder: Path | None = None
 ) -> subprocess.CompletedProcess:
-    """A command of the environment the tests run in, without a terminal."""
+    """A command of the environment the tests run in, without a terminal; in ``folder`` where that is another one."""
     done = subprocess.run(
         [str(BIN / command), *map(str, arguments)],
-        cwd=cwd,
+        cwd=folder or cwd,
         env=run_environment(cwd, columns),
         text=True,
         capture_output=True,
