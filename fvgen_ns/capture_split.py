@@ -13,7 +13,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 
 from fvgen.checks import InputError, complaint
 from fvgen.data.capture import DEPTH_UNIT, CaptureFrame
-from fvgen.data.capture_notes import CaptureNotes
+from fvgen.data.capture_notes import CaptureNotes, gathered
 from fvgen.data.decoded_frame import DecodedFrame, decode_frame
 from fvgen.data.depth_files import read_depth
 from fvgen.data.frame_checks import check_depth_unit, check_frames, check_pixels
@@ -187,7 +187,7 @@ class CaptureSplit:
         metadata = {
             **outputs.metadata,
             "depth_filenames": [f.depth for f in frames] if has_depth else None,
-            "notes": [*self.notes, *notes.sentences()],
+            "notes": gathered([*self.notes, *notes.sentences()]),
         }
         outputs = replace(
             outputs,

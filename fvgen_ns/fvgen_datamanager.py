@@ -15,6 +15,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 
 from fvgen.checks import InputError, complaint, require
+from fvgen.data.capture_notes import gathered
 from fvgen.devices import is_gpu
 from fvgen_ns.capture_split import CaptureSplit, GivenOutputsConfig
 from fvgen_ns.densify import DensifyConfig, densify
@@ -123,7 +124,7 @@ class FVGenDataManager(FullImageDatamanager[FVGenDataset]):
                 capture=None if inputs is None else inputs.capture,
             )
         self.train_dataparser_outputs = split.outputs
-        self.notes = split.notes if inputs is None else list(dict.fromkeys([*split.notes, *inputs.held_out.notes]))
+        self.notes = split.notes if inputs is None else gathered([*split.notes, *inputs.held_out.notes])
         dataset = self._dataset(split, None if inputs is None else inputs.photos)
         self.is_photo = dataset.is_photo
         self._photos = [i for i, is_photo in enumerate(dataset.is_photo) if is_photo]

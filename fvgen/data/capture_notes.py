@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from fvgen.checks import InputError
 
+_LEFT_OUT = "Left out: "
 _MOST_NAMES = 50
 """A note names so many items; of the others it gives the number."""
 
@@ -40,7 +41,7 @@ class CaptureNotes:
         for item, error in self.left_out.items():
             kinds.setdefault(error.rule.partition(" must ")[2], []).append(item)
         texts = [f"{_names(items)}: {self.left_out[items[0]]}" for items in kinds.values()]
-        return f"Left out: {' '.join(texts)}" if texts else ""
+        return f"{_LEFT_OUT}{' '.join(texts)}" if texts else ""
 
     def found_as(self, name: str, path: Path) -> None:
         """The file ``name`` was found under another spelling, as ``path`` in the capture."""
@@ -67,6 +68,14 @@ class CaptureNotes:
         if self._found_as:
             notes.append(f"Found under another spelling: {_names(list(dict.fromkeys(self._found_as)))}.")
         return tuple(map(_printable, dict.fromkeys(notes + self._others)))
+
+
+def gathered(notes: Iterable[str]) -> list[str]:
+    """Notes of several steps, each once: all that any step left out in one note, then the others."""
+    once = list(dict.fromkeys(notes))
+    left_out = [note.removeprefix(_LEFT_OUT) for note in once if note.startswith(_LEFT_OUT)]
+    others = [note for note in once if not note.startswith(_LEFT_OUT)]
+    return [_LEFT_OUT + " ".join(left_out), *others] if left_out else others
 
 
 def _names(names: Sequence[str]) -> str:

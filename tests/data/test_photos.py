@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from fvgen.checks import InputError
+from fvgen.data.capture_notes import gathered
 from fvgen.data.photos import check_photo_size, is_portable, photo_size, read_photo
 
 UPRIGHT = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -148,3 +149,10 @@ def test_headers_of_png_files_are_read_without_their_pixels(tmp_path, place, mon
     else:
         monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
     assert photo_size(path) == (20, 30)
+
+
+def test_what_several_steps_leave_out_stands_in_one_note():
+    notes = ["Left out: a.png: it must be whole.", "Seeds: none.", "Left out: b.png: it must exist.", "Seeds: none."]
+    joined = gathered(notes)
+    assert joined == ["Left out: a.png: it must be whole. b.png: it must exist.", "Seeds: none."]
+    assert gathered(["Seeds: none."]) == ["Seeds: none."]
