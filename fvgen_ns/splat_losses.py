@@ -13,8 +13,8 @@ def photometric_loss(prediction: Tensor, target: Tensor, weight: Tensor | None, 
     """``(1 - s) L1 + s (1 - SSIM)``, the loss of 3D Gaussian splatting (Kerbl et al. 2023), each pixel by its weight.
 
     Where the weight is 0, nothing is compared, not even by the windows of pixels beside it.
-    Weighted sums are divided by the number of pixels, not by the sum of weights: a frame that is trusted little pulls
-    little, however little of it is trusted.
+    Weighted sums are divided by the number of pixels, not by the sum of weights: a frame of low confidence
+    pulls little, however few of its pixels have more.
 
     Args:
         prediction: [H, W, 3] in [0, 1].

@@ -47,7 +47,7 @@ class StoredPhoto:
     """One of the user's photos as the folder keeps it."""
 
     name: str
-    """Of its file."""
+    """Name of its file."""
     content: Path | bytes
     """The file, which is copied byte for byte; or a PNG of its pixels, where other tools would misread the file."""
     c2w: np.ndarray
