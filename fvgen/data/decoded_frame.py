@@ -25,6 +25,11 @@ class DecodedFrame:
     depth: np.ndarray | None
     """[h, w] float32 in scene units, 0 where unknown, of its file's own size."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
 
 def decode_frame(frame: CaptureFrame, depth_unit: float, *, at_least: int | None = None) -> DecodedFrame:
     """Decode a frame's files to their ends.

@@ -105,7 +105,7 @@ class ScaledFrame:
 
 def at_size(decoded: DecodedFrame, size: tuple[int, int]) -> ScaledFrame:
     """The frame at (width, height): undistorted, scaled to cover, cropped at the centre."""
-    frame = _of_size(decoded.frame, decoded.pixels.shape[1::-1])
+    frame = _of_size(decoded.frame, decoded.size)
     rgb, alpha, depth = _as_floats(decoded)
     if any(frame.distortion):
         rgb, alpha, depth = _undistort(frame, rgb, alpha, depth)
@@ -160,7 +160,7 @@ def _as_floats(decoded: DecodedFrame) -> tuple[np.ndarray, np.ndarray, np.ndarra
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else np.ones(pixels.shape[:2], np.float32)
     if decoded.mask is not None:
         alpha = alpha * decoded.mask
-    depth = None if decoded.depth is None else _nearest(decoded.depth, decoded.pixels.shape[1::-1])
+    depth = None if decoded.depth is None else _nearest(decoded.depth, decoded.size)
     return pixels[..., :3] * alpha[..., None], alpha, depth
 
 

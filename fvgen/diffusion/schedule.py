@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fvgen.checks import InputError, complaint, require
@@ -39,21 +40,21 @@ CHECKPOINT_BUFFERS = (
 """The schedule's tables as a ViewCrafter checkpoint stores them at its top level."""
 
 
-def scaled_linear_betas(num_train_timesteps: int, beta_start: float, beta_end: float) -> np.ndarray:
+def scaled_linear_betas(num_train_timesteps: int, beta_start: float, beta_end: float) -> NDArray[Any]:
     """[T] float64: betas whose square roots are evenly spaced (the latent-diffusion schedule)."""
     # torch's float64 linspace differs from numpy's in the last bit; checkpoints hold torch's.
     roots = torch.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps, dtype=torch.float64, device="cpu")
     return (roots**2).numpy()
 
 
-def zero_terminal_snr(betas: np.ndarray) -> np.ndarray:
+def zero_terminal_snr(betas: NDArray[Any]) -> NDArray[Any]:
     """[T] float64 betas shifted and scaled so that sqrt(ᾱ) ends at exactly 0 (Lin et al., arXiv 2305.08891)."""
     roots = np.sqrt(np.cumprod(1.0 - betas))
     first, last = roots[0], roots[-1]
     roots = (roots - last) * (first / (first - last))
     alphas_cumprod = roots**2
-    alphas = np.concatenate([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]])
-    return 1.0 - alphas
+    alphas: NDArray[Any] = np.concatenate([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]])
+    return np.subtract(1.0, alphas)
 
 
 class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
@@ -122,7 +123,7 @@ class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):
         """T."""
         return int(self.config.num_train_timesteps)
 
-    def tables_float64(self) -> dict[str, np.ndarray]:
+    def tables_float64(self) -> dict[str, NDArray[Any]]:
         """[T] float64 ``betas_before_rescale``, ``betas`` and ``alphas_cumprod``, before any cast."""
         before = scaled_linear_betas(self.config.num_train_timesteps, self.config.beta_start, self.config.beta_end)
         betas = zero_terminal_snr(before) if self.config.rescale_to_zero_snr else before

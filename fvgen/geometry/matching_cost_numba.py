@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fvgen.geometry.correlation import VARIANCE_FLOOR, Correlation, source_pixels
@@ -19,7 +22,7 @@ def correlations(
     radius: int,
     best: int,
     absent: float,
-) -> np.ndarray:
+) -> NDArray[Any]:
     """Mean of the best correlations of each inverse depth at each pixel, [D, H, W] float32.
 
     Args: see `fvgen.geometry.matching_cost.matching_cost`; everything on the CPU.
@@ -48,12 +51,12 @@ def correlations(
 
 @kernel_part
 def _warp(
-    image: np.ndarray,
-    infinity: np.ndarray,
-    parallax: np.ndarray,
+    image: NDArray[Any],
+    infinity: NDArray[Any],
+    parallax: NDArray[Any],
     near: np.float32,
-    warped: np.ndarray,
-    absent: np.ndarray,
+    warped: NDArray[Any],
+    absent: NDArray[Any],
 ) -> None:
     """A neighbour's image [H, W] at an inverse depth as the reference sees it; ``absent`` is 1 where it has none."""
     height, width = warped.shape
@@ -89,14 +92,14 @@ def _warp(
 
 @kernel_part
 def _add_row(
-    warped: np.ndarray,
-    absent: np.ndarray,
-    grey: np.ndarray,
+    warped: NDArray[Any],
+    absent: NDArray[Any],
+    grey: NDArray[Any],
     sign: float,
-    value: np.ndarray,
-    square: np.ndarray,
-    product: np.ndarray,
-    missing: np.ndarray,
+    value: NDArray[Any],
+    square: NDArray[Any],
+    product: NDArray[Any],
+    missing: NDArray[Any],
 ) -> None:
     """Add one row [W] of each of the four window sums to the columns [W], or take it away again (``sign`` -1)."""
     for x in range(len(value)):
@@ -108,7 +111,7 @@ def _add_row(
 
 
 @kernel_part
-def _mirror(columns: np.ndarray, radius: int) -> None:
+def _mirror(columns: NDArray[Any], radius: int) -> None:
     """Fill ``radius`` entries at both ends of [W + 2 radius] with what lies inside of the first and last column."""
     end = len(columns) - radius
     for r in range(radius):
@@ -122,7 +125,7 @@ def _mirrored(row: int, height: int) -> int:
 
 
 @kernel_part
-def _slide(sums: np.ndarray, radius: int, share: float, means: np.ndarray) -> None:
+def _slide(sums: NDArray[Any], radius: int, share: float, means: NDArray[Any]) -> None:
     """Window means [4, W] of one row from its column sums [4, W + 2 radius]; ``share`` is 1 over a window's pixels."""
     a, b, c, d = sums[0], sums[1], sums[2], sums[3]
     ta, tb, tc, td = 0.0, 0.0, 0.0, 0.0
@@ -140,13 +143,13 @@ def _slide(sums: np.ndarray, radius: int, share: float, means: np.ndarray) -> No
 
 @kernel_part
 def _score_row(
-    means: np.ndarray,
-    grey_mean: np.ndarray,
-    grey_variance: np.ndarray,
+    means: NDArray[Any],
+    grey_mean: NDArray[Any],
+    grey_variance: NDArray[Any],
     absent: np.float32,
     floor: np.float32,
-    highest: np.ndarray,
-    second: np.ndarray,
+    highest: NDArray[Any],
+    second: NDArray[Any],
 ) -> None:
     """Correlations of one row; keeps the two highest over the neighbours.
 
@@ -169,18 +172,18 @@ def _score_row(
 def correlate(
     first: int,
     last: int,
-    images: np.ndarray,
-    infinity: np.ndarray,
-    parallax: np.ndarray,
-    grey: np.ndarray,
-    mean: np.ndarray,
-    variance: np.ndarray,
+    images: NDArray[Any],
+    infinity: NDArray[Any],
+    parallax: NDArray[Any],
+    grey: NDArray[Any],
+    mean: NDArray[Any],
+    variance: NDArray[Any],
     radius: int,
     best: int,
     absent: np.float32,
     floor: np.float32,
-    inverse_depths: np.ndarray,
-    scores: np.ndarray,
+    inverse_depths: NDArray[Any],
+    scores: NDArray[Any],
 ) -> None:
     """Mean of the ``best`` correlations over the neighbours, for the inverse depths ``first`` to ``last``.
 

@@ -11,9 +11,11 @@ Stereo", ECCV 2016, section 4.4.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fvgen.geometry.correlation import VARIANCE_FLOOR, source_pixels
@@ -76,7 +78,7 @@ class PatchMatch:
         refined = torch.stack([view.depth() for view in views])
         return refined.to(depths), torch.stack([torch.from_numpy(view.scores) for view in views]).to(depths)
 
-    def _round(self, view: _View, found: list[np.ndarray], consistency: float, steps: int) -> None:
+    def _round(self, view: _View, found: list[NDArray[Any]], consistency: float, steps: int) -> None:
         view.see(found)
         for depth, slope in np.geomspace(_COARSE, _FINE, steps):
             noise = view.random.standard_normal((len(_TRIALS), 3, *view.scores.shape), dtype=np.float32)
@@ -84,7 +86,7 @@ class PatchMatch:
                 trial *= np.array([far * depth, steep * slope, steep * slope], np.float32)[:, None, None]
             self._improve(view, consistency, _OFFSETS, noise)
 
-    def _improve(self, view: _View, consistency: float, offsets: np.ndarray, noise: np.ndarray) -> None:
+    def _improve(self, view: _View, consistency: float, offsets: NDArray[Any], noise: NDArray[Any]) -> None:
         from fvgen.geometry.patch_match_numba import improve
 
         best = 2 if len(view.neighbours) > 2 else 1
@@ -137,7 +139,7 @@ class _View:
         self._there = tuple(part.float().contiguous().numpy() for part in there)
         self._back = tuple(torch.cat(parts).float().contiguous().numpy() for parts in zip(*back, strict=True))
 
-    def see(self, found: list[np.ndarray]) -> None:
+    def see(self, found: list[NDArray[Any]]) -> None:
         """Take note of the inverse depth [H, W] that each photo has found."""
         self.scene = self._images, *self._there, np.stack([found[j] for j in self.neighbours]), *self._back
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from fvgen.numba_compile import kernel, kernel_part
 
-Scene = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Scene = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 Rules = tuple[int, np.float32, np.float32, np.float32]
 
 _FARTHEST_RETURN = np.float32(3.0)
@@ -15,7 +18,7 @@ _FARTHEST_RETURN = np.float32(3.0)
 
 @kernel_part
 def _window(
-    grey: np.ndarray, x: int, y: int, radius: int, stride: int, contrast: np.float32, window: np.ndarray
+    grey: NDArray[Any], x: int, y: int, radius: int, stride: int, contrast: np.float32, window: NDArray[Any]
 ) -> tuple[int, np.float32, np.float32]:
     """The pixels of a window that may belong to one surface with its middle, and what the correlation needs of them.
 
@@ -52,13 +55,13 @@ def _window(
 
 @kernel_part
 def _correlation(
-    image: np.ndarray,
-    infinity: np.ndarray,
-    parallax: np.ndarray,
+    image: NDArray[Any],
+    infinity: NDArray[Any],
+    parallax: NDArray[Any],
     x: int,
     y: int,
-    plane: np.ndarray,
-    window: np.ndarray,
+    plane: NDArray[Any],
+    window: NDArray[Any],
     count: int,
     mean: np.float32,
     variance: np.float32,
@@ -101,11 +104,11 @@ def _correlation(
 
 @kernel_part
 def _return_error(
-    near_there: np.ndarray,
-    infinity: np.ndarray,
-    parallax: np.ndarray,
-    back_infinity: np.ndarray,
-    back_parallax: np.ndarray,
+    near_there: NDArray[Any],
+    infinity: NDArray[Any],
+    parallax: NDArray[Any],
+    back_infinity: NDArray[Any],
+    back_parallax: NDArray[Any],
     x: int,
     y: int,
     near: np.float32,
@@ -135,8 +138,8 @@ def _plane_score(
     scene: Scene,
     x: int,
     y: int,
-    plane: np.ndarray,
-    window: np.ndarray,
+    plane: NDArray[Any],
+    window: NDArray[Any],
     count: int,
     mean: np.float32,
     variance: np.float32,
@@ -163,18 +166,18 @@ def improve(
     first: int,
     last: int,
     colour: int,
-    grey: np.ndarray,
+    grey: NDArray[Any],
     scene: Scene,
     rules: Rules,
     radius: int,
     stride: int,
     contrast: np.float32,
-    offsets: np.ndarray,
-    noise: np.ndarray,
+    offsets: NDArray[Any],
+    noise: NDArray[Any],
     limits: tuple[np.float32, np.float32],
     steepest: np.float32,
-    planes: np.ndarray,
-    scores: np.ndarray,
+    planes: NDArray[Any],
+    scores: NDArray[Any],
 ) -> None:
     """Give the pixels of one colour of a chessboard the best of their own, some neighbours' and some random planes.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fvgen.checks import require
@@ -93,12 +96,12 @@ def order_photos(cameras: Cameras) -> tuple[list[int], bool]:
     return (chain if chain[0] < chain[-1] else chain[::-1]), False
 
 
-def _shortest_tour(step: np.ndarray) -> list[int]:
+def _shortest_tour(step: NDArray[Any]) -> list[int]:
     """The shortest (or for many stops a short) closed tour for a symmetric step matrix [n, n]."""
     return _exact_tour(step) if len(step) <= _EXACT_UP_TO else _short_tour(step)
 
 
-def _exact_tour(step: np.ndarray) -> list[int]:
+def _exact_tour(step: NDArray[Any]) -> list[int]:
     """Held & Karp (1962): best[visited, last] over sets of the stops 1..n-1, stop 0 being the start."""
     n = len(step) - 1
     best = np.full((1 << n, n), np.inf)
@@ -120,7 +123,7 @@ def _exact_tour(step: np.ndarray) -> list[int]:
     return tour
 
 
-def _short_tour(step: np.ndarray) -> list[int]:
+def _short_tour(step: NDArray[Any]) -> list[int]:
     """The best of several nearest-neighbour tours after local improvement."""
     starts = np.unique(np.linspace(0, len(step) - 1, 8).astype(int))
     tours = [_improved(_nearest_neighbour_tour(step, int(start)), step) for start in starts]
@@ -128,7 +131,7 @@ def _short_tour(step: np.ndarray) -> list[int]:
     return shortest
 
 
-def _nearest_neighbour_tour(step: np.ndarray, start: int) -> np.ndarray:
+def _nearest_neighbour_tour(step: NDArray[Any], start: int) -> NDArray[Any]:
     left = np.ones(len(step), dtype=bool)
     tour = [start]
     left[start] = False
@@ -138,7 +141,7 @@ def _nearest_neighbour_tour(step: np.ndarray, start: int) -> np.ndarray:
     return np.array(tour)
 
 
-def _improved(tour: np.ndarray, step: np.ndarray) -> np.ndarray:
+def _improved(tour: NDArray[Any], step: NDArray[Any]) -> NDArray[Any]:
     """2-opt to its end, then runs of one to three stops moved elsewhere, until neither helps."""
     while True:
         tour = _two_opt(tour, step)
@@ -148,7 +151,7 @@ def _improved(tour: np.ndarray, step: np.ndarray) -> np.ndarray:
         tour = moved
 
 
-def _two_opt(tour: np.ndarray, step: np.ndarray) -> np.ndarray:
+def _two_opt(tour: NDArray[Any], step: NDArray[Any]) -> NDArray[Any]:
     """Reverse the stretch that shortens the tour most, until none does."""
     while True:
         after = np.roll(tour, -1)
@@ -160,7 +163,7 @@ def _two_opt(tour: np.ndarray, step: np.ndarray) -> np.ndarray:
         tour = np.concatenate([tour[: i + 1], tour[i + 1 : j + 1][::-1], tour[j + 1 :]])
 
 
-def _move_run(tour: np.ndarray, step: np.ndarray) -> np.ndarray | None:
+def _move_run(tour: NDArray[Any], step: NDArray[Any]) -> NDArray[Any] | None:
     """The tour with one run of up to three stops moved to a better place; None when no such move helps."""
     for length in (1, 2, 3):
         for start in range(len(tour)):
@@ -171,5 +174,6 @@ def _move_run(tour: np.ndarray, step: np.ndarray) -> np.ndarray | None:
                 added = step[rest[:-1], piece[0]] + step[piece[-1], rest[1:]] - step[rest[:-1], rest[1:]]
                 place = int(added.argmin())
                 if added[place] < removed - 1e-12:
-                    return np.concatenate([rest[: place + 1], piece, rest[place + 1 :]])
+                    better: NDArray[Any] = np.concatenate([rest[: place + 1], piece, rest[place + 1 :]])
+                    return better
     return None

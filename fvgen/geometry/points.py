@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fvgen.checks import InputError, complaint, require
@@ -135,7 +137,7 @@ def read_ply(path: str | Path, dtype: torch.dtype = torch.float32, *, finite: bo
     return PointCloud(torch.from_numpy(xyz).to(dtype), torch.from_numpy(rgb), torch.ones(len(xyz)))
 
 
-def _unit_colour(values: np.ndarray) -> np.ndarray:
+def _unit_colour(values: NDArray[Any]) -> NDArray[Any]:
     """Colours [P] as float32 in [0, 1]: whole numbers are scaled by their type's largest value."""
     if np.issubdtype(values.dtype, np.integer):
         return (values.astype(np.float32) / np.iinfo(values.dtype).max).clip(0, 1)
@@ -169,7 +171,7 @@ def write_ply(path: Path, cloud: PointCloud) -> None:
         PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(str(unfinished))
 
 
-def _narrowed(xyz: np.ndarray) -> np.ndarray:
+def _narrowed(xyz: NDArray[Any]) -> NDArray[Any]:
     """Positions [P, 3] as float32 where that keeps them apart, see `write_ply`."""
     narrow = xyz.astype(np.float32)
     size = float(np.ptp(xyz, axis=0).max()) if len(xyz) else 0.0

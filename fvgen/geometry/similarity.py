@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -13,11 +15,11 @@ from torch import Tensor
 class Similarity:
     """``x_working = scale * (rotation @ x_capture + translation)``: how a dataparser moved the capture."""
 
-    transform: np.ndarray
+    transform: NDArray[Any]
     """[3, 4] rotation and translation"""
     scale: float
 
-    def pose_to_capture(self, c2w: np.ndarray) -> np.ndarray:
+    def pose_to_capture(self, c2w: NDArray[Any]) -> NDArray[Any]:
         """[4, 4] camera-to-world from the working frame to the capture's."""
         rotation, translation = self.transform[:, :3], self.transform[:, 3]
         out = np.eye(4)
@@ -25,7 +27,7 @@ class Similarity:
         out[:3, 3] = rotation.T @ (c2w[:3, 3] / self.scale - translation)
         return out
 
-    def pose_to_working(self, c2w: np.ndarray) -> np.ndarray:
+    def pose_to_working(self, c2w: NDArray[Any]) -> NDArray[Any]:
         """[4, 4] camera-to-world from the capture's frame to the working one."""
         rotation, translation = self.transform[:, :3], self.transform[:, 3]
         out = np.eye(4)
