@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "generation": {"models", "diffusion", "conditioning", "rendering", "geometry"},
     "procedural": {"geometry"},
     "data": {"procedural", "generation", "models", "conditioning", "rendering", "geometry"},
+    "poses": {"data", "rendering", "geometry"},
     "distillation": {"models", "diffusion", "conditioning", "data.shards"},  # a run reads what data has prepared
     "evaluation": {
         "distillation", "data", "generation", "models", "diffusion", "conditioning", "rendering", "geometry"
