@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from fvgen.clip import TrainBatch
 from fvgen.conditioning.residual import ResidualSpace, warped_clips_of
@@ -24,8 +25,9 @@ from fvgen.distillation.meters import Log
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
-from fvgen.distillation.settings import TrainConfig
+from fvgen.distillation.settings import Sampler, TrainConfig
 from fvgen.distillation.trainer import autocast
+from fvgen.files import store, whole_file
 from fvgen.models.codec import load_codec
 from fvgen.models.folder import read_settings
 from fvgen.pictures import encode_mp4, image_bytes
@@ -43,7 +45,7 @@ def sample_latents(
     batch: TrainBatch,
     random: BatchRandom,
     steps: int,
-    sampler: Literal["few_step", "ddim"],
+    sampler: Sampler,
 ) -> Tensor:
     """z [B, F, C, h, w] as the shipped pipeline samples it, without guidance (DDIM with eta 0)."""
     denoise = conditional_denoiser(network, batch.conditions, schedule)
@@ -56,7 +58,7 @@ def sample_latents(
 
 @dataclass
 class HeldOutPreview:
-    """What `fvgen.distillation.trainer.train` calls every so often; all processes do the same, the main one writes.
+    """A `fvgen.distillation.trainer.Preview`: all processes do the same, and the main one writes.
 
     The error is the mean squared error of sampled against real latents over all held-out clips, in their first view,
     with the same noise every time. Without held-out clips the pictures are of training clips and nothing is measured.
@@ -68,7 +70,7 @@ class HeldOutPreview:
     output: Path
     processes: Processes
     log: Log | None = None
-    sampler: Literal["few_step", "ddim"] = "few_step"
+    sampler: Sampler = "few_step"
     decode: Decode | None = None
     pictures: int = 2
     """Number of clips that are shown."""
@@ -104,15 +106,15 @@ class HeldOutPreview:
 
     def _draw(self, step: int, pairs: Sequence[Tensor], log: Log) -> None:
         """``pairs``: real and generated clip [2, F, 3, H, W] each."""
-        folder = self.output / "samples"
+        path = self.output / "samples" / f"step-{step:08d}"
         grid = picture_grid(torch.cat(list(pairs)))
         film = torch.cat([torch.cat(list(pair), dim=-1) for pair in pairs])
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image_bytes(grid)).save(folder / f"step-{step:08d}.png")
+            with whole_file(path.with_suffix(".png")) as unfinished:
+                Image.fromarray(image_bytes(grid)).save(unfinished, "png")
             log.picture(step, grid)
             if self.config.meters.video:
-                (folder / f"step-{step:08d}.mp4").write_bytes(encode_mp4(film, _FPS))
+                store(path.with_suffix(".mp4"), encode_mp4(film, _FPS))
         except OSError as error:  # a full disk; weights are worth more than pictures
             warnings.warn(f"step {step}: samples not written, {error}", stacklevel=2)
 
@@ -134,5 +136,4 @@ def decoder(teacher: Path) -> Decode:
 def picture_grid(clips: Tensor, columns: int = 8) -> Tensor:
     """[3, N·H, columns·W] of clips [N, F, 3, H, W]: a row each, frames evenly spread over the columns."""
     frames = torch.linspace(0, clips.shape[1] - 1, min(columns, clips.shape[1])).round().long()
-    rows = [torch.cat(list(clip[frames]), dim=-1) for clip in clips]
-    return torch.cat(rows, dim=-2).float().clamp(0, 1)
+    return make_grid(clips[:, frames].flatten(0, 1), nrow=len(frames), padding=0).float().clamp(0, 1)
