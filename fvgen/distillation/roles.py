@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -12,12 +12,6 @@ from torch import nn
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.adapters import AdaptedNetwork
 from fvgen.distillation.density_ratio import DensityRatio
-
-_ORDER = (
-    "schedule", "student", "teacher", "fake_score", "discriminator", "density_ratio",
-    "frame_schedule", "frame_teacher", "frame_fake_score",
-)  # fmt: skip
-_TRAINED = ("student", "fake_score", "discriminator", "density_ratio", "frame_fake_score")
 
 
 @dataclass
@@ -46,7 +40,8 @@ class Roles:
 
     def modules(self) -> dict[str, nn.Module]:
         """Every module by role, frozen ones too, in a fixed order."""
-        return {name: module for name in _ORDER if (module := getattr(self, name)) is not None}
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: module for name, module in found.items() if module is not None}
 
     def trainable(self) -> dict[str, nn.Module]:
         """By role, in a fixed order, modules that hold what this role alone trains or keeps.
@@ -54,8 +49,7 @@ class Roles:
         With a shared backbone these are the adapters' matrices. ``density_ratio`` has buffers only.
         """
         found = {}
-        for name in _TRAINED:
-            module = getattr(self, name)
+        for name, module in self.modules().items():
             own = module.own() if isinstance(module, AdaptedNetwork) else module
             if own is not None and (name == "density_ratio" or any(p.requires_grad for p in own.parameters())):
                 found[name] = own

@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from full_disk import files_up_to
+from launcher import two_processes
 from safetensors.torch import load_file
 from stand_in import run, stand_in_config
 
@@ -30,13 +30,7 @@ TOLERANCE = 2e-5
 
 def launched(tmp_path: Path, config: str, *options: object) -> subprocess.Popen:
     """The stand-in under one of the shipped configurations, in two processes on the CPU."""
-    text = (ROOT / "scripts/accelerate" / config).read_text()
-    file = tmp_path / config
-    if "use_cpu" not in text:
-        text += "use_cpu: true\n"
-    file.write_text(text)
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file), "--num_processes", "2"]
-    command = [*launcher, "--main_process_port", "0", str(STAND_IN), *map(str, options)]
+    command = [*two_processes(tmp_path, config), str(STAND_IN), *map(str, options)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MASTER_PORT": "0"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -164,11 +164,17 @@ def taught_roles() -> Roles:
 def stand_in_config(steps: int, every: int = 100, **changes: Any) -> TrainConfig:
     fast = OptimizerConfig(lr=1e-2, warmup_steps=2)
     defaults: dict[str, Any] = {
-        "steps": steps, "global_batch": 4, "micro_batch": 2, "precision": "fp32", "gradient_checkpointing": False,
-        "ema_decay": 0.9, "student": fast, "critic": fast,
+        "steps": steps,
+        "global_batch": 4,
+        "micro_batch": 2,
+        "precision": "fp32",
+        "gradient_checkpointing": False,
+        "ema_decay": 0.9,
+        "student": fast,
+        "critic": fast,
         "meters": MeterConfig(log_every=1, samples_every=0, tensorboard=False),
         "checkpoints": CheckpointConfig(every=every),
-    }  # fmt: skip
+    }
     return TrainConfig(**{**defaults, **changes})
 
 

@@ -13,6 +13,7 @@ from fvgen.distillation.objectives.dmd2 import DMD2
 from fvgen.distillation.objectives.frame_matching import FrameMatching
 from fvgen.distillation.objectives.fvgen_stage1 import FVGenStage1
 from fvgen.distillation.objectives.fvgen_stage2 import FVGenStage2
+from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
 from fvgen.distillation.start import build_roles
 from fvgen.models.discriminator import ClipDiscriminator
@@ -61,9 +62,13 @@ def teacher(seed: int = 0) -> VideoUNet:
 def frame_teacher(conditional: bool = True) -> torch.nn.Module:
     torch.manual_seed(1)
     shape = {
-        "sample_size": SIZE, "in_channels": CHANNELS, "out_channels": CHANNELS, "block_out_channels": (8, 8),
-        "layers_per_block": 1, "norm_num_groups": 4,
-    }  # fmt: skip
+        "sample_size": SIZE,
+        "in_channels": CHANNELS,
+        "out_channels": CHANNELS,
+        "block_out_channels": (8, 8),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+    }
     if not conditional:
         return UNet2DModel(**shape, down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
     return UNet2DConditionModel(
@@ -100,6 +105,11 @@ def batch(clips: int = 2, seed: int = 0) -> TrainBatch:
             torch.randn(clips, TOKENS, CONTEXT),
         ),
     )
+
+
+def draws(clips: int = 2, step: int = 0) -> BatchRandom:
+    """The randomness of an update of so many clips."""
+    return BatchRandom((0, step), range(clips))
 
 
 def part(whole: TrainBatch, clips: slice) -> TrainBatch:
