@@ -54,7 +54,8 @@ def zero_terminal_snr(betas: NDArray[Any]) -> NDArray[Any]:
     roots = (roots - last) * (first / (first - last))
     alphas_cumprod = roots**2
     alphas: NDArray[Any] = np.concatenate([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]])
-    return np.subtract(1.0, alphas)
+    shifted: NDArray[Any] = np.subtract(1.0, alphas)
+    return shifted
 
 
 class NoiseSchedule(nn.Module, SchedulerMixin, ConfigMixin):

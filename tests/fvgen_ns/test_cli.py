@@ -49,7 +49,7 @@ def test_the_help_of_every_command(name):
     assert done.stdout.startswith(f"usage: fvgen {name} ") and done.stderr == ""
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_calls_the_same_function(name):
     script = ROOT / "scripts" / f"{SCRIPTS[name]}.py"
     spec = importlib.util.spec_from_file_location(SCRIPTS[name], script)
@@ -70,7 +70,7 @@ def test_clips_are_prepared(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "COMMAND must be one of views, clips, "),
+        ([], "COMMAND must be one of views, poses, clips, "),
         (["clip"], "got clip. See fvgen --help."),
         (["clips", "procedural", "--output", "x", "--clips", "0"], "clips must be 1 to 1000000, got 0. "),
         (["distill", "--preset", "stage3"], "preset must be one of fvgen-stage1, "),
