@@ -7,7 +7,7 @@ from typing import Any
 
 from fvgen.data.capture import CaptureFiles
 from fvgen.data.capture_notes import CaptureNotes
-from fvgen.data.transforms_json import described_capture, load_description
+from fvgen.data.transforms_json import described_capture, load_description, require_frames
 
 
 def find_blender(path: Path) -> Path | None:
@@ -28,10 +28,10 @@ def read_blender(folder: Path, notes: CaptureNotes) -> CaptureFiles:
         file = folder / f"transforms_{split}.json"
         if file.is_file():
             meta = load_description(file)
+            require_frames(meta, file)
             camera = {key: value for key, value in meta.items() if key != "frames"}
-            entries = meta.get("frames")
-            found = entries if isinstance(entries, list) else [entries]
-            splits[f"{split}_filenames"] = [e["file_path"] for e in found if isinstance(e, dict) and "file_path" in e]
-            frames += [{**camera, **entry} if isinstance(entry, dict) else entry for entry in found]
+            entries = [{**camera, **entry} if isinstance(entry, dict) else entry for entry in meta["frames"]]
+            splits[f"{split}_filenames"] = [e["file_path"] for e in entries if isinstance(e, dict) and "file_path" in e]
+            frames += entries
     notes.without_points("Blender writes none")
     return described_capture(folder, {"frames": frames, **splits}, notes)

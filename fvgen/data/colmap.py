@@ -83,20 +83,29 @@ def read_colmap(reconstructions: Sequence[ColmapModels], notes: CaptureNotes) ->
 
 
 def _choose(reconstructions: Sequence[ColmapModels], notes: CaptureNotes) -> _Model:
+    """The model to read.
+
+    Raises:
+        InputError: all of them are damaged.
+    """
     everything = [model for one in reconstructions for model in one.models]
-    chosen = None
+    best: list[_Model] = []
     for one in reconstructions:
-        models = [_with_photos(one.capture, folder, everything) for folder in one.models]
-        largest = max(models, key=lambda model: model.count)  # the first of equals
-        if chosen is None or largest.count >= 2:
-            chosen = largest
-            others = [f"{model.folder.name} with {model.count}" for model in models if model is not largest]
-        if largest.count >= 2:
+        models: list[_Model] = []
+        for folder in one.models:
+            with notes.leaving_out(f"the model {folder}"):
+                models.append(_with_photos(one.capture, folder, everything))
+        models.sort(key=lambda model: -model.count)  # the first of equals stays first
+        best = models if not best or (models and models[0].count >= 2) else best
+        if best and best[0].count >= 2:
             break
-    assert chosen is not None
+    if not best:
+        raise next(iter(notes.left_out.values()))
+    chosen, *others = best
     if others:
+        smaller = ", ".join(f"{model.folder.name} with {model.count}" for model in others)
         read = f"{chosen.folder} with {chosen.count} photos is read, the largest"
-        notes.add(f"COLMAP made several models: {read}; not {', '.join(others)}.")
+        notes.add(f"COLMAP made several models: {read}; not {smaller}.")
     if all((chosen.folder / f"images.{kind}").is_file() for kind in ("bin", "txt")):
         notes.add(f"{chosen.folder} holds .bin and .txt files: .bin is read, as COLMAP does.")
     return chosen
@@ -127,7 +136,11 @@ def _frame(
     known = "Export the model again, or run COLMAP again."
     require(image.camera in cameras, f"the camera of {name}", "be in the model", image.camera, known)
     require(
-        ".." not in PureWindowsPath(image.name).parts, "its name", "stay inside the capture", image.name, "Move it."
+        ".." not in PureWindowsPath(image.name).parts,
+        "its name",
+        "stay inside the capture",
+        image.name,
+        "Copy it there.",
     )
     camera = cameras[image.camera]
     K, distortion = _lens(camera, name, undistort(model.photos, model.folder))
@@ -171,8 +184,8 @@ def _splits(model: _Model, frames: Sequence[CaptureFrame], notes: CaptureNotes) 
             if _spelling(name) not in by_name:
                 text = complaint(f"a name in {path.name}", "be that of a photo with a pose", name, "Mend the list.")
                 notes.leave_out(f"{name} of {path.name}", InputError(text))
-        chosen = {place.get(by_name.get(_spelling(name), "")) for name in names} - {None}
-        splits[split] = tuple(sorted(i for i in chosen if i is not None))
+        chosen = {by_name[_spelling(name)] for name in names if _spelling(name) in by_name}
+        splits[split] = tuple(sorted(place[name] for name in chosen if name in place))
     return splits
 
 

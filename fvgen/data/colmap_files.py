@@ -247,6 +247,8 @@ def _camera(model: str, size: tuple[int, int], params: list[float]) -> ColmapCam
     counts = dict(_MODELS)
     if counts.get(model, len(params)) != len(params):
         raise ValueError(f"{len(params)} parameters of a {model} camera")
+    if min(size) <= 0:
+        raise ValueError(f"a camera of {size[0]}x{size[1]} pixels")
     return ColmapCamera(model, size, tuple(params))
 
 

@@ -119,7 +119,7 @@ def read_photo(
         path: any file that Pillow reads.
         expected: (width, height) that its intrinsics say.
         exif_ignored: whether the stored pixels are meant where the sizes of both readings fit.
-        at_least: longest side that is needed. Beyond `_LARGE` pixels the photo is then shrunk by a whole factor, as far
+        at_least: longest side that is needed. Beyond `_LARGE` pixels the photo is then shrunk by a power of 2, as far
             as that allows: memory stays bounded.
 
     Returns:
@@ -167,11 +167,11 @@ def require_visible(path: Path, visible: bool) -> None:
 
 
 def _shrinking(size: tuple[int, int], at_least: int | None) -> int:
-    """Whole factor by which a photo of that size is shrunk."""
-    if at_least is None:
-        return 1
-    enough = math.ceil(math.sqrt(size[0] * size[1] / _LARGE))
-    return max(min(enough, max(size) // max(at_least, 1)), 1)
+    """Factor by which a photo of that size is shrunk: a power of 2, for JPEG decodes to such parts of itself."""
+    factor = 1
+    while at_least is not None and size[0] * size[1] > _LARGE * factor**2 and max(size) >= 2 * factor * at_least:
+        factor *= 2
+    return factor
 
 
 def _eight_bit(image: Image.Image, path: Path) -> Image.Image:

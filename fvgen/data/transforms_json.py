@@ -49,6 +49,7 @@ def read_transforms(file: Path, notes: CaptureNotes) -> CaptureFiles:
         InputError: the description is damaged, or a path in it leads out of its folder by ``..``.
     """
     meta = load_description(file)
+    require_frames(meta, file)
     files = described_capture(file.parent, meta, notes)
     return replace(files, points=_points(FilePlaces(file.parent, notes), meta, notes))
 
@@ -67,20 +68,20 @@ def load_description(file: Path) -> dict[str, Any]:
     return meta
 
 
+def require_frames(meta: dict[str, Any], file: Path) -> None:
+    """Refuse a description without a list of frames."""
+    frames = meta.get("frames")
+    rule, next_step = "be a list of at least one frame", "Run ns-process-data again; it found no camera for any photo."
+    require(isinstance(frames, list) and len(frames) > 0, f"frames in {file}", rule, frames, next_step)
+
+
 def described_capture(folder: Path, meta: dict[str, Any], notes: CaptureNotes) -> CaptureFiles:
     """The capture that the content of a ``transforms.json`` in ``folder`` describes, but for its points.
 
     Raises:
         InputError: as `read_transforms`.
     """
-    entries: Any = meta.get("frames")
-    require(
-        isinstance(entries, list) and len(entries) > 0,
-        "frames in transforms.json",
-        "be a list of at least one frame",
-        entries,
-        "Run ns-process-data again; it found no camera for any photo.",
-    )
+    entries: list[Any] = meta["frames"]
     _refuse_parents(meta, entries)
     places = FilePlaces(folder, notes)
     frames: dict[Path, CaptureFrame] = {}

@@ -391,3 +391,14 @@ def test_paths_of_photos_may_not_lead_out_of_the_capture(photos, frames):
     files = read_capture(photos)
     assert len(files.frames) == 5 and "stay inside the capture" in files.notes[0]
     assert Path(files.frames[0].photo).parent == photos / "images"
+
+
+def test_a_damaged_model_beside_a_good_one_is_left_out(photos, frames):
+    write_colmap(photos / "sparse/0", frames)
+    damaged = write_colmap(photos / "sparse/1", frames)
+    (damaged / "images.bin").write_bytes(b"")
+    files = read_capture(photos)
+    same_cameras(files.frames, frames)
+    assert (
+        files.notes[0].startswith(f"Left out: the model {damaged}: ") and "images.bin must be a whole" in files.notes[0]
+    )

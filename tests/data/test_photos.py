@@ -1,12 +1,13 @@
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
 from fvgen.checks import InputError
-from fvgen.data.capture_notes import gathered
-from fvgen.data.photos import check_photo_size, is_portable, photo_size, read_photo
+from fvgen.data.photos import check_photo_size, check_whole, is_portable, photo_size, read_photo
 
 UPRIGHT = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 STORED_AS = {
@@ -151,8 +152,110 @@ def test_headers_of_png_files_are_read_without_their_pixels(tmp_path, place, mon
     assert photo_size(path) == (20, 30)
 
 
-def test_what_several_steps_leave_out_stands_in_one_note():
-    notes = ["Left out: a.png: it must be whole.", "Seeds: none.", "Left out: b.png: it must exist.", "Seeds: none."]
-    joined = gathered(notes)
-    assert joined == ["Left out: a.png: it must be whole. b.png: it must exist.", "Seeds: none."]
-    assert gathered(["Seeds: none."]) == ["Seeds: none."]
+SMOOTH = np.asarray(Image.fromarray(UPRIGHT).resize((300, 200), Image.Resampling.BICUBIC))
+
+
+def save_heic(path, pixels=SMOOTH, orientation=1):
+    heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = heif.from_pillow(Image.fromarray(np.ascontiguousarray(STORED_AS[orientation](pixels))))
+    file.info["exif"] = exif.tobytes()
+    file.save(path, quality=95)
+
+
+@pytest.mark.parametrize("orientation", STORED_AS)
+@pytest.mark.parametrize("suffix", ["heic", "jpg"])  # phones rename them
+def test_heic_photos_are_read_upright_and_not_passed_on_as_they_are(tmp_path, orientation, suffix):
+    path = tmp_path / f"a.{suffix}"
+    save_heic(path, orientation=orientation)
+    pixels = read_photo(path, (300, 200))
+    assert np.abs(pixels.astype(int) - SMOOTH).mean() < 5
+    assert not is_portable(path, (300, 200))
+
+
+def test_heic_without_its_decoder_names_what_reads_it(tmp_path):
+    save_heic(tmp_path / "a.heic")
+    code = """
+import sys
+from pathlib import Path
+sys.modules["pillow_heif"] = None
+from fvgen.checks import InputError
+from fvgen.data.photos import read_photo
+try:
+    read_photo(Path(sys.argv[1]))
+except InputError as error:
+    print(error)
+"""
+    text = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.heic"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "got HEIC, which takes pillow-heif" in text and "pip install 'fvgen-nerfstudio[poses]'" in text
+
+
+@pytest.mark.parametrize(("suffix", "bytes_cut"), [("png", 300), ("jpg", 300), ("webp", 300), ("tif", 3000)])
+def test_photos_that_are_cut_off_are_told_from_whole_ones(tmp_path, suffix, bytes_cut):
+    path = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    thumbnail = Image.Exif()
+    thumbnail[0x9286] = "\xff\xd8\xff\xd9"  # what ends a picture within the metadata ends nothing
+    Image.fromarray(noise).save(path, exif=thumbnail)
+    check_whole(path)
+    path.write_bytes(path.read_bytes()[:-bytes_cut])
+    with pytest.raises(InputError, match=rf"{path.name} must be (a whole image|an image that Pillow reads)"):
+        check_whole(path)
+
+
+def test_damage_within_a_png_is_found(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[5000] ^= 0xFF
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(InputError, match="be a whole image"):
+        check_whole(tmp_path / "a.png")
+
+
+def test_files_after_the_picture_do_no_harm(tmp_path):
+    """Phones append a film to a JPEG; others end it with zeros."""
+    Image.fromarray(SMOOTH).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    for appended in (b"\0\0\0\x18ftypmp42" + bytes(500), bytes(100)):
+        (tmp_path / "a.jpg").write_bytes(content + appended)
+        check_whole(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("suffix", [pytest.param("png", marks=pytest.mark.slow), "jpg"])
+def test_photos_of_very_many_pixels_are_shrunk(tmp_path, suffix):
+    large = Image.fromarray(SMOOTH).resize((6900, 4800), Image.Resampling.BILINEAR)
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    large.transpose(Image.Transpose.ROTATE_270).save(tmp_path / f"a.{suffix}", exif=exif, quality=95, compress_level=1)
+    pixels = read_photo(tmp_path / f"a.{suffix}", (6900, 4800), at_least=1600)
+    assert pixels.shape == (2400, 3450, 3)
+    expected = np.asarray(large.reduce(2)).astype(int)
+    assert np.abs(pixels - expected).mean() < 1.5  # JPEG's own loss
+    assert read_photo(tmp_path / f"a.{suffix}", (6900, 4800), at_least=6000).shape == (4800, 6900, 3)
+
+
+@pytest.mark.slow
+def test_a_photo_of_200_megapixels_is_read_in_bounded_memory(tmp_path):
+    Image.fromarray(SMOOTH).resize((16320, 12240)).save(tmp_path / "a.jpg", quality=70)
+    code = """
+import resource, sys
+from pathlib import Path
+from fvgen.data.photos import check_whole, read_photo
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+check_whole(Path(sys.argv[1]))
+assert read_photo(Path(sys.argv[1]), (16320, 12240), at_least=960).shape == (3060, 4080, 3)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.jpg"], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 500 and not done.stderr  # MiB; all pixels take 800 in Pillow and 600 in numpy
+
+
+@pytest.mark.slow
+def test_photos_beyond_what_is_taken_are_to_be_shrunk(tmp_path):
+    Image.new("1", (30_000, 20_000)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"at most 500 megapixels, got 600\. Shrink it"):
+        photo_size(tmp_path / "a.png")
