@@ -20,6 +20,7 @@ MAY_IMPORT = {
     **{name: set() for name in EVERYONE_MAY_IMPORT},
     "geometry": set(),
     "rendering": {"geometry"},
+    "splats": {"rendering", "geometry"},
     "models": set(),
     "diffusion": set(),
     "conditioning": {"models"},

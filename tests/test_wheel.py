@@ -58,7 +58,7 @@ def test_it_holds_every_module_and_the_bundled_weights(wheel):
         str(path.relative_to(ROOT))
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.is_file() and path.suffix in (".py", ".json", ".safetensors", ".md")
+        if path.is_file() and path.suffix in (".py", ".typed", ".json", ".safetensors", ".md")
     }
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == expected

@@ -14,8 +14,11 @@ from torch import Tensor
 from fvgen.checks import InputError, complaint, require
 from fvgen.files import intact, read_json
 from fvgen.generation.views_folder import FORMAT, OPENGL_AXES
+from fvgen.geometry.points import empty_cloud, read_ply
 from fvgen.geometry.similarity import Similarity
-from fvgen.types import Cameras, Cover, GeneratedViews
+from fvgen.types import Cameras, Cover, GeneratedViews, PointCloud
+
+_AGAIN = "Generate the views again."
 
 
 def load_views(folder: Path) -> GeneratedViews:
@@ -28,24 +31,18 @@ def load_views(folder: Path) -> GeneratedViews:
         InputError: the folder is not finished, of another format, or a file is not what was written.
     """
     folder = Path(folder)
-    meta = read_json(folder / "transforms.json")
-    again = "Generate the views again."
-    if meta is None or "fvgen" not in meta:
-        raise InputError(complaint("views folder", "hold a finished transforms.json of generated views", folder, again))
-    about = meta["fvgen"]
-    require(about["format"] == FORMAT, "the views folder's format", f"be {FORMAT}", about["format"], again)
+    meta = _finished(folder)
     require(
         intact(folder, meta["fvgen_checksums"]),
         "views folder",
         "hold the files that were written",
         folder,
-        f"Some are missing or damaged. {again}",
+        f"Some are missing or damaged. {_AGAIN}",
     )
-    moved = about["working_from_capture"]
-    similarity = Similarity(np.array(moved["transform"]), float(moved["scale"]))
+    similarity = _similarity(meta)
     unit = meta["depth_unit_scale_factor"] * similarity.scale
     entries = [entry for entry in meta["frames"] if not entry["fvgen"].get("held_out")]
-    require(len(entries) > 0, "views folder", "hold at least one frame", folder, again)
+    require(len(entries) > 0, "views folder", "hold at least one frame", folder, _AGAIN)
     size = _views_size(folder, entries)
     frames = [_read_frame(folder, entry, similarity, unit, size) for entry in entries]
     cameras = [frame.pop("cameras") for frame in frames]
@@ -57,6 +54,36 @@ def load_views(folder: Path) -> GeneratedViews:
         ),
         **stacked,
     )
+
+
+def load_cloud(folder: Path) -> PointCloud:
+    """The fused cloud of a finished folder, in the frame of `load_views`; empty where the photos gave none.
+
+    Raises:
+        InputError: the folder is not finished, of another format, or its cloud is damaged.
+    """
+    folder = Path(folder)
+    similarity, path = _similarity(_finished(folder)), folder / "dense.ply"
+    if not path.is_file():
+        return empty_cloud()
+    cloud = read_ply(path, torch.float64)
+    return PointCloud(similarity.points_to_working(cloud.xyz), cloud.rgb, cloud.confidence)
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    """The description of a finished folder."""
+    meta = read_json(folder / "transforms.json")
+    if meta is None or "fvgen" not in meta:
+        rule = "hold a finished transforms.json of generated views"
+        raise InputError(complaint("views folder", rule, folder, _AGAIN))
+    found = meta["fvgen"]["format"]
+    require(found == FORMAT, "the views folder's format", f"be {FORMAT}", found, _AGAIN)
+    return meta
+
+
+def _similarity(meta: dict[str, Any]) -> Similarity:
+    moved = meta["fvgen"]["working_from_capture"]
+    return Similarity(np.array(moved["transform"]), float(moved["scale"]))
 
 
 def _views_size(folder: Path, entries: list[dict[str, Any]]) -> tuple[int, int]:

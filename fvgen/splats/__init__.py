@@ -1,0 +1,1 @@
+"""Gaussian splats as data: turned, cropped, and written to files."""
