@@ -3,10 +3,13 @@
 Every method runs through the real plugin at equal iterations, resolution, background and rasterizer:
 
 - ``photos_only``: starts from the capture's sparse points.
+- ``photos_best``: the same with settings of its own, at its best length of 600, 2000 and 7000 iterations.
 - ``dense_init``: and from the dense cloud.
 - ``points``, ``warp``, ``student``: and trains on views of that generator; the student is the bundled one.
 - ``fvgen``: the plugin as it ships.
 - ``oracle``: dense_init with real photos in between as generated views, the most a generator could bring.
+
+Scenes of LLFF (captures whose name begins with ``llff_``) are run at their own size and stand apart from the means.
 """
 
 from __future__ import annotations
@@ -15,14 +18,13 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: a run per core is faster than a run over all cores
 
-import shutil
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tyro
@@ -35,10 +37,16 @@ from thinned_capture import ORACLE_FOLDER, prepare
 
 from fvgen.checks import InputError
 from fvgen.devices import cpu_count
+from fvgen.types import PointCloud
+
+if TYPE_CHECKING:  # it imports Nerfstudio, which takes seconds
+    from plugin_run import RunResult
 
 DENSIFY = "pipeline.datamanager.densify"
+PHOTOS_ONLY: dict[str, Any] = {f"{DENSIFY}.geometry": "none", f"{DENSIFY}.generator": "none"}
 METHODS: dict[str, dict[str, Any]] = {
-    "photos_only": {f"{DENSIFY}.geometry": "none", f"{DENSIFY}.generator": "none"},
+    "photos_only": PHOTOS_ONLY,
+    "photos_best": PHOTOS_ONLY,
     "dense_init": {f"{DENSIFY}.generator": "none", f"{DENSIFY}.seed_holes": "never"},
     "points": {f"{DENSIFY}.generator": "points", f"{DENSIFY}.seed_holes": "never"},
     "warp": {f"{DENSIFY}.generator": "warp", f"{DENSIFY}.seed_holes": "never"},
@@ -46,9 +54,17 @@ METHODS: dict[str, dict[str, Any]] = {
     "fvgen": {},
     "oracle": {f"{DENSIFY}.seed_holes": "never"},
 }
-SCORES = ("psnr", "ssim", "psnr_affine")
+BEST_OF = {"photos_best": (600, 2000, 7000)}
+"""Method -> lengths in iterations; the one of the lowest AVGE on the held-out photos counts."""
+SCORES = {"psnr": 2, "psnr_affine": 2, "ssim": 3, "st_lpips": 3, "avge": 4, "psnr_covered": 2, "psnr_uncovered": 2}
+"""Measure -> digits shown."""
+LLFF, LLFF_SIZE = "llff_", 504
+"""Beginning of the names of LLFF's scenes, and the longest side that papers measure them at (an eighth)."""
 PICTURES = 3
 """Held-out photos shown per capture."""
+
+Scores = dict[str, float]
+"""Means over seeds by measure, and standard errors under the measure's name with ``_se``."""
 
 
 @dataclass
@@ -83,9 +99,9 @@ def main(benchmark: Benchmark) -> None:
     Raises:
         InputError: a capture cannot be used; said before work starts.
     """
-    console = Console(width=120)
+    console = Console(width=140)
     names = chosen_captures(benchmark.captures, benchmark.only)
-    results: dict[str, dict[str, dict[str, float]]] = {}
+    results: dict[str, dict[str, Scores]] = {}
     with ProcessPoolExecutor(benchmark.jobs, mp_context=get_context("spawn")) as pool:
         runs = {pool.submit(run_capture, benchmark, name): name for name in names}
         for finished in track(as_completed(runs), total=len(runs), description="captures", console=console):
@@ -96,104 +112,101 @@ def main(benchmark: Benchmark) -> None:
     console.print(_table("mean", _means(results)))
 
 
-def _write(benchmark: Benchmark, results: dict[str, dict[str, dict[str, float]]]) -> None:
+def _write(benchmark: Benchmark, results: dict[str, dict[str, Scores]]) -> None:
     settings = {"method": benchmark.method, "seeds": benchmark.seeds, "views": benchmark.views}
+    settings["iterations"] = benchmark.iterations or "the method's"
     ordered = {name: results[name] for name in sorted(results)}
     write_json(benchmark.output, {"captures": ordered, "mean": _means(ordered), "settings": settings})
 
 
-def run_capture(benchmark: Benchmark, name: str) -> dict[str, dict[str, float]]:
-    """All methods and seeds on one capture: the mean of each score and its standard error over the seeds."""
-    from plugin_run import run_plugin
+def run_capture(benchmark: Benchmark, name: str) -> dict[str, Scores]:
+    """All methods and seeds on one capture."""
+    from plugin_run import dense_cloud
 
     with tempfile.TemporaryDirectory() as scratch:
-        capture = prepare(benchmark.captures / name, Path(scratch) / name, benchmark.views)
-        scores: dict[str, dict[str, float]] = {}
+        work = Path(scratch)
+        capture = prepare(benchmark.captures / name, work / name, benchmark.views)
+        shared: dict[str, Any] = {f"{DENSIFY}.cache_dir": work / "cache"}
+        if name.startswith(LLFF):
+            shared |= {"pipeline.datamanager.image_size": LLFF_SIZE, f"{DENSIFY}.working_size": LLFF_SIZE}
+        cloud = dense_cloud(capture, benchmark.method, {**shared, **METHODS["dense_init"]})
+        scores: dict[str, Scores] = {}
         pictures: dict[str, list[np.ndarray]] = {}
         for method in benchmark.methods:
-            if (
-                method == "fvgen"
-                and "warp" in scores
-                and not _seeds_holes(capture, Path(scratch) / "cache", benchmark.method)
-            ):
-                scores[method], pictures[method] = scores["warp"], pictures["warp"]  # the very same runs
-                continue
-            options = {**METHODS[method], f"{DENSIFY}.cache_dir": Path(scratch) / "cache"}
+            options = {**shared, **METHODS[method]}
             if method == "oracle":
-                options[f"{DENSIFY}.views"] = Path(scratch) / ORACLE_FOLDER / name
-            runs = [
-                run_plugin(
-                    capture,
-                    Path(scratch) / "runs",
-                    method=benchmark.method,
-                    seed=seed,
-                    options=options,
-                    iterations=benchmark.iterations,
-                )
-                for seed in range(benchmark.seeds)
+                options[f"{DENSIFY}.views"] = work / ORACLE_FOLDER / name
+            candidates = [
+                _run_seeds(benchmark, capture, cloud, options, length)
+                for length in BEST_OF.get(method, (benchmark.iterations,))
             ]
-            scores[method] = _summary(runs)
-            pictures.setdefault("photo", [photo.numpy() for photo in runs[0].photos])
-            pictures[method] = [render.numpy() for render in runs[0].renders]
-            shutil.rmtree(Path(scratch) / "runs")
+            scores[method], shown = min(candidates, key=lambda candidate: candidate[0]["avge"])
+            pictures.setdefault("photo", [photo.numpy() for photo in shown.photos])
+            pictures[method] = [render.numpy() for render in shown.renders]
         if benchmark.pictures is not None:
             _picture_grid(pictures, benchmark.pictures / f"{benchmark.output.stem}_{name}.jpg")
     return scores
 
 
-def _seeds_holes(capture: Path, cache: Path, method: str) -> bool:
-    """Whether the plugin's default decides to seed holes on this capture; otherwise it runs exactly as ``warp``."""
-    from plugin_run import densify_only
+def _run_seeds(
+    benchmark: Benchmark, capture: Path, cloud: PointCloud, options: dict[str, Any], iterations: int | None
+) -> tuple[Scores, RunResult]:
+    """One method at one length: scores over all seeds, and the run of the first."""
+    from plugin_run import run_plugin
 
-    densify_only(capture, cache, method)
-    return any(cache.rglob("hole_seeds.ply"))
+    with tempfile.TemporaryDirectory() as output:
+        runs = [
+            run_plugin(
+                capture,
+                Path(output),
+                method=benchmark.method,
+                seed=seed,
+                options=options,
+                cloud=cloud,
+                iterations=iterations,
+            )
+            for seed in range(benchmark.seeds)
+        ]
+    return _summary(runs), runs[0]
 
 
-def _summary(runs: list[Any]) -> dict[str, float]:
-    summary: dict[str, float] = {}
+def _summary(runs: list[RunResult]) -> Scores:
+    summary: Scores = {}
     for score in SCORES:
-        values = np.array([getattr(run, score) for run in runs])
-        summary[score] = float(values.mean())
+        values = np.array([run.scores[score] for run in runs if score in run.scores])
+        if len(values):
+            summary[score] = float(values.mean())
         if len(values) > 1:
             summary[f"{score}_se"] = float(values.std(ddof=1) / np.sqrt(len(values)))
-    summary["seconds"] = float(np.mean([run.seconds for run in runs]))
-    summary["gaussians"] = float(np.mean([run.gaussians for run in runs]))
+    for name in ("iterations", "seconds", "gaussians"):
+        summary[name] = float(np.mean([getattr(run, name) for run in runs]))
     return summary
 
 
-def _means(results: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Over captures; standard errors are those of the mean of independent runs."""
-    means: dict[str, dict[str, float]] = {}
+def _means(results: dict[str, dict[str, Scores]]) -> dict[str, Scores]:
+    """Over captures, without LLFF's; standard errors are those of the mean of independent runs."""
+    means: dict[str, Scores] = {}
     for method in METHODS:
-        rows = [result[method] for result in results.values() if method in result]
-        if not rows:
-            continue
-        means[method] = {}
-        for key in rows[0]:
-            values = np.array([row[key] for row in rows])
+        rows = [row[method] for name, row in results.items() if method in row and not name.startswith(LLFF)]
+        for key in dict.fromkeys(key for row in rows for key in row):
+            values = np.array([row[key] for row in rows if key in row])
             is_error = key.endswith("_se")
-            means[method][key] = float(np.sqrt((values**2).sum()) / len(values) if is_error else values.mean())
+            mean = np.sqrt((values**2).sum()) / len(values) if is_error else values.mean()
+            means.setdefault(method, {})[key] = float(mean)
     return means
 
 
-def _table(title: str, scores: dict[str, dict[str, float]]) -> Table:
-    table = Table(title=title)
-    for column in ("", "PSNR", "SSIM", "PSNR affine", "over photos_only", "seconds", "Gaussians"):
-        table.add_column(column, justify="right" if column else "left")
-    base = scores.get("photos_only")
+def _table(title: str, scores: dict[str, Scores]) -> Table:
+    table = Table("", *SCORES, "steps", "seconds", "Gaussians", title=title)
     for method, score in scores.items():
-        gain = f"{score['psnr'] - base['psnr']:+.2f} dB {score['ssim'] - base['ssim']:+.3f}" if base else ""
-        table.add_row(
-            method,
-            *(_with_error(score, key, digits) for key, digits in zip(SCORES, (2, 4, 2), strict=True)),
-            gain,
-            f"{score['seconds']:.0f}",
-            f"{score['gaussians']:.0f}",
-        )
+        measures = [_with_error(score, key, digits) for key, digits in SCORES.items()]
+        table.add_row(method, *measures, *(f"{score[name]:.0f}" for name in ("iterations", "seconds", "gaussians")))
     return table
 
 
-def _with_error(score: dict[str, float], key: str, digits: int) -> str:
+def _with_error(score: Scores, key: str, digits: int) -> str:
+    if key not in score:
+        return "-"
     error = f" ±{score[f'{key}_se']:.{digits}f}" if f"{key}_se" in score else ""
     return f"{score[key]:.{digits}f}{error}"
 

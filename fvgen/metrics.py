@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
+ST_LPIPS_SIDE = 32
+"""Shortest side that ST-LPIPS's network can look at, in pixels."""
 _C1, _C2 = 0.01**2, 0.03**2
 
 
@@ -119,17 +121,19 @@ def st_lpips(prediction: Tensor, target: Tensor, where: Tensor | None = None) ->
     """Perceptual distance of two images: shift-tolerant LPIPS (Ghildyal and Liu, ECCV 2022), AlexNet; lower is better.
 
     Another network than LPIPS, with other numbers: the two must not be compared. Its weights come with the package
-    stlpips-pytorch (BSD-2).
+    stlpips-pytorch (BSD-2). The network needs 32 pixels a side: smaller images are padded by repeating their border.
 
     Args:
-        prediction: [3, H, W] in [0, 1]; H and W at least 32.
+        prediction: [3, H, W] in [0, 1].
         target: same shape.
         where: [1, H, W] bool, the pixels that count: elsewhere both images show the target. All of them when None.
     """
     if where is not None:
         prediction = torch.where(where, prediction, target)
-    network = _st_lpips_network(prediction.device)
-    distance: Tensor = network(prediction[None].float(), target[None].float(), normalize=True)
+    height, width = target.shape[-2:]
+    margins = (0, max(0, ST_LPIPS_SIDE - width), 0, max(0, ST_LPIPS_SIDE - height))
+    first, second = (F.pad(image[None].float(), margins, mode="replicate") for image in (prediction, target))
+    distance: Tensor = _st_lpips_network(prediction.device)(first, second, normalize=True)
     return distance.squeeze()
 
 

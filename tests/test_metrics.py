@@ -85,6 +85,15 @@ def test_st_lpips_is_the_packages_own_figure():
     assert st_lpips(target, target).item() == 0
 
 
+@pytest.mark.parametrize("size", [(20, 64), (48, 9), (1, 1)])
+def test_st_lpips_of_a_small_image_is_that_of_the_image_with_its_border_repeated(size):
+    target, blurred = pattern(*size), pattern(*size) * 0.8 + 0.1
+    rows, columns = (torch.arange(max(32, side)).clamp_max(side - 1) for side in size)
+    larger = [image[:, rows][:, :, columns] for image in (blurred, target)]
+    assert st_lpips(blurred, target).item() == pytest.approx(st_lpips(*larger).item(), abs=1e-6)
+    assert st_lpips(target, target).item() == 0
+
+
 def test_st_lpips_forgives_a_shift_that_psnr_does_not():
     target = pattern()
     shifted, blurred = target.roll(1, -1), torch.nn.functional.avg_pool2d(target[None], 5, 1, 2)[0]
