@@ -16,6 +16,7 @@ from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModelConfig
 from fvgen_ns.fvgen_pipeline import FVGenPipelineConfig
 from fvgen_ns.fvgen_trainer import FVGenTrainerConfig
+from fvgen_ns.schedules import set_schedule
 
 DEVICE: Any = default_device().type
 
@@ -28,14 +29,14 @@ class FusedAdamConfig(AdamOptimizerConfig):
     """Whether the fused kernel is used."""
 
 
-def _optimizers(iterations: int) -> dict[str, Any]:
-    """Learning rates of 3D Gaussian splatting, with schedules that end when the run does."""
+def _optimizers() -> dict[str, Any]:
+    """Learning rates of 3D Gaussian splatting."""
 
     def constant(lr: float) -> dict[str, Any]:
         return {"optimizer": FusedAdamConfig(lr=lr, eps=1e-15), "scheduler": None}
 
     def decaying(lr: float, final: float) -> dict[str, Any]:
-        scheduler = ExponentialDecaySchedulerConfig(lr_final=final, max_steps=iterations)
+        scheduler = ExponentialDecaySchedulerConfig(lr_final=final)
         return {"optimizer": FusedAdamConfig(lr=lr, eps=1e-15), "scheduler": scheduler}
 
     return {
@@ -53,11 +54,9 @@ def _optimizers(iterations: int) -> dict[str, Any]:
 def _method(name: str, description: str, iterations: int, image_size: int, max_points: int) -> MethodSpecification:
     config = FVGenTrainerConfig(
         method_name=name,
-        max_num_iterations=iterations,
         steps_per_save=500,
         steps_per_eval_batch=0,
         steps_per_eval_image=500,
-        steps_per_eval_all_images=iterations,
         mixed_precision=False,
         pipeline=FVGenPipelineConfig(
             datamanager=FVGenDataManagerConfig(
@@ -68,26 +67,20 @@ def _method(name: str, description: str, iterations: int, image_size: int, max_p
             ),
             model=FVGenModelConfig(
                 num_downscales=0,
-                warmup_length=iterations // 6,
-                refine_every=max(iterations // 12, 50),
-                stop_split_at=iterations // 2,
-                reset_alpha_every=iterations,  # never: a short run does not recover from it
                 stop_screen_size_at=0,
-                sh_degree_interval=max(iterations // 4, 1),
                 cull_alpha_thresh=0.005,
                 use_absgrad=False,
                 densify_grad_thresh=2e-4,
-                dropout_rise=iterations,
-                size_growth=max(1600 / iterations, 1.0),
                 num_random=20_000,
                 background_color="random",  # what nothing covers must not pass for a colour of the scene
             ),
         ),
-        optimizers=_optimizers(iterations),
+        optimizers=_optimizers(),
         machine=MachineConfig(device_type=DEVICE),
         viewer=ViewerConfig(num_rays_per_chunk=1 << 15, websocket_host="127.0.0.1"),
         vis="viewer",
     )
+    set_schedule(config, iterations)
     return MethodSpecification(config=config, description=description)
 
 

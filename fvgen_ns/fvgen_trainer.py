@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+import tyro
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
@@ -29,6 +30,7 @@ from fvgen_ns.config_file import config_text, make_paths_absolute
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModelConfig
 from fvgen_ns.refusal import refuse
+from fvgen_ns.schedules import follow_iterations
 from fvgen_ns.stock_options import refuse_unused
 
 NOTES_FILE = "fvgen_notes.json"
@@ -40,6 +42,8 @@ class FVGenTrainerConfig(TrainerConfig):
     """Configuration of an fvgen-splat run."""
 
     _target: type = field(default_factory=lambda: FVGenTrainer)
+    schedule_iterations: tyro.conf.Suppress[int] = 600
+    """Iterations that all settings which count them are meant for (`fvgen_ns.schedules.follow_iterations`)."""
 
     def save_config(self) -> None:
         """Check options, checkpoint and capture, then write ``config.yml``: what is refused leaves nothing behind."""
@@ -68,6 +72,7 @@ class FVGenTrainerConfig(TrainerConfig):
         cast(FVGenModelConfig, self.pipeline.model).check(device)
         iterations = self.max_num_iterations
         require(iterations >= 1, "--max-num-iterations", "be at least 1", iterations, "Ask for more.")
+        follow_iterations(self)
         checkpoint = find_checkpoint(self)
         if checkpoint is not None:
             check_fit(read_checkpoint(checkpoint), self)
@@ -93,6 +98,7 @@ class FVGenTrainer(Trainer):
         try:
             manager = cast(FVGenDataManagerConfig, self.config.pipeline.datamanager)
             if not manager.has_inputs():  # a trainer that somebody's own code has made
+                follow_iterations(self.config)
                 manager.read_inputs()
             super().setup(test_mode)
         except InputError as error:  # a full disk, say: known only now
