@@ -27,7 +27,9 @@ COMMANDS: Mapping[str, Command] = {
     "views": Command("fvgen_ns.generate_views", "Write photos and generated views of a capture as a new dataset."),
     "poses": Command("fvgen.poses.command", "Find the camera poses of photos or a video."),
     "clips": Command("fvgen.data.prepare", "Prepare training clips from procedural scenes or from posed captures."),
-    "distill": Command("fvgen.distillation.run", "Train a few-step student from a teacher, or a teacher from nothing."),
+    "distill": Command(
+        "fvgen.distillation.command", "Train a few-step student from a teacher, or a teacher from nothing."
+    ),
     "download": Command("fvgen.models.download", "Fetch a released ViewCrafter checkpoint, after asking."),
     "convert": Command("fvgen.generation.conversion", "Turn a ViewCrafter checkpoint into a pipeline folder, or back."),
     "parity": Command("fvgen.evaluation.parity.command", "Compare this code with reference vectors of ViewCrafter."),

@@ -2,7 +2,7 @@
 
 import sys
 
-from fvgen.distillation.run import main
+from fvgen.distillation.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

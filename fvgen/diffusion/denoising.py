@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,8 +11,11 @@ from torch import Tensor
 from fvgen.checks import require
 from fvgen.clip import Conditions
 from fvgen.diffusion.guidance import guide
+from fvgen.diffusion.prediction import OutputKind
 from fvgen.diffusion.sampling import Denoise
-from fvgen.diffusion.schedule import NoiseSchedule, OutputKind
+
+if TYPE_CHECKING:  # it brings diffusers, which the help of a command need not wait for
+    from fvgen.diffusion.schedule import NoiseSchedule
 
 
 def conditional_denoiser(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from fvgen.checks import require
-from fvgen.diffusion.schedule import NoiseSchedule
+
+if TYPE_CHECKING:  # it brings diffusers, which the help of a command need not wait for
+    from fvgen.diffusion.schedule import NoiseSchedule
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """``denoise(x_t [B, ...], t [B] int64) -> x0 [B, ...]``, x0 as it stands at t (see `NoiseSchedule`)."""

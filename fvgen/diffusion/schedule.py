@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fvgen.checks import InputError, complaint, require
+from fvgen.diffusion.prediction import OutputKind
 
-OutputKind = Literal["v", "x0", "epsilon"]
 Spacing = Literal["uniform", "uniform_trailing", "quad"]
 
 CHECKPOINT_BUFFERS = (

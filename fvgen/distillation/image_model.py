@@ -9,7 +9,8 @@ from typing import Any
 from diffusers import UNet2DConditionModel, UNet2DModel
 
 from fvgen.checks import require
-from fvgen.diffusion.schedule import NoiseSchedule, OutputKind
+from fvgen.diffusion.prediction import OutputKind
+from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.objectives.frame_matching import FrameMatching
 from fvgen.models.folder import load_component, read_settings
 

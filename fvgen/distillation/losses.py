@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fvgen.diffusion.schedule import NoiseSchedule, OutputKind
+from fvgen.diffusion.prediction import OutputKind
+
+if TYPE_CHECKING:  # it brings diffusers, which the help of a command need not wait for
+    from fvgen.diffusion.schedule import NoiseSchedule
 
 _SMALLEST = 1e-6
 """A prediction nearer than this to what it is compared with counts as this far: 1/0 would be no weight."""

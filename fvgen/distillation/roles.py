@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.adapters import AdaptedNetwork
 from fvgen.distillation.density_ratio import DensityRatio
+
+if TYPE_CHECKING:  # it brings diffusers, which the help of a command need not wait for
+    from fvgen.diffusion.schedule import NoiseSchedule
 
 
 @dataclass

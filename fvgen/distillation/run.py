@@ -1,31 +1,8 @@
-"""Train a 4-step student from a teacher, or a teacher from nothing.
-
-    fvgen distill --preset fvgen-stage1 --data CLIPS --teacher models/viewcrafter-512 --output ONE
-    fvgen distill --preset fvgen-stage2 --data CLIPS --teacher models/viewcrafter-512 --output TWO \\
-        --init-student ONE/student
-
-The preset's settings are the defaults of all others: see them with --preset NAME --help. On several GPUs
-`accelerate launch --config_file scripts/accelerate/ddp.yaml -m fvgen_ns.cli distill` (or fsdp2.yaml) stands in place of
-`fvgen distill`.
-A run that was broken off goes on when the same command is started again: after a kill from its last checkpoint, after
-SIGTERM from the step in which it came. The command then leaves with 0.
-
-Under `accelerate launch` send SIGTERM to the processes that it started, with `pkill -TERM -P PID_OF_ACCELERATE` (one of
-them is enough): all save the same step, and the launcher leaves with 0. Sent to the launcher itself, SIGTERM is passed
-on and all save, too, but the launcher leaves with 1, and kills what has not saved after 30 seconds
-(TORCH_ELASTIC_SHUTDOWN_TIMEOUT). Where it started a single process (single.yaml) it passes nothing on: start
-`fvgen distill` itself.
-In a SLURM batch script:
-
-    #SBATCH --signal=B:TERM@600
-    accelerate launch ... & trap "pkill -TERM -P $!" TERM; wait $!; wait $!
-"""
+"""A training run: everything is checked, then trained, then exported."""
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,17 +14,16 @@ from fvgen.data.shards import ShardDataset
 from fvgen.diffusion.sampling import check_timesteps
 from fvgen.distillation import checkpoint
 from fvgen.distillation.averaging import averaged, start_average
-from fvgen.distillation.checkpoint import CHECKPOINTS, CheckpointError, TrainState
+from fvgen.distillation.checkpoint import CHECKPOINTS, TrainState
 from fvgen.distillation.clip_checks import check_clips, check_guidance
 from fvgen.distillation.configs import PRESETS
 from fvgen.distillation.export import ModelCard, export_discriminator, export_pipeline, few_steps
-from fvgen.distillation.faults import DivergedError
 from fvgen.distillation.image_model import check_image_model
 from fvgen.distillation.memory_plan import clip_shape, memory_for, plan_memory
 from fvgen.distillation.meters import last_figures
 from fvgen.distillation.objectives.frame_matching import FrameMatching
 from fvgen.distillation.optimizers import check_optimizers
-from fvgen.distillation.options import FromNothing, FromTeacher, parse
+from fvgen.distillation.options import FromNothing, FromTeacher
 from fvgen.distillation.parallel import Processes
 from fvgen.distillation.previews import HeldOutPreview, decoder
 from fvgen.distillation.roles import Roles
@@ -59,24 +35,6 @@ from fvgen.models.folder import model_fingerprint
 from fvgen.types import Progress
 
 Options = FromTeacher | FromNothing
-
-
-def main(arguments: Sequence[str] | None = None, program: str | None = None) -> int:
-    """The command; returns its exit code: 2 after bad input, 1 where training or saving failed.
-
-    Args:
-        arguments: the command line without the command; None for this process's.
-        program: name of the command in its help; None for this process's.
-    """
-    try:
-        distill(parse(sys.argv[1:] if arguments is None else arguments, __doc__ or "", program))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (DivergedError, CheckpointError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
 
 
 def distill(options: Options) -> None:

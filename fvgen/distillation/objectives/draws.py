@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -12,9 +12,11 @@ from fvgen.checks import require
 from fvgen.clip import TrainBatch
 from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.sampling import sample_few_step
-from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
+
+if TYPE_CHECKING:  # it brings diffusers, which the help of a command need not wait for
+    from fvgen.diffusion.schedule import NoiseSchedule
 
 StudentInput = Literal["noised_real", "backward_simulation"]
 Range = tuple[float, float]

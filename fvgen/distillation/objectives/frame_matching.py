@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from fvgen.checks import require
 from fvgen.clip import TrainBatch
-from fvgen.diffusion.schedule import NoiseSchedule, OutputKind
+from fvgen.diffusion.prediction import OutputKind
 from fvgen.distillation.losses import diffusion_loss, distribution_matching_loss, dmd_normaliser
 from fvgen.distillation.objectives.draws import Range, check_range, draw_timesteps, noised
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
+
+if TYPE_CHECKING:  # it brings diffusers, which the help of a command need not wait for
+    from fvgen.diffusion.schedule import NoiseSchedule
 
 
 @dataclass(frozen=True)
