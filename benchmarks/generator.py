@@ -24,7 +24,7 @@ import torch
 import tyro
 from calibration import Calibration
 from held_out_clips import measure_clips, open_clips
-from held_out_photos import chosen_captures, held_out_clips, known_mean, mean_psnr, sharpness, train_and_test
+from held_out_photos import chosen_captures, known_mean, mean_psnr, sharpness
 from inpainting import inpaint
 from reporting import settings_of, write_json, write_picture
 from rich.console import Console
@@ -34,6 +34,7 @@ from torch import Tensor
 
 from fvgen.checks import InputError, require
 from fvgen.devices import default_device, synchronize
+from fvgen.evaluation.held_out import held_out_clips, train_and_test
 from fvgen.generation.diffusion_views import DiffusionViews
 from fvgen.generation.view_generator import ViewGenerator
 from fvgen.generation.warp import WarpViews

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "download": Command("fvgen.models.download", "Fetch a released ViewCrafter checkpoint, after asking."),
     "convert": Command("fvgen.generation.conversion", "Turn a ViewCrafter checkpoint into a pipeline folder, or back."),
+    "evaluate": Command("fvgen_ns.evaluate", "Measure generated views and splats by written protocols."),
     "parity": Command("fvgen.evaluation.parity.command", "Compare this code with reference vectors of ViewCrafter."),
 }
 

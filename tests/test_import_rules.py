@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "poses": {"data", "rendering", "geometry"},
     "distillation": {"models", "diffusion", "conditioning", "data.shards"},  # a run reads what data has prepared
     "evaluation": {
-        "distillation", "data", "generation", "models", "diffusion", "conditioning", "rendering", "geometry"
+        "distillation", "poses", "data", "generation", "models", "diffusion", "conditioning", "rendering", "geometry"
     },
 }  # fmt: skip
 

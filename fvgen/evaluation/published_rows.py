@@ -1,0 +1,56 @@
+"""Figures that papers have printed, with their sources: read, not run here, as ``status`` says in each file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from fvgen.checks import require
+
+TABLES = ("llff", "mip360", "blender8", "dl3dv_re10k", "dtu", "tanks", "fvgen")
+STATUS = "published, not run here"
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """One file of figures."""
+
+    protocol: str
+    """How the papers measure, and where they differ."""
+    notes: tuple[str, ...]
+    sources: dict[str, Any]
+    """``source_id`` of a row -> title, year, how exactly it was read."""
+    rows: tuple[dict[str, Any], ...]
+    """``method``, ``views``, ``scene`` ("mean" for the whole set), ``psnr``, ``ssim``, ``lpips``, ``source``, ..."""
+
+    def select(self, **wanted: object) -> list[dict[str, Any]]:
+        """Rows with these values, best PSNR first; rows without PSNR come last.
+
+        Args:
+            **wanted: key -> value, such as ``scene="fern", views=3``.
+        """
+        chosen = [row for row in self.rows if all(row.get(key) == value for key, value in wanted.items())]
+        return sorted(chosen, key=lambda row: -(row.get("psnr") or float("-inf")))
+
+
+def published_table(name: str) -> PublishedTable:
+    """The figures of a data set.
+
+    Raises:
+        InputError: there is no table of that name.
+    """
+    require(name in TABLES, "table", f"be one of {', '.join(TABLES)}", name, "Name one of them.")
+    found = json.loads((files("fvgen.evaluation") / "published" / f"{name}.json").read_text(encoding="utf-8"))
+    require(
+        found["status"] == STATUS, f"table {name}", f"say '{STATUS}'", found["status"], "Install the package again."
+    )
+    return PublishedTable(found["protocol"], tuple(found["notes"]), found["sources"], tuple(found["rows"]))
+
+
+def best_row(rows: Sequence[dict[str, Any]], *, weights_free: bool) -> dict[str, Any] | None:
+    """The row with the highest PSNR among those with or without pretrained networks; None where there is none."""
+    chosen = [row for row in rows if row.get("weights_free") is weights_free and row.get("psnr") is not None]
+    return max(chosen, key=lambda row: float(row["psnr"]), default=None)
