@@ -253,7 +253,7 @@ def plot(found: dict[str, tuple[Tensor, dict[str, float]]], rows: dict[str, dict
     last.set_xlabel("minor mode's share by run (truth 0.1)")
     last.set_yticks([-place for place in range(len(rows))], list(rows), fontsize=7)
     axes[-1].set_axis_off()
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=90, bbox_inches="tight")  # titles are wider than their plots
 
 
 def main(options: Options) -> None:
