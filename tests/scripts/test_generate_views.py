@@ -1,5 +1,6 @@
 """scripts/generate_views.py as a user runs it: settings that cannot work are refused before anything is written."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from PIL import Image
+
+from fvgen.checks import InputError
 
 SCRIPT = Path(__file__).parents[2] / "scripts/generate_views.py"
 
@@ -85,3 +88,12 @@ def test_held_out_photos_and_masks_go_with_the_views(capture, tmp_path):
     for split, count in (("train", len(written["train_filenames"])), ("test", 2)):
         outputs = NerfstudioDataParserConfig(data=folder, load_3D_points=False).setup().get_dataparser_outputs(split)
         assert len(outputs.image_filenames) == len(outputs.mask_filenames) == count
+
+
+def test_the_script_is_called_from_python_too(tiny_room, tmp_path):
+    """As one does for several captures in one process."""
+    spec = importlib.util.spec_from_file_location("generate_views_script", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    with pytest.raises(InputError, match="--geometry must give points"):
+        script.main(script.GenerateViews(data=tiny_room, output=tmp_path / "views", geometry="none"))
