@@ -26,6 +26,8 @@ from fvgen.data.colmap_positions import agreeing_positions
 from fvgen.data.file_places import PHOTO_FOLDERS, FilePlaces
 from fvgen.data.lenses import SPLIT_PANORAMA, negligible, undistort
 from fvgen.data.photos import copy_size
+from fvgen.data.split_names import SplitNames
+from fvgen.data.text_files import read_text
 from fvgen.geometry.points import read_ply
 from fvgen.types import PointCloud
 
@@ -49,7 +51,8 @@ class _Model:
 def read_colmap(reconstructions: Sequence[ColmapModels], notes: CaptureNotes) -> CaptureFiles:
     """The photos that a COLMAP model gave a pose: of the likeliest reconstruction that has its photos, the largest
     model. Where only smaller copies of the photos are there (``images_4`` beside ``sparse``), the intrinsics are made
-    to fit them. ``train_list.txt``, ``val_list.txt`` and ``test_list.txt`` name the splits, as in Nerfstudio.
+    to fit them. ``train_list.txt``, ``val_list.txt`` and ``test_list.txt`` name the splits, as in Nerfstudio, or
+    ``test.txt`` beside the model, as in 3D Gaussian splatting.
 
     Args:
         reconstructions: as `fvgen.data.colmap_places.find_models` gives them.
@@ -122,7 +125,9 @@ def _with_photos(capture: Path, folder: Path, everything: Sequence[Path]) -> _Mo
 
 
 def _name_in_capture(model: _Model, image: ColmapImage) -> str:
-    """Path of a photo in the capture; of smaller copies, that of the photo itself."""
+    """Path of a photo in the capture; of smaller copies, that of the photo itself. A whole path stays one."""
+    if PureWindowsPath(image.name).anchor:
+        return image.name
     folder = model.photos.relative_to(model.capture)
     if folder.name in PHOTO_FOLDERS:
         folder = folder.with_name(PHOTO_FOLDERS[0])
@@ -170,27 +175,24 @@ def _lens(camera: ColmapCamera, name: str, cure: str) -> tuple[np.ndarray, tuple
 def _splits(model: _Model, frames: Sequence[CaptureFrame], notes: CaptureNotes) -> dict[str, tuple[int, ...]]:
     """Frame indices of the splits that lists of photo names give."""
     place = {frame.name: i for i, frame in enumerate(frames)}
-    by_name = {_spelling(_name_in_capture(model, image)): _name_in_capture(model, image) for image in model.images}
-    by_name |= {_spelling(image.name): _name_in_capture(model, image) for image in model.images}
+    photos = SplitNames(_name_in_capture(model, image) for image in model.images)
     splits = {}
     for split in ("train", "val", "test"):
-        folders = (model.capture, model.photos.parent, model.folder.parent, model.folder)
-        path = next((p for folder in folders if (p := folder / f"{split}_list.txt").is_file()), None)
-        if path is None:
-            continue
-        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-        names = [line.strip() for line in lines if line.strip()]
-        for name in names:
-            if _spelling(name) not in by_name:
-                text = complaint(f"a name in {path.name}", "be that of a photo with a pose", name, "Mend the list.")
-                notes.leave_out(f"{name} of {path.name}", InputError(text))
-        chosen = {by_name[_spelling(name)] for name in names if _spelling(name) in by_name}
-        splits[split] = tuple(sorted(place[name] for name in chosen if name in place))
+        path = _list_of(split, model)
+        if path is not None:
+            chosen = photos.find(read_text(path, "surrogateescape").split("\n"), path.name, notes)
+            splits[split] = tuple(sorted({place[name] for name in chosen if name in place}))
     return splits
 
 
-def _spelling(name: str) -> str:
-    return PureWindowsPath(name).as_posix().casefold()
+def _list_of(split: str, model: _Model) -> Path | None:
+    """The file that lists a split's photos, as Nerfstudio or 3D Gaussian splatting call it."""
+    for folder in (model.capture, model.photos.parent, model.folder.parent, model.folder):
+        places = FilePlaces(folder, CaptureNotes())
+        for name in (f"{split}_list.txt", *([f"{split}.txt"] if folder == model.folder else [])):
+            if found := places.alike(name):
+                return found[0]
+    return None
 
 
 def _points(model: Path, suffix: str) -> ColmapPoints | None:

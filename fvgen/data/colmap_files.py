@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from fvgen.checks import InputError, complaint, require
+from fvgen.data.text_files import read_text
 from fvgen.types import PointCloud
 
 _MODELS = (
@@ -130,14 +131,14 @@ def _whole(path: Path) -> Iterator[None]:
 
 def _lines(path: Path) -> Iterator[str]:
     """Lines that say something. Names of files may be of any encoding."""
-    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    return (line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#"))
+    lines = read_text(path, "surrogateescape").split("\n")
+    return (line for line in lines if line.strip() and not line.lstrip().startswith("#"))
 
 
 def _text_cameras(path: Path) -> Iterator[tuple[int, ColmapCamera]]:
     for line in _lines(path):
         number, model, width, height, *params = line.split()
-        yield int(number), _camera(model, (int(width), int(height)), [float(value) for value in params])
+        yield int(number), _camera(model.upper(), (int(width), int(height)), [float(value) for value in params])
 
 
 def _text_images(path: Path) -> Iterator[ColmapImage]:
@@ -150,7 +151,8 @@ def _text_images(path: Path) -> Iterator[ColmapImage]:
             if image is not None:
                 yield image
             _, *pose, camera, name = line.split(maxsplit=_POSE_FIELDS)
-            image = _image(name.strip(), int(camera), [float(value) for value in pose], np.empty((0, 3)))
+            name = os.fsdecode(name.strip().encode("utf-8", "surrogateescape"))  # as file names are spelled here
+            image = _image(name, int(camera), [float(value) for value in pose], np.empty((0, 3)))
         elif image is None or len(image.seen):
             raise ValueError(f"no image line before '{line[:60].strip()}'")
         else:
@@ -162,13 +164,10 @@ def _text_images(path: Path) -> Iterator[ColmapImage]:
 def _seen(line: str) -> np.ndarray | None:
     """The points that a line gives as x, y, number, x, y, number, ...; None when it gives none, but a photo, whose name
     is seldom a number."""
-    if not line.rsplit(maxsplit=1)[-1].strip().lstrip("-").isdecimal():
-        return None
-    fields = line.split()
-    if len(fields) % 3:
-        return None
     try:
-        return np.array(fields, dtype=np.float64).reshape(-1, 3)
+        float(line.rsplit(maxsplit=1)[-1])  # tells most, at once
+        fields = line.split()
+        return None if len(fields) % 3 else np.array(fields, dtype=np.float64).reshape(-1, 3)
     except ValueError:
         return None
 

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from fvgen.data.capture_notes import CaptureNotes
 from fvgen.data.colmap_files import model_files
-from fvgen.data.file_places import PHOTO_FOLDERS, FilePlaces
+from fvgen.data.file_places import PHOTO_FOLDERS, PHOTO_SUFFIXES, FilePlaces
 
-_WORKSPACES = ("colmap", "", "dense", "dense/*", "undistorted", "distorted")
+_WORKSPACES = ("colmap", "", "dense", "dense/*", "colmap/dense", "colmap/dense/*", "undistorted", "distorted")
 """Folders of a capture that hold ``sparse/0``: as ns-process-data, COLMAP, its undistorter and 3D Gaussian splatting's
 convert.py leave them."""
+_MODELS = ("sparse/*", "sparse", "colmap_sparse/*", "colmap_text")
+"""Models in a workspace, of which those of one kind belong to one reconstruction; instant-ngp has names of its own."""
+_PARTS = ("sparse", "colmap", "distorted")
+"""Folders of a capture that hold models, but no photos of their own."""
 _FILES = {f"{name}.{kind}" for name in ("cameras", "images", "points3D") for kind in ("bin", "txt")}
 _NO_PHOTOS = {"masks", "mask", "depth", "depths", "depth_maps", "stereo", "sparse", "normals", "confidence"}
 _DEEPEST = 3
@@ -34,31 +38,58 @@ def find_models(path: Path) -> list[ColmapModels]:
     """Reconstructions of a capture, the likeliest first; none when it has none.
 
     Args:
-        path: the capture's folder, or a model's own.
+        path: the capture's folder, or one of those that hold its models, or a model's file.
     """
     if path.name in _FILES:
         path = path.parent
+    capture = _capture_of(path)
     if model_files(path) is not None:
-        return [ColmapModels(_capture_of(path), (path,))]
-    found = []
-    for workspace in _WORKSPACES:
-        for folder in sorted(path.glob(workspace)) if workspace else [path]:
-            numbered = sorted((folder / "sparse").glob("*"), key=lambda model: (len(model.name), model.name))
-            for group in (numbered, [folder / "sparse"], [folder]):
-                models = tuple(model for model in group if model_files(model) is not None)
-                if models:
-                    found.append(ColmapModels(path, models))
-    return found
+        return [ColmapModels(capture, (path,))]
+    workspaces = [folder for name in _WORKSPACES for folder in (sorted(path.glob(name)) if name else [path])]
+    groups = [sorted(folder.glob(name), key=_number) for folder in workspaces for name in _MODELS]
+    groups += [[folder] for folder in workspaces]
+    found = (tuple(model for model in group if model_files(model) is not None) for group in groups)
+    return [ColmapModels(capture, models) for models in found if models]
 
 
-def _capture_of(model: Path) -> Path:
-    """The capture that a model's folder lies in, for a user who points at ``sparse/0``."""
-    folder = model.resolve() if ".." in model.parts else model.absolute()
-    if folder.parent.name == "sparse":
-        folder = folder.parent
-    while folder.name in ("sparse", "colmap", "distorted"):
+def find_models_elsewhere(path: Path) -> list[ColmapModels]:
+    """The reconstruction whose models lie below a folder in places that `find_models` does not know; none when there
+    are several: those may be of several captures.
+
+    Args:
+        path: a folder.
+    """
+    models = [folder for folder, _ in _below(path) if model_files(folder) is not None] if path.is_dir() else []
+    if len({model.parent for model in models}) != 1:
+        return []
+    return [ColmapModels(_capture_of(path), tuple(sorted(models, key=_number)))]
+
+
+def _number(model: Path) -> tuple[int, str]:
+    """Sorts 10 after 9."""
+    return len(model.name), model.name
+
+
+def _capture_of(path: Path) -> Path:
+    """The capture that a folder belongs to, for a user who points at ``sparse/0``."""
+    folder = path.resolve() if ".." in path.parts else path.absolute()
+    while _is_part(folder):
         folder = folder.parent
     return folder
+
+
+def _is_part(folder: Path) -> bool:
+    """Whether a folder holds models of a capture, but not its photos."""
+    if not folder.is_dir() or _has_photos(folder):
+        return False
+    in_sparse = folder.parent.name == "sparse" and model_files(folder) is not None
+    alone = not any(one.is_dir() for one in folder.iterdir()) and _has_photos(folder.parent)
+    return folder.name in _PARTS or in_sparse or (model_files(folder) is not None and alone)
+
+
+def _has_photos(folder: Path) -> bool:
+    names = (*PHOTO_FOLDERS, "input")
+    return any(one.name.lower() in names or one.suffix.lower() in PHOTO_SUFFIXES for one in folder.iterdir())
 
 
 def photos_folder(capture: Path, model: Path, names: Sequence[str], others: Sequence[Path]) -> Path:
@@ -91,13 +122,15 @@ def _photo_folders(capture: Path, model: Path, others: Sequence[Path]) -> Iterat
         yield from (workspace / name for name in usual)
     yield from workspaces
     theirs = {other.parent for other in others if other.parent not in workspaces}
-    for name, below, _ in os.walk(capture, followlinks=True):
-        folder = Path(name)
-        below[:] = sorted(
-            one
-            for one in below
-            if not one.startswith(".") and one.lower() not in _NO_PHOTOS and folder / one not in theirs
-        )
+    for folder, below in _below(capture):
+        below[:] = [one for one in below if one.lower() not in _NO_PHOTOS and folder / one not in theirs]
         yield folder
-        if len(folder.relative_to(capture).parts) >= _DEEPEST:
-            below.clear()
+
+
+def _below(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders from ``top`` on, hidden ones aside, each with the names of those in it, from which names can be taken."""
+    for name, below, _ in os.walk(top, followlinks=True):
+        folder = Path(name)
+        deep = len(folder.relative_to(top).parts) >= _DEEPEST
+        below[:] = [] if deep else sorted(one for one in below if not one.startswith("."))
+        yield folder, below

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
+from itertools import chain
 from pathlib import Path, PureWindowsPath
 
 from fvgen.checks import require
@@ -20,9 +21,9 @@ PHOTO_FOLDERS = ("images", *(f"images_{factor}" for factor in _FACTORS))
 class FilePlaces:
     """Finds named files, as written or under another spelling that only one file has.
 
-    Descriptions are made on one machine and read on another: backslashes, letter case, Unicode forms, a missing suffix
-    and the path of another machine before the capture's own are put up with, and noted. Files outside the capture, by
-    link or absolute path, are found and noted.
+    Descriptions are made on one machine and read on another: backslashes, letter case, Unicode forms, a suffix that is
+    missing or another picture's, and the path of another machine before the capture's own are put up with, and noted.
+    Files outside the capture, by link or absolute path, are found and noted.
     """
 
     def __init__(self, folder: Path, notes: CaptureNotes) -> None:
@@ -30,6 +31,7 @@ class FilePlaces:
         self._inside = folder.resolve()
         self._notes = notes
         self._listed: dict[Path, dict[str, list[Path]]] = {}
+        self._stems: dict[Path, dict[str, list[Path]]] = {}
 
     def find(self, name: str, what: str) -> Path:
         """The file that ``name`` means.
@@ -61,6 +63,7 @@ class FilePlaces:
         """
         places = copies(Path(name))
         copy = next((place for place in places if self._as_written(place)), None)
+        copy = copy or next((place for place in places if self._respelled(str(place))), None)
         return self.find(name if copy is None else str(copy), f"photo {name}")
 
     def holds(self, name: str) -> bool:
@@ -87,7 +90,7 @@ class FilePlaces:
 
     def alike(self, *parts: str) -> list[Path]:
         """Files whose path in the capture differs from ``parts`` in spelling alone; where there is none, pictures that
-        have a suffix more."""
+        have a suffix more, then those that have another suffix of pictures."""
         if not parts:
             return []
         *folders, name = parts
@@ -95,14 +98,12 @@ class FilePlaces:
         same = [path for folder in there for path in self._listing(folder).get(_key(name), ()) if path.is_file()]
         if same:
             return same
-        key = _key(name)
-        return [
-            path
-            for folder in there
-            for paths in self._listing(folder).values()
-            for path in paths
-            if path.suffix.lower() in PHOTO_SUFFIXES and _key(path.stem) == key and path.is_file()
-        ]
+        stems = [name, *([Path(name).stem] if Path(name).suffix.lower() in PHOTO_SUFFIXES else [])]
+        for stem in map(_key, stems):
+            pictures = [p for folder in there for p in self._pictures(folder).get(stem, ()) if p.is_file()]
+            if pictures:
+                return pictures
+        return []
 
     def folders_alike(self, *parts: str) -> list[Path]:
         """Folders whose path in the capture differs from ``parts`` in spelling alone."""
@@ -120,6 +121,16 @@ class FilePlaces:
                 listing[_key(path.name)].append(path)
             self._listed[folder] = dict(listing)
         return self._listed[folder]
+
+    def _pictures(self, folder: Path) -> dict[str, list[Path]]:
+        """Pictures in a folder, by name without spelling and suffix."""
+        if folder not in self._stems:
+            stems = defaultdict(list)
+            for path in chain.from_iterable(self._listing(folder).values()):
+                if path.suffix.lower() in PHOTO_SUFFIXES:
+                    stems[_key(path.stem)].append(path)
+            self._stems[folder] = dict(stems)
+        return self._stems[folder]
 
 
 def _key(name: str) -> str:

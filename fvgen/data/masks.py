@@ -21,8 +21,8 @@ from fvgen.data.points_in_photos import pixels_at, points_in_photo
 from fvgen.types import PointCloud
 
 _FOLDERS = ("masks", "mask")
-_LOSSY_NOISE = 32
-"""Grey levels that JPEG may leave in a black picture."""
+_LABELS = 32
+"""Grey levels up to which values are numbers of things, each of which counts; JPEG may leave as much in black."""
 _WHOLE = 252
 """Of 255: a pixel of which the mask shows less than that is mixed with what it hides."""
 _REDRAW = "Make the mask from the photo that the poses were made from, or take it out of the capture."
@@ -32,7 +32,8 @@ def find_masks(folder: Path, frames: Sequence[CaptureFrame], notes: CaptureNotes
     """The frames with the masks that lie beside the photos, where their description names none.
 
     As COLMAP and other tools lay them out: a folder ``masks`` in place of one in the photo's path, or at any level of
-    it, with the photo's other folders kept. A mask of ``a.jpg`` is called ``a.png``, ``a.jpg.png`` or ``a_mask.png``.
+    it, with the photo's other folders kept. A mask of ``a.jpg`` is called ``a.png``, ``a.jpg.png``, ``a_mask.png``,
+    ``a.mask.png``, ``a.jpg.mask.png`` or ``mask_a.png``; but for the first two it may lie beside the photo.
 
     Args:
         folder: the capture.
@@ -46,7 +47,7 @@ def find_masks(folder: Path, frames: Sequence[CaptureFrame], notes: CaptureNotes
         notes.add(f"{masked} of {len(found)} photos have a mask; the others count whole.")
     unused = [path for name in _FOLDERS for path in inside.folders_alike(name) if not masked and any(path.iterdir())]
     if unused:
-        notes.add(f"No mask in {unused[0]} is named as a photo is: all photos count whole.")
+        notes.add(f"No mask in {unused[0]} has the name and folders of a photo: all photos count whole.")
     return found
 
 
@@ -66,7 +67,8 @@ def _mask_of(photo: Path, inside: FilePlaces) -> Path | None:
 def _mask_paths(photo: Path) -> Iterator[tuple[str, ...]]:
     """Where the mask of a photo may lie, most likely first; a suffix of its own may follow."""
     *folders, name = photo.parts
-    names = (name, photo.stem, f"{photo.stem}_mask")
+    stem = photo.stem
+    names = (name, stem, f"{stem}_mask", f"{stem}.mask", f"{name}.mask", f"mask_{stem}")
     levels = range(len(folders), -1, -1)
     in_place_of_one = [
         (*folders[:level], masks, *folders[level + 1 :])
@@ -77,7 +79,7 @@ def _mask_paths(photo: Path) -> Iterator[tuple[str, ...]]:
     one_more = [(*folders[:level], masks, *folders[level:]) for masks in _FOLDERS for level in levels]
     for parts in (*in_place_of_one, *one_more):
         yield from ((*parts, one) for one in names)
-    yield (*folders, f"{photo.stem}_mask")
+    yield from ((*folders, one) for one in names[2:])  # beside the photo
 
 
 def visible_points(points: PointCloud, frames: Sequence[CaptureFrame], notes: CaptureNotes) -> PointCloud | None:
@@ -116,8 +118,8 @@ def check_mask_size(path: Path, photo: tuple[int, int]) -> None:
 def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Where a photo counts.
 
-    A mask is white where it does: 255, 65535 or, from tools that write numbers, 1. Of a picture with transparency,
-    opaque pixels count.
+    A mask is white where it does: 255, 65535 or, from tools that write numbers, 1, or 1, 2, 3 of several things. Of a
+    palette, every colour but black counts; of a picture with transparency, opaque pixels do.
 
     Args:
         path: any picture.
@@ -133,7 +135,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
         levels = _levels(ImageOps.exif_transpose(load(image, path, "mask")))
         lossy = image.format in ("JPEG", "MPO", "WEBP")
     highest = float(levels.max())
-    counts = levels > highest / 2 if highest > (_LOSSY_NOISE if lossy else 0) else np.zeros(levels.shape, bool)
+    counts = levels > highest / 2 if highest > _LABELS else (levels > 0) & (not lossy)
     within = (min(size[0], counts.shape[1]), min(size[1], counts.shape[0]))
     shrunk = cv2.resize(255 * counts.astype(np.uint8), within, interpolation=cv2.INTER_AREA) > _WHOLE
     return cv2.resize(shrunk.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
@@ -152,6 +154,10 @@ def _levels(image: Image.Image) -> np.ndarray:
         if alpha.min() < alpha.max():
             return alpha
         image = image.convert("RGB")
-    if image.mode in ("RGB", "P", "CMYK", "YCbCr", "LAB", "HSV"):
+    if image.mode == "P":
+        rgb = np.asarray(image.convert("RGB"))
+        is_grey = bool((rgb == rgb[..., :1]).all())
+        return rgb.max(axis=2) if is_grey else 255 * rgb.any(axis=2).astype(np.uint8)
+    if image.mode in ("RGB", "CMYK", "YCbCr", "LAB", "HSV"):
         return np.asarray(image.convert("RGB")).max(axis=2)
     return np.nan_to_num(np.asarray(image).astype(np.float64))

@@ -19,6 +19,7 @@ from fvgen.data.capture_notes import CaptureNotes
 from fvgen.data.colmap_places import photos_folder
 from fvgen.data.file_places import FilePlaces
 from fvgen.data.photos import photo_size
+from fvgen.data.text_files import read_text
 from fvgen.data.transforms_json import described_capture
 from fvgen.types import PointCloud
 
@@ -42,7 +43,7 @@ def read_opensfm(file: Path, notes: CaptureNotes) -> CaptureFiles:
     """
     capture = file.parent.parent if file.parent.name == "opensfm" else file.parent
     try:
-        reconstructions = json.loads(file.read_text(encoding="utf-8-sig"))
+        reconstructions = json.loads(read_text(file))
         largest = max(reconstructions, key=lambda one: len(one["shots"]))
         if len(reconstructions) > 1:
             notes.add(f"{file} holds {len(reconstructions)} reconstructions: the largest is read.")
@@ -53,7 +54,7 @@ def read_opensfm(file: Path, notes: CaptureNotes) -> CaptureFiles:
             place = str(photos.relative_to(capture) / name)
             with notes.leaving_out(place):
                 camera = largest["cameras"][shot["camera"]]
-                size = photo_size(places.find(place, "its photo"))
+                size = _stored_size(camera, places.find(place, "its photo"))
                 frames.append({"file_path": place, **_lens(camera, size, place), "transform_matrix": _pose(shot)})
         points = _points(largest.get("points") or {})
     except InputError:
@@ -63,6 +64,14 @@ def read_opensfm(file: Path, notes: CaptureNotes) -> CaptureFiles:
     if points is None:
         notes.without_points(f"none in {file}")
     return replace(described_capture(capture, {"frames": frames}, notes), points=points)
+
+
+def _stored_size(camera: Mapping[str, Any], photo: Path) -> tuple[int, int]:
+    """(width, height) of a photo's pixels as they are stored: OpenSfM does not turn photos by their EXIF orientation.
+    A photo that was turned since then has the shape of the other reading."""
+    size = photo_size(photo)
+    then = camera.get("width", size[0]), camera.get("height", size[1])
+    return size if (then[0] > then[1]) == (size[0] > size[1]) else size[::-1]
 
 
 def _lens(camera: Mapping[str, Any], size: tuple[int, int], name: str) -> dict[str, Any]:

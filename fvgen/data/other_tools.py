@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import zipfile
 from pathlib import Path
@@ -11,6 +12,8 @@ from fvgen.checks import InputError, complaint
 _CAPTURE = "a capture (transforms.json, a COLMAP model, transforms_train.json, reconstruction.json or keyframes)"
 _HEAD_BYTES = 2000
 """Of a file, in which its kind shows."""
+_HEAD_LINES = 5
+"""Of a table, among which its columns are named."""
 
 
 def not_a_capture(path: Path) -> InputError:
@@ -21,6 +24,9 @@ def not_a_capture(path: Path) -> InputError:
             found = recognise(folder, file)
             if found is not None:
                 return InputError(complaint("--data", f"be {_CAPTURE}", *found))
+    if (path.parent / "transforms.json").is_file() or (path.parent / "sparse").is_dir():
+        whole = f"Give the capture: --data {shlex.quote(str(path.parent))}."
+        return InputError(complaint("--data", f"be {_CAPTURE}", f"{path}, a part of one", whole))
     made = "Make one with: ns-process-data images --data PHOTOS --output-dir CAPTURE"
     return InputError(complaint("--data", f"be {_CAPTURE}", path, made))
 
@@ -34,8 +40,9 @@ def _record3d(folder: Path, file: Path) -> tuple[str, str] | None:
     if file.suffix.lower() == ".r3d":
         export = "Export it from the app as 'EXR + RGB sequence'. "
         return f"{file}, a Record3D capture", export + _convert("record3d", Path("EXPORT"))
-    if file.name == "metadata.json" and (folder / "rgb").is_dir():
-        return f"{folder}, an export of Record3D", _convert("record3d", folder)
+    for place in (folder, file):
+        if (place / "metadata.json").is_file() and (place / "rgb").is_dir():
+            return f"{place}, an export of Record3D", _convert("record3d", place)
     return None
 
 
@@ -46,9 +53,14 @@ def _metashape(folder: Path, file: Path) -> tuple[str, str] | None:
 
 
 def _reality_capture(folder: Path, file: Path) -> tuple[str, str] | None:
-    columns = _head(file).split("\n")[0].lower() if file.suffix.lower() == ".csv" else ""
-    if {"heading", "pitch", "roll"} <= {column.strip() for column in columns.split(",")}:
-        return f"{file}, cameras of RealityCapture", _convert("realitycapture", folder, "--csv", file)
+    if file.suffix.lower() not in (".csv", ".txt"):
+        return None
+    for line in _head(file).lower().splitlines()[:_HEAD_LINES]:
+        columns = {column.strip(' "#') for column in re.split("[,;\t]", line)}
+        if {"pitch", "roll"} <= columns and columns & {"heading", "yaw"}:
+            with_commas = "" if "," in line else "Export it with commas between the columns. "
+            convert = _convert("realitycapture", folder, "--csv", file)
+            return f"{file}, cameras of RealityCapture", with_commas + convert
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -11,10 +11,10 @@ import torch
 
 from fvgen.checks import InputError, complaint, require
 from fvgen.data.blender import find_blender, read_blender
-from fvgen.data.capture import CaptureFiles
+from fvgen.data.capture import CaptureFiles, CaptureFrame
 from fvgen.data.capture_notes import CaptureNotes
 from fvgen.data.colmap import read_colmap
-from fvgen.data.colmap_places import find_models
+from fvgen.data.colmap_places import find_models, find_models_elsewhere
 from fvgen.data.exif_orientation import settle_orientation
 from fvgen.data.file_places import PHOTO_SUFFIXES
 from fvgen.data.masks import find_masks, visible_points
@@ -32,6 +32,8 @@ _READERS: tuple[tuple[Callable[[Path], Any], Callable[[Any, CaptureNotes], Captu
     (find_polycam, read_polycam),
 )
 """What finds a kind of capture, None or empty where it is of another, and what reads it; the first that finds reads."""
+_LAST = (find_models_elsewhere, read_colmap)
+"""As these, for folders that no tool calls so: whether such a folder is a capture, or holds some, it does not tell."""
 
 
 def read_capture(path: Path, *, decode: bool = True) -> CaptureFiles:
@@ -52,8 +54,8 @@ def read_capture(path: Path, *, decode: bool = True) -> CaptureFiles:
     require(path.exists(), "the path of the capture", "exist", path, f"Check it: {places}.")
     notes = CaptureNotes()
     files = _finite_points(_described(path, notes), notes)
-    _note_photos_without_pose(files, notes)
     frames = find_masks(files.folder, files.frames, notes)
+    _note_photos_without_pose(frames, notes)
     frames = settle_orientation(frames, files.points, notes)
     files = keep_usable(replace(files, frames=tuple(frames)), notes, decode=decode)
     require_training_photos(files, notes)
@@ -69,7 +71,7 @@ def is_capture(path: Path) -> bool:
 
 
 def _described(path: Path, notes: CaptureNotes) -> CaptureFiles:
-    for find, read in _READERS:
+    for find, read in (*_READERS, _LAST):
         found = find(path)
         if found:
             return read(found, notes)
@@ -89,13 +91,14 @@ def _finite_points(files: CaptureFiles, notes: CaptureNotes) -> CaptureFiles:
     return replace(files, points=files.points[good] if good.any() else None)
 
 
-def _note_photos_without_pose(files: CaptureFiles, notes: CaptureNotes) -> None:
+def _note_photos_without_pose(frames: Sequence[CaptureFrame], notes: CaptureNotes) -> None:
     """Say so where only some of the photos in a folder were given a pose."""
-    posed = {PureWindowsPath(name).name.casefold() for name in (*(f.name for f in files.frames), *notes.left_out)}
-    posed |= {frame.photo.name.casefold() for frame in files.frames}
-    kinds = {frame.photo.suffix.lower() for frame in files.frames} & PHOTO_SUFFIXES
-    for folder in sorted({frame.photo.parent for frame in files.frames}):
-        photos = [path.name for path in folder.iterdir() if path.suffix.lower() in kinds]
+    posed = {PureWindowsPath(name).name.casefold() for name in (*(frame.name for frame in frames), *notes.left_out)}
+    posed |= {frame.photo.name.casefold() for frame in frames}
+    masks = {frame.mask for frame in frames}
+    kinds = {frame.photo.suffix.lower() for frame in frames} & PHOTO_SUFFIXES
+    for folder in sorted({frame.photo.parent for frame in frames}):
+        photos = [path.name for path in folder.iterdir() if path.suffix.lower() in kinds and path not in masks]
         without = [name for name in photos if name.casefold() not in posed]
         if without:
             with_pose = len(photos) - len(without)

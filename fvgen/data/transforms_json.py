@@ -18,10 +18,12 @@ from fvgen.data.capture_notes import CaptureNotes
 from fvgen.data.file_places import FilePlaces
 from fvgen.data.lenses import SPLIT_PANORAMA, UNDISTORT, negligible
 from fvgen.data.photos import copy_size, photo_size
+from fvgen.data.split_names import SplitNames
+from fvgen.data.text_files import read_text
 from fvgen.geometry.points import read_ply
 from fvgen.types import PointCloud
 
-PINHOLE_MODELS = {"PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE"}
+_PINHOLE_MODELS = {"PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "PERSPECTIVE"}
 _RESTORE = "Restore transforms.json or run ns-process-data again."
 _NO_K4 = (
     "Export with k1, k2 and k3 alone (RealityCapture's distortion model Brown3), or export undistorted photos from the "
@@ -61,7 +63,7 @@ def load_description(file: Path) -> dict[str, Any]:
         InputError: it is no JSON, or no object.
     """
     try:
-        meta = json.loads(file.read_text(encoding="utf-8-sig"))
+        meta = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(complaint(str(file), "be valid JSON", f"'{error}'", _RESTORE)) from error
     require(isinstance(meta, dict), str(file), "hold an object", type(meta).__name__, _RESTORE)
@@ -153,9 +155,10 @@ def _optional(places: FilePlaces, entry: dict[str, Any], key: str, name: str) ->
 def _check_model(both: dict[str, Any], name: str) -> None:
     """Refuse lenses that no pinhole camera with OpenCV's k1 k2 p1 p2 k3 describes."""
     model = "OPENCV_FISHEYE" if both.get("is_fisheye") else both.get("camera_model", "PINHOLE")
-    cure = SPLIT_PANORAMA if model == "EQUIRECTANGULAR" else UNDISTORT
-    known = isinstance(model, str) and model in PINHOLE_MODELS
-    require(known, f"camera_model of {name}", f"be one of {sorted(PINHOLE_MODELS)}", model, cure)
+    kind = model.upper() if isinstance(model, str) else ""
+    cure = SPLIT_PANORAMA if kind == "EQUIRECTANGULAR" else UNDISTORT
+    rule = f"be one of {', '.join(sorted(_PINHOLE_MODELS))}"
+    require(kind in _PINHOLE_MODELS, f"camera_model of {name}", rule, model, cure)
 
 
 def _numbers(value: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
@@ -224,8 +227,12 @@ def _distortion(both: dict[str, Any], K: np.ndarray, size: tuple[int, int], name
     else:
         values = [both.get(key, 0) for key in ("k1", "k2", "k3", "k4", "p1", "p2")]
     k1, k2, k3, k4, p1, p2 = _numbers(values, (6,), f"distortion of {name}")
-    small = k4 == 0 or negligible(k4, K, size)
-    require(small, f"distortion k4 of {name}", "be 0 for a perspective camera", k4, _NO_K4)
+    others = {"k4": float(k4)} | {
+        key: float(_numbers(both.get(key, 0), (), f"{key} of {name}")) for key in ("k5", "k6")
+    }
+    for key, value in others.items():
+        small = value == 0 or negligible(value, K, size)
+        require(small, f"distortion {key} of {name}", "be 0 for a perspective camera", value, _NO_K4)
     return float(k1), float(k2), float(p1), float(p2), float(k3)
 
 
@@ -239,8 +246,8 @@ def _splits(
     meta: dict[str, Any], entries: list[Any], frames: tuple[CaptureFrame, ...], notes: CaptureNotes
 ) -> dict[str, tuple[int, ...]]:
     """Frame indices of the splits that the description names."""
-    place = {_spelling(frame.name): i for i, frame in enumerate(frames)}
-    described = {_spelling(_item(entry, i)) for i, entry in enumerate(entries)}
+    place = {frame.name: i for i, frame in enumerate(frames)}
+    described = SplitNames(_item(entry, i) for i, entry in enumerate(entries))
     splits: dict[str, tuple[int, ...]] = {}
     for split in _SPLITS:
         key = f"{split}_filenames"
@@ -249,20 +256,12 @@ def _splits(
             continue
         is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
         require(is_list, f"{key} in transforms.json", "be a list of file paths", names, _RESTORE)
-        for name in names:
-            if _spelling(name) not in described:
-                text = complaint(f"a name in {key}", "be that of a frame", name, "Mend the list, or add the frame.")
-                notes.leave_out(f"{name} of {key}", InputError(text))
-        splits[split] = tuple(sorted({place[_spelling(name)] for name in names if _spelling(name) in place}))
+        chosen = described.find(names, key, notes)
+        splits[split] = tuple(sorted({place[name] for name in chosen if name in place}))
     shared = set(splits.get("train", ())) & {i for key in ("val", "test") for i in splits.get(key, ())}
     if shared:
         notes.add(f"{len(shared)} photos are both trained on and held out: held-out figures flatter this capture.")
     return splits
-
-
-def _spelling(name: str) -> str:
-    """One spelling of a path for all that mean the same: ``./images/a.png``, ``images\\a.png``."""
-    return PureWindowsPath(name).as_posix()
 
 
 def _points(places: FilePlaces, meta: dict[str, Any], notes: CaptureNotes) -> PointCloud | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +77,16 @@ LAYOUTS = {
     "given the model in dense": ("dense/0/sparse", "dense/0/images", "dense/0/sparse"),
     "given a file of the model": ("sparse/0", "images", "sparse/0/images.bin"),
     "given sparse": ("sparse", "images", "sparse"),
+    "given sparse of a numbered model": ("sparse/0", "images", "sparse"),
+    "given ns-process-data's colmap": ("colmap/sparse/0", "images", "colmap"),
+    "given dense of a numbered reconstruction": ("dense/0/sparse", "dense/0/images", "dense"),
+    "given distorted": ("distorted/sparse/0", "input", "distorted"),
+    "dense in colmap": ("colmap/dense/0/sparse", "colmap/dense/0/images", ""),
+    "instant-ngp": ("colmap_text", "images", ""),
+    "a model in another folder": ("hloc/sfm", "images", ""),
+    "given such a folder": ("model", "images", "model"),
+    "other letter cases": ("Sparse/0", "IMAGES", ""),
+    "in a folder of its own": ("output/sparse/0", "output/images", ""),
 }
 """Place of the model, of the photos, and what the user gives, all within the capture."""
 
@@ -125,6 +136,9 @@ TEXT_FORMS = {
     "no last line": lambda text: text.rstrip("\n"),
     "no comments": lambda text: "".join(line for line in text.splitlines(True) if not line.startswith("#")),
     "Windows": lambda text: "\ufeff" + text.replace("\n", "\r\n"),
+    "tabs": lambda text: text.replace(" ", "\t"),
+    "small letters": lambda text: text.replace("PINHOLE", "pinhole"),
+    "numbers of points with a fraction": lambda text: re.sub(r"(\.\d+ -?\d+)(?= \d+\.| ?\n)", r"\1.0", text),
 }
 
 
@@ -162,7 +176,16 @@ def test_photos_may_be_called_anything(photos, frames, kind, text):
         np.testing.assert_allclose(found[photos / "images" / name].c2w, frame.c2w, atol=1e-9)
 
 
-@pytest.mark.parametrize("change", [str.upper, lambda name: name.replace("/", "\\")], ids=["letter case", "backslash"])
+SPELLINGS = {
+    "letter case": str.upper,
+    "backslash": lambda name: name.replace("/", "\\"),
+    "another suffix": lambda name: name.replace(".png", ".jpeg"),
+    "path on another machine": lambda name: f"/home/me/scan/images/{name}",
+    "path on Windows": lambda name: f"C:\\scan\\images\\{name}",
+}
+
+
+@pytest.mark.parametrize("change", SPELLINGS.values(), ids=SPELLINGS)
 def test_other_spellings_of_names_are_found_and_noted(photos, frames, points, change):
     (photos / "images").rename(photos / "shots")
     (photos / "images").mkdir()
@@ -289,11 +312,15 @@ LISTS = {
     "empty lines": lambda names: "\n\n".join(names) + "\n\n\n",
     "Windows": lambda names: "\ufeff" + "\r\n".join(names) + "\r\n\r\n",
     "with their folder": lambda names: "\n".join(f"images/{name}" for name in names),
+    "another letter case": lambda names: "\n".join(names).upper(),
+    "without suffix": lambda names: "\n".join(name.removesuffix(".png") for name in names),
+    "with backslashes": lambda names: "\n".join(f".\\images\\{name}" for name in names),
+    "with paths of another machine": lambda names: "\n".join(f"/home/me/scan/images/{name}" for name in names),
 }
 
 
 @pytest.mark.parametrize("form", LISTS)
-@pytest.mark.parametrize("lists", [("train", "test"), ("test",), ("val",)])
+@pytest.mark.parametrize("lists", [("train", "test"), ("val",)])
 def test_lists_of_names_split_the_photos(photos, frames, form, lists):
     write_colmap(photos / "sparse/0", frames)
     names = [frame.photo.name for frame in frames]
@@ -303,6 +330,33 @@ def test_lists_of_names_split_the_photos(photos, frames, form, lists):
     files = read_capture(photos)
     assert [files.frames[i].photo.name for i in files.split("train")] == names[:4]
     assert [files.frames[i].photo.name for i in files.split("test")] == names[4:]
+
+
+def test_a_list_by_powershell_is_read(photos, frames):
+    write_colmap(photos / "sparse/0", frames)
+    names = [frame.photo.name for frame in frames]
+    (photos / "Train_List.txt").write_bytes("\r\n".join(names[:4]).encode("utf-16"))
+    assert [read_capture(photos).frames[i].photo.name for i in read_capture(photos).split("train")] == names[:4]
+
+
+def test_the_list_of_3d_gaussian_splatting_is_read(photos, frames):
+    model = write_colmap(photos / "sparse/0", frames)
+    (model / "test.txt").write_text(f"{frames[1].photo.name}\n")
+    files = read_capture(photos)
+    assert files.split("test") == (1,) and files.split("train") == (0, 2, 3, 4, 5)
+
+
+def test_a_name_in_a_list_that_several_photos_have_is_left_out(photos, frames):
+    names = [f"cam{i % 2}/{i // 2}.png" for i in range(6)]
+    for frame, name in zip(frames, names, strict=True):
+        (photos / "images" / name).parent.mkdir(exist_ok=True)
+        (photos / "images" / frame.photo.name).rename(photos / "images" / name)
+    write_colmap(photos / "sparse/0", frames, names=names)
+    (photos / "test_list.txt").write_text("cam0/0.png\ncam2/1.png\n2.png\n")
+    files = read_capture(photos)
+    assert [files.frames[i].name for i in files.split("test")] == ["images/cam0/0.png"]
+    assert "cam2/1.png of test_list.txt: a name in test_list.txt must be that of a photo with a pose" in files.notes[0]
+    assert "mean one photo, got 2.png, which may be images/cam0/2.png or images/cam1/2.png." in files.notes[0]
 
 
 def test_photos_that_are_gone_and_photos_without_a_pose_are_counted(photos, frames):

@@ -167,6 +167,10 @@ def reality_capture(folder):
     )
 
 
+def reality_capture_with_semicolons(folder):
+    (folder / "poses.csv").write_text("#cameras 1\n#name;x;y;alt;yaw;pitch;roll\na.jpg;0;0;0;0;0;0\n")
+
+
 def record3d_export(folder):
     (folder / "rgb").mkdir()
     (folder / "metadata.json").write_text('{"poses": []}')
@@ -192,6 +196,10 @@ OTHER_TOOLS = {
         "cameras of RealityCapture",
         "ns-process-data realitycapture --data {folder} --csv {folder}/poses.csv",
     ),
+    reality_capture_with_semicolons: (
+        "cameras of RealityCapture",
+        "Export it with commas between the columns. Convert it: ns-process-data realitycapture",
+    ),
     record3d_export: ("an export of Record3D", "ns-process-data record3d --data {folder} --output-dir CAPTURE"),
     record3d_file: ("a Record3D capture", "ns-process-data record3d --data EXPORT --output-dir CAPTURE"),
     polycam_zip: ("a raw export of Polycam", "unzip {folder}/scan.zip -d CAPTURE, then give --data CAPTURE"),
@@ -210,6 +218,30 @@ def test_captures_of_other_tools_are_recognised_with_the_command_that_converts_t
     text = str(refusal.value)
     if given == "folder" or make is not record3d_export:
         assert what in text and command.format(folder=tmp_path) in text
+
+
+def test_an_export_of_record3d_in_a_folder_is_named(tmp_path):
+    (tmp_path / "EXR_RGBD").mkdir()
+    record3d_export(tmp_path / "EXR_RGBD")
+    with pytest.raises(InputError, match=r"record3d --data .*/EXR_RGBD --output-dir CAPTURE"):
+        read_capture(tmp_path)
+
+
+def test_the_photos_of_a_capture_given_alone_lead_to_the_capture(capture):
+    with pytest.raises(InputError, match=rf"a part of one\. Give the capture: --data {capture}\."):
+        read_capture(capture / "images")
+
+
+def test_opensfms_poses_are_those_of_the_photos_as_stored(tiny_room, tmp_path, frames):
+    """OpenSfM does not turn photos by their EXIF orientation."""
+    shutil.copytree(tiny_room / "images", tmp_path / "images")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for frame in frames:
+        Image.open(frame.photo).convert("RGB").save(tmp_path / "images" / frame.photo.name, exif=exif)
+    reconstruction = as_opensfm(frames, read_capture(tiny_room).points, "brown", {})
+    (tmp_path / "reconstruction.json").write_text(json.dumps([reconstruction]))
+    same_cameras(read_capture(tmp_path).frames, frames)
 
 
 def test_an_unpacked_folder_within_a_folder_is_named(capture, tmp_path):

@@ -57,6 +57,7 @@ REFUSED = {
     "panorama": (lambda m: m.update(camera_model="EQUIRECTANGULAR"), "--camera-type equirectangular"),
     "unknown camera model": (lambda m: m.update(camera_model="PINHOLE2"), "camera_model"),
     "k4": (lambda m: m.update(camera_model="OPENCV", k4=0.1), "Brown3"),
+    "k6": (lambda m: m.update(camera_model="OPENCV", k6=0.1), "Brown3"),
     "NaN distortion": (lambda m: m.update(camera_model="OPENCV", k1=math.nan), "the distortion of images/t"),
     "photo outside": (lambda m: m["frames"][0].update(file_path="../photo.png"), "stay inside the capture"),
     "sparse points outside": (lambda m: m.update(ply_file_path="../../x.ply"), "stay inside the capture"),
@@ -85,7 +86,7 @@ LEFT_OUT = {
     "photo name no file can have": (lambda m: m["frames"][0].update(file_path="a\0b.png"), "be an existing file"),
     "photo name of no text": (lambda m: m["frames"][0].update(file_path=7), "have a file_path"),
     "depth outside": (lambda m: m["frames"][0].update(depth_file_path="/nowhere/d.png"), "be an existing file"),
-    "split of unknown files": (lambda m: m["test_filenames"].append("images/x.png"), "be that of a frame"),
+    "split of unknown files": (lambda m: m["test_filenames"].append("images/x.png"), "be that of a photo with a pose"),
     "photo missing": (lambda m: m["frames"][0].update(file_path="images/gone.png"), "images/gone.png"),
     "depth missing": (lambda m: m["frames"][0].update(depth_file_path="depth/gone.png"), "be an existing file"),
 }  # fmt: skip
@@ -354,14 +355,25 @@ def test_held_out_photos_never_train(capture):
     assert len(files.split("train")) == 4
 
 
-def test_split_files_may_be_spelled_differently(capture):
-    edit(capture, lambda meta: meta.update(train_filenames=[f"./{name}" for name in meta["train_filenames"]]))
-    assert len(read_capture(capture).split("train")) == 4
+@pytest.mark.parametrize(
+    "spelling",
+    ["./{}".format, str.upper, "/home/me/scan/{}".format, lambda name: name[:-4], lambda name: name.split("/")[-1]],
+)
+def test_split_files_may_be_spelled_differently(capture, spelling):
+    edit(capture, lambda m: m.update(train_filenames=[*map(spelling, m["train_filenames"]), ""]))
+    files = read_capture(capture)
+    assert len(files.split("train")) == 4 and files.notes == ()
 
 
 def test_intrinsics_of_a_frame_override_those_of_the_capture(capture):
     edit(capture, lambda meta: meta["frames"][0].update(fl_x=77, fl_y=78, cx=40, cy=30))
     assert np.array_equal(read_capture(capture).frames[2].K, [[77, 0, 40], [0, 78, 30], [0, 0, 1]])  # test_* come first
+
+
+@pytest.mark.parametrize("model", ["FULL_OPENCV", "opencv"])
+def test_camera_models_without_what_opencv_does_not_have_are_read(capture, model):
+    edit(capture, lambda meta: meta.update(camera_model=model, k1=0.1, k3=0.01, k4=0, k5=0, k6=0))
+    assert read_capture(capture).frames[0].distortion == (0.1, 0, 0, 0, 0.01)
 
 
 def test_an_angle_of_view_gives_the_focal_length(capture):
