@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import tyro
+from full_disk import files_up_to
 
 from fvgen.checks import InputError
 from fvgen.data import prepare
@@ -103,13 +103,9 @@ def test_an_output_that_cannot_be_written_is_explained_in_a_sentence(prepare_cli
 def test_a_disk_that_fills_up(prepare_clips, tmp_path):
     """The largest file that may be written is smaller than a shard; the run goes on when there is room."""
     command = ("procedural", "--clips", 2, "--block", 1, "--output", tmp_path, *SMALL)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
-    try:
-        with pytest.raises(InputError, match=r"output must be writable, with room on its disk, got .*are kept"):
-            prepare_clips(*command)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    refused = pytest.raises(InputError, match=r"output must be writable, with room on its disk, got .*are kept")
+    with files_up_to(5000), refused:
+        prepare_clips(*command)
     assert not list(tmp_path.glob("*.tar")) and not list(tmp_path.glob(".*"))
     assert "2 scenes written" in prepare_clips(*command)
 
