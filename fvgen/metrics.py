@@ -56,11 +56,22 @@ def ssim_map(prediction: Tensor, target: Tensor) -> Tensor:
 
     Returns:
         [3, H - 10, W - 10]: only where the window lies inside the image, as the reference implementation has it.
+        On a CPU, float32 goes through compiled loops.
     """
     height, width = prediction.shape[-2:]
     if min(height, width) < SSIM_WINDOW:
         pad = (0, max(0, SSIM_WINDOW - width), 0, max(0, SSIM_WINDOW - height))
         return ssim_map(F.pad(prediction, pad), F.pad(target, pad))
+    if (
+        prediction.device.type == "cpu"
+        and prediction.dtype == target.dtype == torch.float32
+        and not target.requires_grad
+    ):
+        from fvgen.ssim_numba import CompiledSimilarity  # numba is not needed on a GPU
+
+        window = _gaussian_window(prediction.dtype, prediction.device)
+        similarity: Tensor = CompiledSimilarity.apply(prediction.contiguous(), target.contiguous(), window, _C1, _C2)
+        return similarity
     rows = _blur_matrix(height, prediction.dtype, prediction.device)
     columns = _blur_matrix(width, prediction.dtype, prediction.device)
 

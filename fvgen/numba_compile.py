@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -54,15 +55,39 @@ def _compile(function: Callable, options: dict[str, Any]) -> Callable:
         return numba.njit(nogil=True, **options)(function)
 
 
+_reserved: list[int] = []
+"""Threads that `threads_for_kernels` took from torch, innermost last."""
+
+
+@contextmanager
+def threads_for_kernels() -> Iterator[None]:
+    """Inside, kernels run on the threads that torch had, and torch's own operations on one.
+
+    For loops of many small operations. OpenMP's threads wait for the next one in a busy loop: they gain nothing where
+    an operation takes microseconds, and take the cores from whatever else runs, kernels included. The variables that
+    make them wait otherwise (OMP_WAIT_POLICY) are read when torch is imported, which ns-train does before any plugin.
+    """
+    threads = torch.get_num_threads()
+    _reserved.append(threads)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _reserved.pop()
+
+
 def run_parallel(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
     """Call ``kernel(first, last, *arguments)`` on ranges that make up [0, count), on as many threads as torch uses.
+
+    Inside `threads_for_kernels`, on as many as torch used before.
 
     Plain threads instead of numba's ``prange``: its OpenMP layer waits for all cores even where one thread was asked
     for (ten times slower on a machine that has other work to do), its fallback layer aborts the process when two
     threads meet in it, and parallel kernels take twice as long to compile. Ranges are handed out as threads come
     free, so a kernel's results must not depend on who computes what.
     """
-    threads = torch.get_num_threads()
+    threads = _reserved[-1] if _reserved else torch.get_num_threads()
     parts = 1 if threads == 1 else min(count, _PARTS_PER_THREAD * threads)
     ranges = iter([(part * count // parts, (part + 1) * count // parts) for part in range(parts)])
 

@@ -19,6 +19,7 @@ from rich.markup import escape
 from fvgen.checks import InputError, require
 from fvgen.devices import default_device, is_gpu
 from fvgen.files import disk_errors, store, whole_file, write_json
+from fvgen.numba_compile import threads_for_kernels
 from fvgen_ns.checkpoint import (
     check_fit,
     check_images,
@@ -146,7 +147,8 @@ class FVGenTrainer(Trainer):
         self.config.max_num_iterations = total - self._start_step  # Nerfstudio's loop counts from where it starts
         try:
             write_json(self.base_dir / NOTES_FILE, notes)
-            super().train()
+            with threads_for_kernels():
+                super().train()
         finally:
             self.config.max_num_iterations = total
 

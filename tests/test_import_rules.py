@@ -18,6 +18,8 @@ CODE = sorted(
 EVERYONE_MAY_IMPORT = {"types", "clip", "checks", "command", "devices", "files", "pictures", "metrics", "numba_compile"}
 MAY_IMPORT = {
     **{name: set() for name in EVERYONE_MAY_IMPORT},
+    "metrics": {"ssim_numba"},
+    "ssim_numba": set(),
     "geometry": set(),
     "rendering": {"geometry"},
     "splats": {"rendering", "geometry"},

@@ -24,6 +24,27 @@ def test_ssim_gradient_equals_the_reference_implementation():
     assert torch.allclose(ours.grad, theirs.grad, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(12, 11), (40, 300), (11, 139)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_ssim_equals_float64_autograd(size, threads):
+    # Tolerance: float32 differences of means of squares, 1e-7 over C2 = 9e-4, at most.
+    torch.manual_seed(2)
+    target = torch.rand(3, *size)
+    ours = (target + 0.1 * torch.randn_like(target)).clamp(0, 1).requires_grad_()
+    exact = ours.detach().double().requires_grad_()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found, expected = ssim_map(ours, target), ssim_map(exact, target.double())
+        weights = torch.randn_like(found)
+        (found * weights).sum().backward()
+    finally:
+        torch.set_num_threads(before)
+    (expected * weights).sum().backward()
+    assert (found - expected).abs().max() < 2e-4
+    assert (ours.grad - exact.grad).abs().max() < 1e-4 * exact.grad.abs().max()
+
+
 def test_ssim_of_an_image_smaller_than_the_window_is_defined():
     image = torch.rand(3, 6, 40)
     assert torch.isfinite(ssim_map(image, image)).all()
