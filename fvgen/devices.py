@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 
@@ -22,6 +24,17 @@ def use_gpu(number: int) -> None:
 def is_gpu(device: torch.device | str) -> bool:
     """Whether tensors on ``device`` live on a CUDA GPU."""
     return torch.device(device).type == "cuda"
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+def has_kernels(device: torch.device | str) -> bool:
+    """Whether networks on ``device`` may use our Triton kernels: on a GPU, outside of torch.compile (which fuses by
+    itself), where Triton is installed, as it is with torch's wheels for GPUs."""
+    return is_gpu(device) and not torch.compiler.is_compiling() and _has_triton()
 
 
 def default_dtype(device: torch.device | str) -> torch.dtype:

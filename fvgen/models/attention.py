@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
-from fvgen.devices import is_gpu
+from fvgen.devices import has_kernels, is_gpu
+from fvgen.models.group_norm import GroupNorm32
 
 _MAX_GRID = 65535
 """CUDA attention kernels put batch and heads into grid dimensions of this size."""
@@ -28,20 +29,6 @@ class ContextTokens(NamedTuple):
     """[B, S, D]"""
     image: Tensor | None
     """[B, T, D] shared by a clip's frames, or [B*F, T, D] one set per frame"""
-
-
-class GroupNorm32(nn.GroupNorm):
-    """Group normalisation with statistics in at least float32.
-
-    Half-precision kernels round mean and inverse deviation to the input's dtype (0.4 % in bfloat16); ViewCrafter's
-    networks saw float32 here in training, under autocast too.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``x`` [N, C, ...]."""
-        if x.dtype not in (torch.float16, torch.bfloat16):
-            return super().forward(x)
-        return F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps).to(x.dtype)
 
 
 def multi_head_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool = False) -> Tensor:
@@ -135,8 +122,16 @@ class SlicedFeedForward(FeedForward):
         """Apply to each token of ``x`` [N, L, C]."""
         rows = max(1, (_TOKENS_ON_GPU if is_gpu(x.device) else _TOKENS_ON_CPU) // x.shape[1])
         if torch.is_grad_enabled() or len(x) <= rows:
+            return self._whole(x)
+        return torch.cat([self._whole(part) for part in x.split(rows)])
+
+    def _whole(self, x: Tensor) -> Tensor:
+        if not has_kernels(x.device):
             return super().forward(x)
-        return torch.cat([super(SlicedFeedForward, self).forward(part) for part in x.split(rows)])
+        from fvgen.models.geglu_triton import FusedGeglu
+
+        gated, dropout, out = self.net
+        return out(dropout(FusedGeglu.apply(gated.proj(x))))
 
 
 class TransformerBlock(nn.Module):

@@ -10,7 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from fvgen.checks import require
-from fvgen.models.attention import GroupNorm32
+from fvgen.models.group_norm import GroupNorm32
 
 
 class ClipDiscriminator(ModelMixin, ConfigMixin):

@@ -16,8 +16,9 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from fvgen.checks import require
-from fvgen.models.attention import ContextTokens, GroupNorm32, SpatialTransformer, TemporalTransformer, zero_initialised
+from fvgen.models.attention import ContextTokens, SpatialTransformer, TemporalTransformer, zero_initialised
 from fvgen.models.embeddings import TimeAndFpsEmbedding
+from fvgen.models.group_norm import GroupNorm32
 from fvgen.models.unet_3d_blocks import MiddleBlock, ResBlock, Stage, Upsample
 
 Features = Literal["none", "middle", "multiscale"]
@@ -258,7 +259,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             for stage in self.decoder:
                 x = torch.cat([x, skips.pop()], dim=1)  # both parts are free from here on
                 x = self._run(stage, x, embedding, tokens, frames)
-            x = self.conv_out(nn.functional.silu(self.norm_out(x))).unflatten(0, (batch, frames))
+            x = self.conv_out(self.norm_out(x, silu=True)).unflatten(0, (batch, frames))
             prediction = self._with_gated_inputs(x, sample)
         output = VideoUNetOutput(sample=prediction, middle=middle, multiscale=multiscale)
         return output if return_dict else output.to_tuple()

@@ -8,10 +8,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fvgen.models.attention import ContextTokens, GroupNorm32, SpatialTransformer, TemporalTransformer, zero_initialised
+from fvgen.models.attention import ContextTokens, SpatialTransformer, TemporalTransformer, zero_initialised
+from fvgen.models.group_norm import GroupNorm32
 
 
-class TemporalConvLayer(nn.Sequential):
+class TemporalConvLayer(nn.Module):
     """Normalise, SiLU, drop out, convolve three frames at one position.
 
     Frames are one image axis and positions the other, ``[B, C, F, h*w]``: a 3x1 convolution is the same sum as a 3x1x1
@@ -21,9 +22,12 @@ class TemporalConvLayer(nn.Sequential):
     def __init__(self, channels: int, norm_groups: int, dropout: float) -> None:
         super().__init__()
         self.norm = GroupNorm32(norm_groups, channels)
-        self.act = nn.SiLU()
         self.dropout = nn.Dropout(dropout)
         self.conv = nn.Conv2d(channels, channels, (3, 1), padding=(1, 0))
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Filter ``clips`` [B, C, F, h*w]."""
+        return self.conv(self.dropout(self.norm(clips, silu=True)))
 
 
 class TemporalConvBlock(nn.Module):
@@ -79,10 +83,9 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor, frames: int) -> Tensor:
         """Transform ``x`` [B*F, C, h, w] given the clips' ``embedding`` [B, E]."""
-        hidden = self.conv1(F.silu(self.norm1(x)))
+        hidden = self.conv1(self.norm1(x, silu=True))
         shift = self.time_emb_proj(F.silu(embedding)).repeat_interleave(frames, dim=0)
-        hidden = hidden + shift[:, :, None, None]
-        hidden = self.conv2(self.dropout(F.silu(self.norm2(hidden))))
+        hidden = self.conv2(self.dropout(self.norm2(hidden, silu=True, shift=shift)))
         hidden = hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))
         return hidden if self.temporal_conv is None else self.temporal_conv(hidden, frames)
 
