@@ -27,6 +27,7 @@ def conditional_denoiser(
     guidance_rescale: float = 0.0,
     kind: OutputKind = "v",
     dtype: torch.dtype | None = None,
+    prepare: Callable[[Tensor, int], Any] | None = None,
 ) -> Denoise:
     """``denoise(x_t, t) -> x0`` of a video network under conditions, with classifier-free guidance.
 
@@ -39,15 +40,26 @@ def conditional_denoiser(
         guidance_rescale: see `guide`.
         kind: what the network predicts.
         dtype: what the network computes in; None for x_t's own. x0 comes back in x_t's dtype.
+        prepare: ``prepare(tokens, frames)``, called once; what it gives is shown to the network in the tokens' place
+            (see `VideoUNet.prepare_context`). Without gradients only.
 
     Raises:
         InputError: when guidance is asked for and the conditions hold no unconditional tokens, or shapes disagree.
     """
     unconditional = None if guidance_scale == 1 else conditions.unconditional()
 
+    contexts: dict[int, Any] = {}
+
+    def context(known: Conditions, sample: Tensor) -> Any:
+        if prepare is None:
+            return known.tokens.to(sample)
+        if id(known) not in contexts:
+            contexts[id(known)] = prepare(known.tokens.to(sample), sample.shape[1])
+        return contexts[id(known)]
+
     def predict(x_t: Tensor, t: Tensor, known: Conditions) -> Tensor:
         sample = torch.cat([x_t, known.render_latents.to(x_t)], dim=2).to(dtype or x_t.dtype)
-        output: Tensor = network(sample, t, known.tokens.to(sample), known.fps).sample
+        output: Tensor = network(sample, t, context(known, sample), known.fps).sample
         return output.to(x_t.dtype)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:

@@ -289,6 +289,7 @@ class FVGenPipeline(DiffusionPipeline):
             guidance_scale=how.guidance_scale,
             guidance_rescale=how.guidance_rescale,
             dtype=self.unet.dtype,
+            prepare=self.unet.prepare_context,
         )
         x_T = randn_like(conditions.render_latents[:, :, : self.unet.config.out_channels])
         run: dict[str, Any] = {"randn_like": randn_like, "callback": callback}

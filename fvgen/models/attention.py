@@ -29,6 +29,8 @@ class ContextTokens(NamedTuple):
     """[B, S, D]"""
     image: Tensor | None
     """[B, T, D] shared by a clip's frames, or [B*F, T, D] one set per frame"""
+    projected: tuple[tuple[Tensor, ...], ...] | None = None
+    """Keys and values of every `CrossAttention` of a network (see `CrossAttention.project`), where they are kept"""
 
 
 def multi_head_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool = False) -> Tensor:
@@ -69,10 +71,32 @@ class SelfAttention(nn.Module):
         self.to_k = nn.Linear(context_dim or channels, inner, bias=False)
         self.to_v = nn.Linear(context_dim or channels, inner, bias=False)
         self.to_out = nn.Linear(inner, channels)
+        self._joined: Tensor | None = None
+
+    def join_projections(self) -> None:
+        """Lay the weights of queries, keys and values side by side, so that one product does for three.
+
+        For inference: with gradients, or where an adapter wraps one of the layers, they are applied apart as before.
+        The parameters become views of the joined weight: names and values that are saved stay the same.
+        """
+        layers = (self.to_q, self.to_k, self.to_v)
+        joined = torch.cat([layer.weight.detach() for layer in layers])
+        for layer, part in zip(layers, joined.chunk(3), strict=True):
+            layer.weight.data = part
+        self._joined = joined
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values of ``x``."""
+        joined = self._joined
+        if joined is not None and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            plain = type(self.to_q) is type(self.to_k) is type(self.to_v) is nn.Linear
+            if plain and self.to_q.weight.data_ptr() == joined.data_ptr():  # else moved, cast or replaced since
+                return F.linear(x, joined).chunk(3, dim=-1)
+        return self.to_q(x), self.to_k(x), self.to_v(x)
 
     def forward(self, x: Tensor, causal: bool = False) -> Tensor:
         """Attend among the tokens of each row of ``x`` [N, L, C]; ``causal``: only to earlier ones."""
-        return self.to_out(multi_head_attention(self.to_q(x), self.to_k(x), self.to_v(x), self.heads, causal))
+        return self.to_out(multi_head_attention(*self._projected(x), self.heads, causal))
 
 
 class CrossAttention(SelfAttention):
@@ -103,14 +127,23 @@ class CrossAttention(SelfAttention):
         self.to_k_ip = nn.Linear(context_dim, inner, bias=False) if image_tokens else None
         self.to_v_ip = nn.Linear(context_dim, inner, bias=False) if image_tokens else None
         self.alpha = nn.Parameter(torch.zeros(())) if image_tokens and learnable_image_scale else None
+        self.place = 0
+        """Number among the network's cross-attentions."""
+
+    def project(self, tokens: ContextTokens) -> tuple[Tensor, ...]:
+        """Key and value of the text, then of the image where it is looked at."""
+        text = self.to_k(tokens.text), self.to_v(tokens.text)
+        if self.to_k_ip is None or self.to_v_ip is None or tokens.image is None:
+            return text
+        return *text, self.to_k_ip(tokens.image), self.to_v_ip(tokens.image)
 
     def forward(self, x: Tensor, tokens: ContextTokens) -> Tensor:  # type: ignore[override]
         """Attend from ``x`` [B*F, L, C] to ``tokens``."""
         query = self.to_q(x)
-        out = multi_head_attention(query, self.to_k(tokens.text), self.to_v(tokens.text), self.heads)
-        if self.to_k_ip is not None and self.to_v_ip is not None and tokens.image is not None:
-            key, value = self.to_k_ip(tokens.image), self.to_v_ip(tokens.image)
-            seen = multi_head_attention(query, key, value, self.heads)
+        key, value, *of_image = self.project(tokens) if tokens.projected is None else tokens.projected[self.place]
+        out = multi_head_attention(query, key, value, self.heads)
+        if of_image:
+            seen = multi_head_attention(query, *of_image, self.heads)
             out = out + (seen if self.alpha is None else seen * (torch.tanh(self.alpha) + 1))
         return self.to_out(out)
 

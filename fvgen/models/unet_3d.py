@@ -16,10 +16,18 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from fvgen.checks import require
-from fvgen.models.attention import ContextTokens, SpatialTransformer, TemporalTransformer, zero_initialised
+from fvgen.models.attention import (
+    ContextTokens,
+    CrossAttention,
+    SelfAttention,
+    SpatialTransformer,
+    TemporalTransformer,
+    zero_initialised,
+)
 from fvgen.models.embeddings import TimeAndFpsEmbedding
 from fvgen.models.group_norm import GroupNorm32
 from fvgen.models.unet_3d_blocks import MiddleBlock, ResBlock, Stage, Upsample
+from fvgen.models.unet_3d_inputs import check_inputs
 
 Features = Literal["none", "middle", "multiscale"]
 _FEATURES = get_args(Features)
@@ -144,6 +152,29 @@ class VideoUNet(ModelMixin, ConfigMixin):
         predicted = out_channels * (1 + gated_inputs)
         self.conv_out = zero_initialised(nn.Conv2d(model_channels * channel_mult[0], predicted, 3, padding=1))
 
+        for place, layer in enumerate(self._cross_attentions()):
+            layer.place = place
+
+    def _cross_attentions(self) -> list[CrossAttention]:
+        return [part for part in self.modules() if isinstance(part, CrossAttention)]
+
+    def join_projections(self) -> None:
+        """Make one product of three in every self-attention, for inference (see `SelfAttention.join_projections`)."""
+        for part in self.modules():
+            if type(part) is SelfAttention:
+                part.join_projections()
+
+    @torch.no_grad()
+    def prepare_context(self, context: Tensor, frames: int) -> ContextTokens:
+        """Keys and values of a context, for many calls with the same one and without gradients.
+
+        Args:
+            context: [B, N, context_dim] tokens, text first, in the network's dtype.
+            frames: of the clips.
+        """
+        tokens = self._split_context(context, frames)
+        return tokens._replace(projected=tuple(layer.project(tokens) for layer in self._cross_attentions()))
+
     def _resnet(self, in_channels: int, out_channels: int) -> ResBlock:
         config: Any = self.config
         return ResBlock(
@@ -208,7 +239,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self,
         sample: Tensor,
         timestep: Tensor,
-        context: Tensor,
+        context: Tensor | ContextTokens,
         fps: Tensor | None = None,
         return_features: Features = "none",
         middle_only: bool = False,
@@ -219,7 +250,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         Args:
             sample: [B, F, in_channels, h, w]; h and w divisible by ``2 ** (len(channel_mult) - 1)``.
             timestep: [B] noise levels.
-            context: [B, N, context_dim] tokens, text first.
+            context: [B, N, context_dim] tokens, text first; or what `prepare_context` has made of them.
             fps: [B] frame rates; None for ``default_fps``.
             return_features: Which inner maps come along: the middle block's, or the encoder's last map at each
                 resolution too.
@@ -236,12 +267,12 @@ class VideoUNet(ModelMixin, ConfigMixin):
             return_features,
             "Name one of them.",
         )
-        self._check_shapes(sample, timestep, context, fps)
+        check_inputs(self.config, sample, timestep, None if isinstance(context, tuple) else context, fps)
         batch, frames = sample.shape[:2]
         if fps is None:
             fps = torch.full_like(timestep, self.config["default_fps"])
         embedding = self.embedding(timestep, fps, like=sample)
-        tokens = self._split_context(context.to(sample.dtype), frames)
+        tokens = context if isinstance(context, tuple) else self._split_context(context.to(sample.dtype), frames)
 
         x = self.conv_in(sample.flatten(0, 1))
         if self.attention_in is not None:
@@ -290,43 +321,3 @@ class VideoUNet(ModelMixin, ConfigMixin):
     def _finest_to_coarsest(self, maps: list[Tensor], batch: int) -> tuple[Tensor, ...]:
         last = {m.shape[-2:]: m.unflatten(0, (batch, -1)) for m in maps}
         return tuple(last.values())
-
-    def _check_shapes(self, sample: Tensor, timestep: Tensor, context: Tensor, fps: Tensor | None) -> None:
-        config: Any = self.config
-        multiple = 2 ** (len(config.channel_mult) - 1)
-        require(
-            sample.ndim == 5 and sample.shape[1] > 0 and sample.shape[2] == config.in_channels,
-            "sample",
-            f"have shape [B, F, {config.in_channels}, h, w]",
-            tuple(sample.shape),
-            "Stack the condition's latents behind the noisy ones along the channels.",
-        )
-        require(
-            sample.shape[3] % multiple == 0 and sample.shape[4] % multiple == 0,
-            "sample",
-            f"have height and width divisible by {multiple}",
-            tuple(sample.shape[3:]),
-            "Pad or crop it.",
-        )
-        require(
-            context.ndim == 3 and context.shape[0] == sample.shape[0] and context.shape[2] == config.context_dim,
-            "context",
-            f"have shape [{sample.shape[0]}, N, {config.context_dim}]",
-            tuple(context.shape),
-            "Give text tokens, then image tokens, for each clip.",
-        )
-        require(
-            context.shape[1] >= config.text_context_length,
-            "context",
-            f"hold at least {config.text_context_length} text tokens",
-            context.shape[1],
-            "Put the text's tokens first.",
-        )
-        for name, value in (("timestep", timestep), ("fps", fps)):
-            require(
-                value is None or value.shape == sample.shape[:1],
-                name,
-                f"have shape [{sample.shape[0]}]",
-                None if value is None else tuple(value.shape),
-                "Give one number per clip.",
-            )

@@ -203,3 +203,35 @@ def test_gated_inputs_go_straight_into_the_prediction():
     torch.testing.assert_close(own(**given).sample, plain(**given).sample + 0.5 * given["sample"][:, :, :3])
     with pytest.raises(InputError, match="gated_inputs must be at most in_channels 6 over out_channels 3, got 3"):
         VideoUNet(**TINY, gated_inputs=3)
+
+
+@torch.no_grad()
+def test_joined_projections_are_the_same_network_under_the_same_names(tmp_path):
+    unet, joined = tiny(), tiny()
+    joined.join_projections()
+    together, apart = joined(**inputs()).sample, unet(**inputs()).sample
+    torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)  # a product of other shape adds in another order
+    assert_same_weights(joined, unet)
+    joined.save_pretrained(tmp_path)
+    assert_same_weights(VideoUNet.from_pretrained(tmp_path), unet)
+    doubled, expected = joined.to(torch.float64), unet.to(torch.float64)  # casting leaves the joined weights behind
+    sample = {name: t.double() if t.is_floating_point() else t for name, t in inputs().items()}
+    torch.testing.assert_close(doubled(**sample).sample, expected(**sample).sample, atol=1e-6, rtol=0)
+
+
+def test_joined_projections_pass_gradients_to_each_layer():
+    unet, joined = tiny(), tiny()
+    joined.join_projections()
+    for network in (unet, joined):
+        network(**inputs()).sample.square().mean().backward()
+    for (name, expected), found in zip(unet.named_parameters(), joined.parameters(), strict=True):
+        assert expected.grad is not None and torch.equal(found.grad, expected.grad), name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("image_tokens", [0, 4, 6])  # none, shared by the clip, two for each frame
+def test_a_prepared_context_gives_the_same(image_tokens):
+    unet, given = tiny(), inputs(batch=2, image_tokens=image_tokens)
+    expected = unet(**given).sample
+    prepared = unet.prepare_context(given.pop("context"), frames=3)
+    assert torch.equal(unet(**given, context=prepared).sample, expected)
