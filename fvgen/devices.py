@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
+from shutil import which
 
 import torch
+from torch import Tensor
 
 
 def default_device() -> torch.device:
@@ -28,13 +32,28 @@ def is_gpu(device: torch.device | str) -> bool:
 
 @cache
 def _has_triton() -> bool:
-    return find_spec("triton") is not None
+    compiler = os.environ.get("CC") or next(filter(which, ("gcc", "clang", "cc")), None)  # Triton's launcher is C
+    return find_spec("triton") is not None and compiler is not None
+
+
+_plain = False
+
+
+@contextmanager
+def plain_operations() -> Iterator[None]:
+    """Inside, networks use torch's own operations alone: what our kernels are measured against."""
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before
 
 
 def has_kernels(device: torch.device | str) -> bool:
     """Whether networks on ``device`` may use our Triton kernels: on a GPU, outside of torch.compile (which fuses by
-    itself), where Triton is installed, as it is with torch's wheels for GPUs."""
-    return is_gpu(device) and not torch.compiler.is_compiling() and _has_triton()
+    itself), where Triton is installed, as it is with torch's wheels for GPUs, and finds a C compiler."""
+    return is_gpu(device) and not _plain and not torch.compiler.is_compiling() and _has_triton()
 
 
 def default_dtype(device: torch.device | str) -> torch.dtype:
@@ -50,6 +69,29 @@ def cpu_count() -> int:
 def gpu_name() -> str | None:
     """What the default GPU calls itself; None without one."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def record(run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    """Record the kernels that ``run`` launches on the default GPU as a graph.
+
+    Returns:
+        what replays it, and the tensor that holds its result afterwards.
+    """
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):  # libraries set themselves up, and kernels are compiled, before the recording
+        for _ in range(2):
+            run()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = run()
+    return graph.replay, output
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU's memory did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError)
 
 
 def free_memory() -> None:

@@ -7,6 +7,13 @@ import pytest
 from fvgen.procedural.rooms.capture import TINY, write_room_capture
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m gpu`` only files that hold such tests: importing all others takes longer than those tests."""
+    if config.option.markexpr != "gpu" or collection_path.suffix != ".py" or collection_path.name == "conftest.py":
+        return None
+    return True if "mark.gpu" not in collection_path.read_text(encoding="utf-8") else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Nerfstudio commands first: they take longest, and a process that begins them last keeps the others waiting."""
     items.sort(key=lambda item: "fvgen_ns" not in item.path.parts)

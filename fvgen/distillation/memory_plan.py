@@ -13,6 +13,7 @@ from fvgen.checks import require
 from fvgen.clip import TrainBatch
 from fvgen.devices import available_memory
 from fvgen.distillation.activations import Activations, ClipLatents, count_activations, count_image_activations
+from fvgen.distillation.adapters import AdaptedNetwork
 from fvgen.distillation.objectives.frame_matching import FrameMatching
 from fvgen.distillation.roles import Roles
 from fvgen.distillation.settings import OptimizerConfig, TrainConfig
@@ -22,6 +23,9 @@ _MOMENTS = {"adamw": 8.0, "adamw8bit": 2.0}
 _GIB = 2**30
 _RESERVE = 0.06
 """Share of the rest that allocators lose to gaps between blocks, and kernels to their workspaces."""
+_ADAPTED = 1.5
+"""What is inside of a block with adapters, as a multiple of the same without: peft casts every input to the adapters'
+float32. From the peaks that an H100 showed (benchmarks/results/gpu_h100.json)."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,13 @@ def _phases(
     shape: ClipLatents,
     matching: FrameMatching | None,
 ) -> dict[str, int]:
-    """The student's update keeps its own pass and, through a discriminator, half a pass more; the critics' likewise."""
+    """The worst moment of each update.
+
+    The student's update keeps its own pass and, through a discriminator, half a pass more; the critics' likewise. What
+    is inside of a block exists for one block at a time. Activations go while gradients come: when the decoder is
+    through, half of the one is left and most of the other there. Only where gradients are accumulated over several
+    micro-batches do they lie beside all activations.
+    """
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     trained = roles.trainable()
     student = network_in(roles.student)
@@ -152,21 +162,28 @@ def _phases(
     if matching is not None:
         tokens = min(matching.text_tokens, shape.tokens)
         image = count_image_activations(roles.frame_teacher, shape, matching.frames, tokens, dtype)
-    working = max(whole.working, image.working if image else 0)  # of one frozen network at a time
-    gradients = {name: memory[name].gradients if name in memory else 0 for name in trained}
-    copies = {name: memory[name].trained * 2 if name in memory and dtype == torch.bfloat16 else 0 for name in trained}
+    inside = whole.working * (_ADAPTED if isinstance(roles.student, AdaptedNetwork) else 1)
+    working = max(int(inside), image.working if image else 0)
 
     def kept(counted: Activations | None) -> int:
         if counted is None:
             return 0
-        return counted.checkpointed if config.gradient_checkpointing else counted.kept
+        return counted.checkpointed - counted.working if config.gradient_checkpointing else counted.kept
 
+    def worst(names: list[str], activations: int) -> int:
+        trained_here = [memory[name] for name in names if name in memory]
+        gradients = sum(role.gradients for role in trained_here)
+        copies = sum(2 * role.trained for role in trained_here) if dtype == torch.bfloat16 else 0
+        accumulated = config.global_batch > config.micro_batch
+        together = activations + gradients if accumulated else max(activations, gradients + activations // 2)
+        return working + copies + together
+
+    phases = {"student": worst(["student"], kept(whole) + kept(encoder))}
     critics = [name for name in trained if name != "student"]
-    phases = {"student": kept(whole) + kept(encoder) + working + sum(gradients.values()) + copies["student"]}
     if critics:
         scored = kept(whole) if "fake_score" in trained else 0
-        kept_by_critics = scored + 2 * kept(encoder) + kept(image)
-        phases["critic"] = kept_by_critics + working + sum(gradients[n] + copies[n] for n in critics)
+        judged = 2 * kept(encoder) if "discriminator" in trained else 0  # real and generated clips
+        phases["critic"] = worst(critics, scored + judged + kept(image))
     return phases
 
 

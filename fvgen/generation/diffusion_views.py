@@ -17,8 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fvgen.checks import require
-from fvgen.devices import default_device, default_dtype, free_memory
+from fvgen.checks import InputError, complaint, require
+from fvgen.devices import default_device, default_dtype, free_memory, is_gpu, out_of_memory
 from fvgen.generation.confidence import (
     depth_agreement,
     generated_pixel_confidence,
@@ -77,7 +77,10 @@ class DiffusionViews:
         if self.low_memory:
             pipeline.enable_low_memory()
             return pipeline
-        return pipeline.to(device)
+        pipeline.to(device)
+        if is_gpu(device):
+            pipeline.prepare_for_gpu()
+        return pipeline
 
     def free(self) -> None:
         """Release the weights; the next call of `generate` loads them again."""
@@ -178,18 +181,26 @@ class DiffusionViews:
         """Draw a window [n] of frames [L, 3, h, w] in place, where known [L] says no, and mark them known."""
         keys = known[window].nonzero()[:, 0].tolist()
         clip = frames[window.to(frames.device)]
-        result = self.pipeline(
-            clip[None],
-            clip[keys][None],
-            cameras[window.to(cameras.c2w.device)],
-            warps=None if correction is None else correction.window(frames, known, window),
-            photo_frames=keys,
-            num_inference_steps=self.steps,
-            seed=seed,
-            clips=[number],
-            first_frame=int(window[0]),
-            progress=progress,
-        )
+        try:
+            result = self.pipeline(
+                clip[None],
+                clip[keys][None],
+                cameras[window.to(cameras.c2w.device)],
+                warps=None if correction is None else correction.window(frames, known, window),
+                photo_frames=keys,
+                num_inference_steps=self.steps,
+                seed=seed,
+                clips=[number],
+                first_frame=int(window[0]),
+                progress=progress,
+            )
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            rows, columns = clip.shape[2:]
+            drawn = f"{len(clip)} frames of {rows}x{columns}"
+            next_step = "Set low_memory, or a smaller window."
+            raise InputError(complaint("window", "fit in the GPU's memory", drawn, next_step)) from error
         new = window[~known[window]]
         frames[new.to(frames.device)] = result.frames[0, ~known[window]].to(frames)
         known[new] = True

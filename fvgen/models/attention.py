@@ -85,18 +85,20 @@ class SelfAttention(nn.Module):
             layer.weight.data = part
         self._joined = joined
 
-    def _projected(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of ``x``."""
         joined = self._joined
         if joined is not None and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             plain = type(self.to_q) is type(self.to_k) is type(self.to_v) is nn.Linear
             if plain and self.to_q.weight.data_ptr() == joined.data_ptr():  # else moved, cast or replaced since
-                return F.linear(x, joined).chunk(3, dim=-1)
+                query, key, value = F.linear(x, joined).chunk(3, dim=-1)
+                return query, key, value
         return self.to_q(x), self.to_k(x), self.to_v(x)
 
     def forward(self, x: Tensor, causal: bool = False) -> Tensor:
         """Attend among the tokens of each row of ``x`` [N, L, C]; ``causal``: only to earlier ones."""
-        return self.to_out(multi_head_attention(*self._projected(x), self.heads, causal))
+        query, key, value = self._projected(x)
+        return self.to_out(multi_head_attention(query, key, value, self.heads, causal))
 
 
 class CrossAttention(SelfAttention):
@@ -143,7 +145,8 @@ class CrossAttention(SelfAttention):
         key, value, *of_image = self.project(tokens) if tokens.projected is None else tokens.projected[self.place]
         out = multi_head_attention(query, key, value, self.heads)
         if of_image:
-            seen = multi_head_attention(query, *of_image, self.heads)
+            key, value = of_image
+            seen = multi_head_attention(query, key, value, self.heads)
             out = out + (seen if self.alpha is None else seen * (torch.tanh(self.alpha) + 1))
         return self.to_out(out)
 

@@ -19,6 +19,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from fvgen.checks import require
+from fvgen.devices import free_memory, out_of_memory
 from fvgen.models.folder import component_classes, load_component, read_settings
 
 
@@ -72,6 +73,16 @@ class _FrameCodec:
     def _decode_frames(self, latents: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def _by_frames(self, function: Callable[..., Tensor], *clips: Tensor | None) -> Tensor:
+        """In chunks; where a GPU's memory does not suffice, once more frame by frame."""
+        try:
+            return _by_frames(function, self.chunk, *clips)
+        except RuntimeError as error:
+            if self.chunk == 1 or not out_of_memory(error):
+                raise
+        free_memory()  # not in the handler: the error holds what was allocated
+        return _by_frames(function, 1, *clips)
+
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """See `Codec.encode`.
 
@@ -102,7 +113,7 @@ class _FrameCodec:
             None if noise is None else tuple(noise.shape),
             "Draw it so.",
         )
-        return _by_frames(self._encode_frames, self.chunk, images, noise)
+        return self._by_frames(self._encode_frames, images, noise)
 
     def decode(self, latents: Tensor) -> Tensor:
         """See `Codec.decode`.
@@ -117,7 +128,7 @@ class _FrameCodec:
             tuple(latents.shape),
             "Use latents made by this codec.",
         )
-        return _by_frames(self._decode_frames, self.chunk, latents)
+        return self._by_frames(self._decode_frames, latents)
 
 
 class KLCodec(_FrameCodec):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,3 +161,19 @@ def test_adapters_are_counted_with_their_roles():
     plan = plan_memory(built, TrainConfig(), FULL_SIZE)
     assert plan.roles["student"].trained == plan.roles["fake_score"].trained > 0
     assert plan.roles["teacher"].trained == 0 and plan.roles["teacher"].parameters == 1_438_854_980
+
+
+MEASURED = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "gpu_h100.json").read_text())["training"]
+
+
+@pytest.mark.slow  # counts full-size networks
+@pytest.mark.parametrize("row", MEASURED, ids=lambda row: f"{row['stage']}-{row['backbone']}")
+def test_the_plan_is_near_what_a_gpu_held(row):
+    """Between the measured peak, which it must not fall below by more than 1 %, and 15 % more."""
+    objective = PRESETS[f"fvgen-{row['stage']}"].objective
+    with torch.device("meta"):
+        built = build_roles(
+            objective, VideoUNet(), nn.Identity(), backbone=row["backbone"], discriminator=ClipDiscriminator()
+        )
+    plan = plan_memory(built, TrainConfig(global_batch=1), FULL_SIZE)
+    assert 0.99 * row["peak_gib"] < plan.peak / GIB < 1.15 * row["peak_gib"]

@@ -20,7 +20,7 @@ from fvgen.models.convert_viewcrafter import Architecture
 ROOT = Path(__file__).parents[2]
 NOT_NEEDED = ("nerfstudio", "tyro", "rich", "cv2", "plyfile", "scipy", "torchmetrics", "matplotlib")
 """What comes with Nerfstudio."""
-MODES = {("eager", "kl"), ("eager", "taesd"), ("compiled", "kl"), ("compiled", "taesd"), ("low-memory", "kl")}
+MODES = {(mode, codec) for mode in ("plain", "eager", "compiled") for codec in ("kl", "taesd")} | {("low-memory", "kl")}
 CPU = torch.device("cpu")
 
 
@@ -56,24 +56,47 @@ def test_every_mode_runs_tiny_on_a_cpu():
     assert aims(rows) == {}  # another size, and no GPU memory
 
 
+PARTS = ("parity", "clip-eager", "training-stage2", "clip-low-memory")
+
+
 @pytest.mark.slow
-def test_the_whole_script_runs_tiny_without_nerfstudio(tmp_path):
-    output = tmp_path / "gpu.json"
-    done = check("--device", "cpu", "--tiny", "--repeats", 1, "--compile-backend", "aot_eager", "--output", output)
+@pytest.mark.parametrize("part", PARTS)
+def test_parts_run_tiny_without_nerfstudio(part, tmp_path):
+    done = check("--device", "cpu", "--tiny", "--repeats", 1, "--parts", part, "--rows", tmp_path / "rows")
     assert done.returncode == 0, done.stdout + done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
+    if part == "parity":
+        assert {row["rasterizer"]: row["passed"] for row in rows} == {"torch": True, "numba": True}
+    elif part.startswith("clip"):
+        modes = {"plain", "eager"} if part == "clip-eager" else {"low-memory"}
+        assert {row["mode"] for row in rows} == modes and all(row["matmul_tflops"] > 0 for row in rows)
+    else:
+        assert {(row["stage"], row["backbone"]) for row in rows} == {("stage2", "full"), ("stage2", "shared")}
+        assert all(row["step_s"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_part_that_is_cut_off_keeps_what_it_found_and_time_is_kept(tmp_path):
+    output = tmp_path / "gpu.json"
+    script = [sys.executable, "scripts/gpu_check.py", "--device", "cpu", "--tiny", "--output", str(output)]
+    run = [*script, "--minutes", "0.3", "--repeats", "100000", "--parts", "clip-eager", "training-stage2"]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
     figures = json.loads(output.read_text())
-    assert {row["rasterizer"]: row["passed"] for row in figures["parity"]} == {"torch": True, "numba": True}
-    assert {(row["mode"], row["codec"]) for row in figures["clips"]} == MODES
-    trained = {(row["stage"], row["backbone"]) for row in figures["training"] if row["step_s"] > 0}
-    assert trained == {(stage, backbone) for stage in ("stage1", "stage2") for backbone in ("full", "shared")}
-    assert figures["matmul_tflops"] > 0 and figures["machine"]["versions"]["torch"]
+    assert figures["clip-eager"][-1]["error"].startswith("cut off after") and figures["machine"]["versions"]["torch"]
+    assert "training-stage2: not run, no time is left" in done.stdout
+
+
+def test_needs_are_listed_without_a_gpu():
+    done = check("--needs")
+    assert done.returncode == 0 and "training-stage2" in done.stdout and "peft" in done.stdout
 
 
 def test_a_failed_mode_is_reported_and_the_rest_goes_on():
     rows = list(measure_clips(ClipTrials(CPU, tflops=100.0, tiny=True, repeats=1, backend="no-such-backend")))
     failed = [row for row in rows if "error" in row]
     assert {row["mode"] for row in failed} == {"compiled"} and "no-such-backend" in failed[0]["error"]
-    assert {row["mode"] for row in rows} == {"eager", "compiled", "low-memory"}
+    assert {row["mode"] for row in rows} == {"plain", "eager", "compiled", "low-memory"}
 
 
 def test_aims_are_held_against_the_fastest_and_the_largest():

@@ -1,4 +1,7 @@
-"""A student's clip at full size in every mode that users have: eager, compiled, two codecs, low memory.
+"""A student's clip at full size in every mode that users have, with two codecs.
+
+Plain as the networks are loaded; eager as they are prepared for a GPU; the UNet replayed as a graph; compiled; and with
+little memory.
 
 `TINY` networks go the same way on a CPU, so that no line here first runs on an expensive machine.
 """
@@ -6,13 +9,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny
 
-from fvgen.devices import default_dtype, free_memory
+from fvgen.devices import default_dtype, free_memory, plain_operations
 from fvgen.evaluation.timing.clips import ClipShape, clip_work, random_pipeline, randomised, time_clip
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
 from fvgen.models.convert_viewcrafter import Architecture
@@ -71,6 +75,8 @@ class ClipTrials:
     """timed runs per figure; the median counts"""
     backend: str = "inductor"
     """backend of torch.compile"""
+    modes: tuple[str, ...] = ("plain", "eager", "compiled", "low-memory")
+    """keys of `MODES`; "graph" runs on a GPU alone"""
 
     @property
     def shapes(self) -> tuple[ClipShape, ...]:
@@ -81,14 +87,9 @@ class ClipTrials:
 def measure_clips(trials: ClipTrials) -> Iterator[dict[str, Any]]:
     """A row for each mode, size and codec; a failure is a row with ``error``, and the others are measured."""
     pipelines: Pipelines = {}
-    modes: dict[str, Callable[[ClipTrials, Pipelines], Pipelines]] = {
-        "eager": _eager,
-        "compiled": _compiled,
-        "low-memory": _low_memory,
-    }
-    for mode, prepare in modes.items():
+    for mode in trials.modes:
         try:
-            pipelines = prepare(trials, pipelines)
+            pipelines = MODES[mode](trials, pipelines)
         except Exception as error:  # a missing package, the compiler, the allocator
             yield {"mode": mode, "error": _text(error)}
             continue
@@ -98,7 +99,8 @@ def measure_clips(trials: ClipTrials) -> Iterator[dict[str, Any]]:
                 try:
                     work = clip_work(pipeline, shape)
                     row |= asdict(work) | {"floor_s": work.total / trials.tflops}
-                    row |= asdict(time_clip(pipeline, shape, trials.device, trials.repeats))
+                    with plain_operations() if mode == "plain" else nullcontext():
+                        row |= asdict(time_clip(pipeline, shape, trials.device, trials.repeats))
                 except Exception as error:  # whatever the compiler, the allocator or a kernel raises
                     row["error"] = _text(error)
                 free_memory()
@@ -110,6 +112,20 @@ def _text(error: Exception) -> str:
 
 
 def _eager(trials: ClipTrials, before: Pipelines) -> Pipelines:
+    return _prepared(before or _plain(trials, {}))
+
+
+def _graph(trials: ClipTrials, before: Pipelines) -> Pipelines:
+    return _prepared(before or _plain(trials, {}), graphs=True)
+
+
+def _prepared(pipelines: Pipelines, graphs: bool = False) -> Pipelines:
+    for pipeline in pipelines.values():
+        pipeline.prepare_for_gpu(graphs)
+    return pipelines
+
+
+def _plain(trials: ClipTrials, before: Pipelines) -> Pipelines:
     """A student with the Stable Diffusion autoencoder, and the same with TAESD."""
     dtype = default_dtype(trials.device)
     kl = random_pipeline(TINY if trials.tiny else Architecture(), "few_step", trials.device, dtype)
@@ -121,6 +137,7 @@ def _eager(trials: ClipTrials, before: Pipelines) -> Pipelines:
 
 
 def _compiled(trials: ClipTrials, before: Pipelines) -> Pipelines:
+    before = _prepared(before or _plain(trials, {}))
     networks = [before["kl"].unet]
     networks += [half for pipeline in before.values() for half in (pipeline.vae.encoder, pipeline.vae.decoder)]
     for network in networks:
@@ -132,10 +149,20 @@ def _low_memory(trials: ClipTrials, before: Pipelines) -> Pipelines:
     """Offloading rewires modules, and needs them on the CPU: with new ones."""
     before.clear()
     free_memory()
-    pipeline = _eager(trials, {})["kl"].to("cpu")
+    pipeline = _plain(trials, {})["kl"].to("cpu")
     free_memory()
     pipeline.enable_low_memory()
     return {"kl": pipeline}
+
+
+MODES: dict[str, Callable[[ClipTrials, Pipelines], Pipelines]] = {
+    "plain": _plain,
+    "eager": _eager,
+    "graph": _graph,
+    "compiled": _compiled,
+    "low-memory": _low_memory,
+}
+"""How pipelines are prepared for each mode, from those of the mode before it."""
 
 
 def described(row: dict[str, Any]) -> str:
