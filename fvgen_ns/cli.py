@@ -6,6 +6,7 @@ views' sub-command reads captures through Nerfstudio's dataparser, which `fvgen`
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rule = f"be one of {', '.join(COMMANDS)}"
         print(complaint("COMMAND", rule, name or "none", "See fvgen --help."), file=sys.stderr)
         return 2
+    # OpenMP reads it when torch is imported: threads that wait in a busy loop take the cores from whatever else runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return import_module(COMMANDS[name].module).main(rest, f"fvgen {name}")
 
 

@@ -106,6 +106,15 @@ def test_teacher_guides_and_counts_its_calls(full, monkeypatch):
     assert (guided.frames - plain.frames).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("build", [student, teacher])
+def test_networks_prepared_for_a_gpu_draw_the_same(build):
+    pipeline = build()
+    expected = pipeline(**inputs(), num_inference_steps=2).frames
+    pipeline.prepare_for_gpu()
+    assert pipeline.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(pipeline(**inputs(), num_inference_steps=2).frames, expected, atol=1e-4, rtol=0)
+
+
 def test_callback_can_replace_latents(few):
     zero = few(**inputs(), callback_on_step_end=lambda p, i, t, x: {"latents": torch.zeros_like(x["latents"])})
     torch.testing.assert_close(zero.frames, torch.full_like(zero.frames, 0.5))

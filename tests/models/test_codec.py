@@ -114,3 +114,18 @@ def test_space_to_depth_saves_its_statistics(tmp_path):
     images = torch.rand(1, 1, 3, 4, 4)
     assert_same_weights(loaded, codec)
     torch.testing.assert_close(codec_for(loaded).encode(images), codec_for(codec).encode(images), **OTHER_MEMORY)
+
+
+@torch.no_grad()
+def test_frames_that_do_not_fit_together_are_coded_one_by_one():
+    class Small(SpaceToDepth):
+        """Memory for one frame."""
+
+        def decode(self, latents):
+            if len(latents) > 1:
+                raise torch.OutOfMemoryError("8 GiB")
+            return super().decode(latents)
+
+    images = torch.rand(1, 3, 3, 8, 8)
+    codec = codec_for(Small(4))
+    torch.testing.assert_close(codec.decode(codec.encode(images)), images)
