@@ -75,6 +75,12 @@ def test_hardware_is_asked_for_in_two_files_only():
     assert found <= {"fvgen/devices.py", "fvgen/rendering/splat_rasterizer_gsplat.py"}
 
 
+def test_drawing_without_a_network_does_not_wait_for_diffusers():
+    code = "import sys, fvgen.generation.warp; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not {"diffusers", "transformers"} & set(modules.split())
+
+
 def test_importing_fvgen_is_instant():
     heavy = {"torch", "numpy", "PIL", "cv2", "numba", "diffusers", "transformers", "nerfstudio"}
     code = "import sys, fvgen; print(*sys.modules)"

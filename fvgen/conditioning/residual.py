@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fvgen.checks import require
-from fvgen.models.codec import SpaceToDepthCodec
+
+if TYPE_CHECKING:  # diffusers comes with it, and takes seconds: the warp draws without a network
+    from fvgen.models.codec import SpaceToDepthCodec
 
 MASKS = ("photo", "covered", "confidence")
 """The maps that a network is given beside renders and warps, in the order of their channels."""

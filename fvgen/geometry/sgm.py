@@ -1,4 +1,4 @@
-"""Semi-global matching in torch: a cost volume summed along eight paths, all scanlines of a direction at once.
+"""Semi-global matching: a cost volume summed along eight paths. In torch all scanlines of a direction at once.
 
 Hirschmüller, "Stereo Processing by Semiglobal Matching and Mutual Information", PAMI 2008, equations 13 and 14.
 """
@@ -9,6 +9,8 @@ import math
 
 import torch
 from torch import Tensor
+
+from fvgen.geometry.sgm_numba import path_costs
 
 
 def semi_global_cost(cost: Tensor, guide: Tensor, small: float, jump: float, contrast: float) -> Tensor:
@@ -24,6 +26,8 @@ def semi_global_cost(cost: Tensor, guide: Tensor, small: float, jump: float, con
     Returns:
         [H, W, D].
     """
+    if cost.device.type == "cpu" and cost.dtype == guide.dtype == torch.float32:
+        return path_costs(cost, guide, small, jump, contrast)
     total = torch.zeros_like(cost)
     for shift in (-1, 0, 1):
         for flip in (False, True):

@@ -51,6 +51,20 @@ def test_semi_global_cost_equals_the_equations():
     np.testing.assert_allclose(fast.numpy(), slow_semi_global(cost, guide, 0.1, 0.7, 0.05), rtol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(7, 9, 11), (1, 6, 8), (6, 1, 16)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_semi_global_cost_equals_the_equations(shape, threads):
+    rng = np.random.default_rng(1)
+    cost, guide = rng.random(shape), rng.random(shape[:2])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        fast = semi_global_cost(torch.from_numpy(cost).float(), torch.from_numpy(guide).float(), 0.1, 0.7, 0.05)
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(fast.numpy(), slow_semi_global(cost, guide, 0.1, 0.7, 0.05), rtol=1e-5)
+
+
 @pytest.mark.parametrize("radius", [0, 1, 2, 3, 4])
 def test_window_mean_equals_a_mean_over_each_window(radius):
     image = torch.rand(2, 11, 13, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
