@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 GAUSSIANS = "_model.gauss_params."
 """Start of the names of the Gaussians' parameters in a pipeline's state."""
+_OF_EACH = (GAUSSIANS, "_model.is_background")
+"""Starts of the names of all that it holds of each Gaussian."""
 _AS_THEN = "Name the options of the run that the checkpoint is of, or train from the start without --load-dir."
 
 
@@ -119,7 +121,7 @@ def without_broken_gaussians(state: dict[str, Any]) -> dict[str, Any]:
     whole = whole_gaussians({name: state["pipeline"][GAUSSIANS + name] for name in names})
     if bool(whole.all()):
         return state
-    pipeline = {k: v[whole] if k.startswith(GAUSSIANS) else v for k, v in state["pipeline"].items()}
+    pipeline = {k: v[whole] if k.startswith(_OF_EACH) else v for k, v in state["pipeline"].items()}
     optimizers = {k: _rows(v, whole) if k in names else v for k, v in state["optimizers"].items()}
     return state | {"pipeline": pipeline, "optimizers": optimizers}
 

@@ -69,6 +69,8 @@ class DensifyConfig:
     seed_holes: Literal["auto", "always", "never"] = "auto"
     """Whether Gaussians also start where the points are missing, at the generated views' depth. The choice auto leaves
     out photos to find out whether that helps."""
+    background: bool = True
+    """Whether faint Gaussians also start where the photos show what has no dense points: sky, table, lawn."""
     seed: int = 0
     """Seed of everything random in generation."""
     cache_dir: Path | None = None
@@ -134,18 +136,21 @@ def densify(
     made = _made_views(split, config, capture)
     views = made if config.views is None else read_generated(config.views, split.similarity)
     seeds = _seeds(split, made, max_points, image_size)
+    background = _points(split, made.background)
     outputs, photos = split.outputs, len(split.frames)
     metadata: dict[str, Any] = {
         **outputs.metadata,
         "num_photos": photos,
         "scene_scale": split.scene_scale(seeds),
+        "num_background": len(background),
         "is_photo": [True] * photos + [False] * len(views.frames),
         "confidence_filenames": [None] * photos + views.confidences,
         "notes": [*outputs.metadata.get("notes", []), *made.notes],
     }
     metadata.pop("depth_filenames", None)  # done with; Nerfstudio wants one per image or none
-    if len(seeds):
-        metadata |= {"points3D_xyz": seeds.xyz, "points3D_rgb": (255 * seeds.rgb).round().to(torch.uint8)}
+    start = merge([seeds, background])
+    if len(start):
+        metadata |= {"points3D_xyz": start.xyz, "points3D_rgb": (255 * start.rgb).round().to(torch.uint8)}
     else:  # Nerfstudio takes them for a cloud even where there are none
         metadata.pop("points3D_xyz", None)
     outputs = replace(
@@ -201,6 +206,8 @@ class GeneratedFrames:
     """Per view its confidence map and coverage mask; None counts it as a photo."""
     clouds: list[Path] = field(default_factory=list)
     """PLY files in the capture's frame."""
+    background: list[Path] = field(default_factory=list)
+    """PLY files of points for what those leave empty, in the capture's frame."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -224,18 +231,20 @@ def read_generated(folder: Path, similarity: Similarity) -> GeneratedFrames:
     entries = {entry["file_path"]: entry for entry in meta["frames"]}
     frames = [f for f in files.frames if not entries[f.name].get("fvgen", {}).get("photo", False)]
     is_ours = "fvgen" in meta
-    clouds = [files.folder / name for name in ("dense.ply", "hole_seeds.ply") if (files.folder / name).is_file()]
-    notes = meta["fvgen"]["notes"] if is_ours else []
+    made = GeneratedFrames()
+    if is_ours:
+        clouds = [files.folder / name for name in ("dense.ply", "hole_seeds.ply") if (files.folder / name).is_file()]
+        background = [path for path in [files.folder / "background.ply"] if path.is_file()]
+        made = GeneratedFrames(clouds=clouds, background=background, notes=meta["fvgen"]["notes"])
     if not frames:
-        return GeneratedFrames(clouds=clouds if is_ours else [], notes=notes)
+        return made
     moved = [replace(f, c2w=similarity.pose_to_working(f.c2w), depth=None) for f in frames]
     poses = flip_axes(torch.from_numpy(np.stack([f.c2w for f in moved])))
-    return GeneratedFrames(
+    return replace(
+        made,
         frames=moved,
         cameras=to_nerfstudio(moved, poses[:, :3]),
         confidences=[_confidence(files.folder, entries[f.name]) for f in frames],
-        clouds=clouds if is_ours else [],
-        notes=notes,
     )
 
 
@@ -300,16 +309,20 @@ def _make(split: CaptureSplit, config: DensifyConfig, capture: Capture, folder: 
 def _seeds(split: CaptureSplit, made: GeneratedFrames, max_points: int, image_size: int) -> PointCloud:
     """Where Gaussians start: the capture's sparse points, and the dense cloud no finer than the training pixels."""
     parts = [] if split.sparse is None else [split.sparse]
-    dense = merge([read_ply(path, torch.float64) for path in made.clouds])
+    dense = _points(split, made.clouds)
     if len(dense):
-        xyz = split.similarity.points_to_working(dense.xyz)
-        dense = PointCloud(xyz, dense.rgb, dense.confidence)
         longest = max(max(frame.size) for frame in split.frames)
         focal = sum(frame.K[0, 0] for frame in split.frames) / len(split.frames) * min(1.0, image_size / longest)
         pixel = split.scene_scale(dense) / focal
         room = max(max_points - sum(len(part) for part in parts), 0)
         parts.append(thin_to(dense, room, pixel))
     return merge(parts)
+
+
+def _points(split: CaptureSplit, files: Sequence[Path]) -> PointCloud:
+    """The points of PLY files, in the dataparser's frame."""
+    points = merge([read_ply(path, torch.float64) for path in files])
+    return replace(points, xyz=split.similarity.points_to_working(points.xyz))
 
 
 def thin_to(cloud: PointCloud, most: int, size: float) -> PointCloud:

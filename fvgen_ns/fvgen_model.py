@@ -26,6 +26,9 @@ from fvgen_ns.splat_losses import photometric_loss
 
 FEW_PHOTOS = 3
 """So few photos leave most of the scene to one of them: dropout helps, and Gaussians that grow fast become fog."""
+BACKGROUND_OPACITY = 0.1
+"""Opacity that Gaussians of the background start with: their depth is a guess, and photos that contradict it fade them
+out the sooner."""
 LARGEST_START = 0.5
 """Most that a Gaussian starts with, in typical distances from the cameras; a lonely point would give it more."""
 VIEWER_GREY = (0.1490, 0.1647, 0.2157)
@@ -86,10 +89,12 @@ class FVGenModelConfig(SplatfactoModelConfig):
 class FVGenModel(SplatfactoModel):
     """`SplatfactoModel` that draws with any `SplatRasterizer`.
 
-    Nerfstudio gives it in ``metadata``: ``num_photos`` and ``scene_scale`` (see `fvgen_ns.densify`).
+    Nerfstudio gives it in ``metadata``: ``num_photos``, ``scene_scale`` and ``num_background`` (`fvgen_ns.densify`).
     """
 
     config: FVGenModelConfig
+    is_background: Tensor
+    """[N] bool: Gaussians of the background (`fvgen.geometry.background`)."""
     _lpips_metric: tuple[nn.Module] | None = None
     """In a tuple: as an attribute of its own it would count as a part of the model."""
 
@@ -97,7 +102,7 @@ class FVGenModel(SplatfactoModel):
         metadata = self.kwargs["metadata"]
         self.num_photos: int = metadata.get("num_photos", self.num_train_data)
         self.scene_scale: float = metadata.get("scene_scale", 1.0)
-        self.gauss_params = nn.ParameterDict(self._initial_gaussians())
+        self.gauss_params = nn.ParameterDict(self._initial_gaussians(metadata.get("num_background", 0)))
         self.camera_optimizer = self.config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         if self.config.photo_colour == "affine":
             self.photo_colours = nn.Parameter(torch.eye(3, 4).repeat(self.num_photos, 1, 1))
@@ -130,35 +135,45 @@ class FVGenModel(SplatfactoModel):
         )
         self.strategy_state = self.strategy.initialize_state(scene_scale=self.scene_scale)
 
-    def _initial_gaussians(self) -> dict[str, nn.Parameter]:
+    def _initial_gaussians(self, num_background: int) -> dict[str, nn.Parameter]:
+        """The last ``num_background`` of the seed points are the background's."""
         config = self.config
         bases = num_sh_bases(config.sh_degree)
         if self.seed_points is not None and not config.random_init:
             means, colours = self.seed_points[0].float(), self.seed_points[1].float() / 255
         else:
             means = (torch.rand(config.num_random, 3) - 0.5) * config.random_scale
-            colours = torch.rand(config.num_random, 3)
+            colours, num_background = torch.rand(config.num_random, 3), 0
+        is_background = torch.arange(len(means)) >= len(means) - num_background
+        self.register_buffer("is_background", is_background)
         sh = torch.zeros(len(means), bases, 3)
         sh[:, 0] = RGB2SH(colours) if config.sh_degree > 0 else torch.logit(colours, eps=1e-4)
         tensors = {
             "means": means,
-            "scales": torch.log(self._initial_sizes(means))[:, None].repeat(1, 3),
+            "scales": torch.log(self._initial_sizes(means, is_background))[:, None].repeat(1, 3),
             "quats": torch.nn.functional.normalize(torch.randn(len(means), 4), dim=-1),
             "features_dc": sh[:, 0],
             "features_rest": sh[:, 1:],
-            "opacities": torch.logit(torch.full((len(means), 1), config.initial_opacity)),
+            "opacities": torch.logit(torch.where(is_background, BACKGROUND_OPACITY, config.initial_opacity))[:, None],
         }
         return {name: nn.Parameter(tensor.contiguous()) for name, tensor in tensors.items()}
 
-    def _initial_sizes(self, means: Tensor) -> Tensor:
-        """[N] standard deviations for centres [N, 3]: by local density, and never of the scene's own size."""
-        sizes = self.config.initial_size * neighbour_distance(means)
+    def _initial_sizes(self, means: Tensor, is_background: Tensor) -> Tensor:
+        """[N] standard deviations for centres [N, 3]: by local density, of the background [N] and of the rest apart,
+        and never of the scene's own size."""
+        sizes = torch.empty(len(means))
+        for part in (is_background, ~is_background):
+            sizes[part] = self.config.initial_size * neighbour_distance(means[part])
         return sizes.clamp_max(LARGEST_START * self.scene_scale)
 
     def step_post_backward(self, step: int) -> None:
         # The strategy resets opacities at multiples of its period, and 0 is one: it would fade out the dense start.
         if step > 0:
+            self.strategy_state["is_background"] = self.is_background  # follows each Gaussian that is split or removed
+            if (gradients := self.strategy_state["grad2d"]) is not None:
+                gradients[self.is_background] = 0  # none of these is split
             super().step_post_backward(step)
+            self.is_background = self.strategy_state["is_background"]
 
     @property
     def size_growth(self) -> float:
@@ -168,13 +183,16 @@ class FVGenModel(SplatfactoModel):
     def load_state_dict(self, dict: dict[str, Tensor], **kwargs) -> None:  # type: ignore[override]  # as SplatfactoModel
         """Load a checkpoint, without Gaussians that are not finite, and with as many photos as it was trained on."""
         prefix = "gauss_params."
-        whole = whole_gaussians({k.removeprefix(prefix): v for k, v in dict.items() if k.startswith(prefix)})
+        parameters = {k.removeprefix(prefix): v for k, v in dict.items() if k.startswith(prefix)}
+        whole = whole_gaussians(parameters)
+        dict = {"is_background": torch.zeros_like(whole)} | dict  # checkpoints of older versions do not say
         if not whole.all():
             count, broken = len(whole), int((~whole).sum())
             CONSOLE.log(
                 f"[yellow]Left out {broken} of the checkpoint's {count} Gaussians: their numbers are not finite."
             )
-            dict = {k: v[whole] if k.startswith(prefix) else v for k, v in dict.items()}
+            dict = {k: v[whole] if k.startswith((prefix, "is_background")) else v for k, v in dict.items()}
+        self.is_background = torch.zeros_like(dict["is_background"], device=self.device)
         for name, parameter in self.named_parameters():
             stored = dict.get(name)
             if not name.startswith(prefix) and stored is not None and stored.shape[1:] == parameter.shape[1:]:
@@ -197,7 +215,10 @@ class FVGenModel(SplatfactoModel):
         chosen = self._visible_in_crop()
         if chosen is not None and not chosen.any():
             return self.get_empty_outputs(width, height, background)
-        gaussians = {k: v if chosen is None else v[chosen] for k, v in self.gauss_params.items()}
+        gaussians = {"scales": self.trained_scales, "features_rest": self._trained(self.features_rest)}
+        gaussians = dict(self.gauss_params) | gaussians
+        if chosen is not None:
+            gaussians = {name: value[chosen] for name, value in gaussians.items()}
         degree = min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
         dc = gaussians["features_dc"] if self.config.sh_degree > 0 else RGB2SH(torch.sigmoid(gaussians["features_dc"]))
         picture = resolve(self.config.rasterizer, self.device).rasterize(
@@ -223,6 +244,18 @@ class FVGenModel(SplatfactoModel):
             "accumulation": alpha,
             "background": background if self.training else background.expand(height, width, 3),
         }
+
+    def _trained(self, parameter: Tensor) -> Tensor:
+        """A parameter [N, ..] that learns nothing of the background, whose depth is a guess: sharpened, and coloured by
+        the direction of view, a guess is a photo learnt by heart."""
+        if not self.training:
+            return parameter
+        return torch.where(self.is_background.view(-1, *[1] * (parameter.dim() - 1)), parameter.detach(), parameter)
+
+    @property
+    def trained_scales(self) -> Tensor:
+        """[N, 3] logarithms of the sizes; the background keeps its own."""
+        return self._trained(self.scales)
 
     def _after_dropout(self, opacities: Tensor) -> Tensor:
         config = self.config
@@ -273,13 +306,13 @@ class FVGenModel(SplatfactoModel):
             "main_loss": photometric_loss(outputs["rgb"], self._target(outputs, batch), weight, self.config.ssim_lambda)
         }
         if self.config.use_scale_regularization and self.step % 10 == 0:
-            scales = torch.exp(self.scales)
+            scales = torch.exp(self.trained_scales)
             ratio = scales.amax(dim=-1) / scales.amin(dim=-1)
             losses["scale_reg"] = 0.1 * (ratio - self.config.max_gauss_ratio).clamp_min(0).mean()
         if self.config.opacity_penalty:
             losses["opacity_penalty"] = self.config.opacity_penalty * torch.sigmoid(self.opacities).mean()
         if self.config.size_penalty:
-            losses["size_penalty"] = self.config.size_penalty * torch.exp(self.scales).mean() / self.scene_scale
+            losses["size_penalty"] = self.config.size_penalty * torch.exp(self.trained_scales).mean() / self.scene_scale
         if self.training:
             self.camera_optimizer.get_loss_dict(losses)
         return losses

@@ -19,6 +19,7 @@ from fvgen.devices import default_device, free_memory
 from fvgen.generation.hole_seeding import decide_seeding, hole_points
 from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter, png
+from fvgen.geometry.background import background_points
 from fvgen.geometry.points import write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of
@@ -83,7 +84,9 @@ def produce(
         for i, frame in enumerate(held_out, start=count):
             if not writer.has(i):
                 writer.put_photo(i, stored_photo(frame), depth=None, held_out=True)
-        writer.finish(count + len(held_out), geometry.points, [*capture_notes, *notes])
+        has_background = config.background and len(geometry.points) >= FEWEST_POINTS
+        background = background_points(capture, geometry) if has_background else None
+        writer.finish(count + len(held_out), geometry.points, [*capture_notes, *notes], background)
 
 
 def stored_photo(frame: CaptureFrame) -> StoredPhoto:

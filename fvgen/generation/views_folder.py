@@ -8,6 +8,7 @@
     confidence/ covered/ 8-bit PNG per generated view: confidence, and where the point cloud was seen
     masks/               8-bit PNG, 255 where a photo counts; for every frame as soon as one photo has a mask
     dense.ply            the fused cloud
+    background.ply       points for what the cloud leaves empty, when there are some
     frames/              one JSON per finished frame with its checksums: what a killed run goes on from
 
 Poses, depth and points are in the capture's own frame, whatever frame they were made in. Photos that the capture holds
@@ -193,8 +194,16 @@ class ViewsWriter:
         steps = torch.where(steps <= DEPTH_STEPS, steps, 0.0)  # too far to store: unknown
         return png(steps.numpy().astype(np.uint16))
 
-    def finish(self, count: int, points: PointCloud, notes: Sequence[str] = ()) -> None:
-        """Write the cloud and ``transforms.json`` over frames 0 .. count-1.
+    def finish(
+        self, count: int, points: PointCloud, notes: Sequence[str] = (), background: PointCloud | None = None
+    ) -> None:
+        """Write the clouds and ``transforms.json`` over frames 0 .. count-1.
+
+        Args:
+            count: of frames.
+            points: the fused cloud, which other tools start from, too.
+            notes: sentences to keep.
+            background: points for what that leaves empty.
 
         Raises:
             InputError: a frame is missing, or the folder cannot be written.
@@ -209,18 +218,21 @@ class ViewsWriter:
             "Store them with put_photo or put_view.",
         )
         done = [record for record in records if record is not None]
-        self._guarded(lambda: self._finish(done, points, list(notes)))
+        clouds = {"dense.ply": points, "background.ply": background}
+        self._guarded(lambda: self._finish(done, clouds, list(notes)))
 
-    def _finish(self, records: list[dict[str, Any]], points: PointCloud, notes: list[str]) -> None:
+    def _finish(self, records: list[dict[str, Any]], clouds: dict[str, PointCloud | None], notes: list[str]) -> None:
         frames = [record["frame"] for record in records]
         checksums = {name: found for record in records for name, found in record["checksums"].items()}
         for record in (self.folder / "frames").glob("*.json"):
             if int(record.stem) >= len(records):
                 self._discard(record, read_json(record))
-        if len(points):
-            moved = PointCloud(self._similarity.points_to_capture(points.xyz), points.rgb.cpu(), points.confidence)
-            write_ply(self.folder / "dense.ply", moved)
-            checksums["dense.ply"] = sha256(self.folder / "dense.ply")
+        for name, points in clouds.items():
+            (self.folder / name).unlink(missing_ok=True)
+            if points is not None and len(points):
+                moved = PointCloud(self._similarity.points_to_capture(points.xyz), points.rgb.cpu(), points.confidence)
+                write_ply(self.folder / name, moved)
+                checksums[name] = sha256(self.folder / name)
         checksums |= self._complete_masks(frames)
         photos = [frame["file_path"] for frame in frames if frame["fvgen"]["photo"]]
         held_out = [frame["file_path"] for frame in frames if frame["fvgen"].get("held_out")]
@@ -229,7 +241,7 @@ class ViewsWriter:
         meta = {
             "camera_model": "OPENCV" if any("k1" in frame for frame in frames) else "PINHOLE",
             "depth_unit_scale_factor": self._depth_unit,
-            **({"ply_file_path": "dense.ply"} if len(points) else {}),
+            **({"ply_file_path": "dense.ply"} if "dense.ply" in checksums else {}),
             "frames": frames,
             "train_filenames": [frame["file_path"] for frame in frames if frame["file_path"] not in held_out],
             "val_filenames": held_out or photos,
