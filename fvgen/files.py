@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fvgen.checks import InputError, complaint
+from fvgen.checks import InputError, complaint, require
 
 UNFINISHED = ".unfinished"
 """End of the name of a file or folder that is still being written."""
@@ -169,6 +169,22 @@ def disk_errors(name: str, place: Path, next_step: str) -> Iterator[None]:
         raise InputError(
             complaint(name, "be writable, with room on its disk", f"{place} ({cause})", next_step)
         ) from error
+
+
+def require_writable(name: str, folder: Path, next_step: str) -> None:
+    """Refuse a folder that cannot be made or written, before any work.
+
+    Args:
+        name: what the user calls it.
+        folder: that will be made when missing.
+        next_step: what to do; mentions the option that chooses another place.
+
+    Raises:
+        InputError: so it is.
+    """
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    require(writable, name, "be writable", folder, next_step)
 
 
 def _temporary(path: Path) -> Path:

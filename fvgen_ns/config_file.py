@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING, cast
 
 import yaml
 
+from fvgen.checks import require
+from fvgen.data.read_capture import has_poses
+
 if TYPE_CHECKING:
     from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
     from fvgen_ns.fvgen_trainer import FVGenTrainerConfig
 
 
 def make_paths_absolute(config: FVGenTrainerConfig) -> None:
-    """Make a run's paths hold from any folder; the capture's is one object, which YAML writes once."""
+    """Make a run's paths hold from any folder; the capture's is one object, which YAML writes once.
+
+    Raises:
+        InputError: no capture is named, and the working folder is none; it may hold photos that nobody meant.
+    """
     manager = cast("FVGenDataManagerConfig", config.pipeline.datamanager)
+    is_named = manager.data is not None or manager.dataparser.data != Path()
+    name_it = "Give --data PATH: a capture, a folder of photos, a video, or a zip archive of either."
+    require(is_named or has_poses(Path()), "--data", "be given", "nothing", name_it)
     data = _absolute(manager.data or manager.dataparser.data)
     config.data = manager.data = manager.dataparser.data = data
     for owner, names in (

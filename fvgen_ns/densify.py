@@ -28,6 +28,7 @@ from fvgen.data.capture import DEPTH_UNIT, CaptureFrame
 from fvgen.data.capture_notes import CaptureNotes
 from fvgen.data.frame_checks import check_frame
 from fvgen.data.transforms_json import read_transforms
+from fvgen.files import require_writable
 from fvgen.generation.views_folder import is_complete
 from fvgen.geometry.points import merge, read_ply, voxel_thin
 from fvgen.geometry.similarity import Similarity
@@ -36,7 +37,7 @@ from fvgen.models.folder import model_fingerprint
 from fvgen.types import Capture, PointCloud, Progress
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.frames import concatenate, flip_axes, to_nerfstudio
-from fvgen_ns.views_cache import IF_FULL, cache_folder, claimed_folder, complete_folder, require_writable
+from fvgen_ns.views_cache import IF_FULL, cache_folder, claimed_folder, complete_folder
 
 _NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model"}
 """Settings that do not change what is made; of the model its content counts, not its path."""
@@ -95,17 +96,25 @@ class DensifyConfig:
         if self.generates() and self.generator in NEEDS_MODEL:
             self.model = find_model(self.generator, self.model).resolve()
 
-    def check(self, training: CaptureSplit) -> None:
+    def check(self) -> None:
         """Refuse settings that could only fail after the geometry is made.
 
         Raises:
-            InputError: a number out of its range, measured depth asked for where there is none, or missing weights.
+            InputError: a number out of its range, or missing weights.
         """
         clip, seeds = self.frames_per_clip, self.confidence_seeds
         both = "be at least 2, both photos counted"
         require(clip is None or clip >= 2, "--frames-per-clip", both, clip, "Ask for more.")
         require(self.working_size >= 16, "--working-size", "be at least 16 pixels", self.working_size, "Ask for more.")
         require(seeds >= 0, "--confidence-seeds", "not be negative", seeds, "Ask for 0.")
+        self.find_weights()
+
+    def check_depth(self, training: CaptureSplit) -> None:
+        """Refuse to take measured depth where there is none.
+
+        Raises:
+            InputError: so it is.
+        """
         require(
             self.geometry != "capture-depth" or any(frame.depth for frame in training.frames),
             "--geometry capture-depth",
@@ -113,7 +122,6 @@ class DensifyConfig:
             "no depth_file_path in any frame",
             "Choose plane-sweep or auto.",
         )
-        self.find_weights()
 
 
 def densify(
@@ -265,7 +273,7 @@ def makes_views(split: CaptureSplit, config: DensifyConfig) -> bool:
     folder, key = _place(split, config.effective())
     if complete_folder(folder, key) is not None:
         return False
-    require_writable(folder, IF_FULL)
+    require_writable("views folder", folder, IF_FULL)
     return True
 
 

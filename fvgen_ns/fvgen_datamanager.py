@@ -17,6 +17,7 @@ from rich.markup import escape
 from fvgen.checks import InputError, complaint, require
 from fvgen.data.capture_notes import gathered
 from fvgen.devices import is_gpu
+from fvgen.poses.options import PoseOptions
 from fvgen_ns.capture_split import CaptureSplit, GivenOutputsConfig
 from fvgen_ns.densify import DensifyConfig, densify
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
@@ -39,6 +40,8 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
     """Most Gaussians to start from."""
     densify: DensifyConfig = field(default_factory=DensifyConfig)
     """Dense points and generated views."""
+    poses: PoseOptions = field(default_factory=PoseOptions)
+    """How the poses of photos that have none are found."""
     generated_share: float = 0.2
     """Share of the iterations that train on a generated view."""
     covered_weight: float = 0.35
@@ -48,13 +51,11 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
     cache_images_type: Literal["uint8", "float32"] = "uint8"
     """Type in which images are kept in memory: uint8 takes a quarter of float32."""
 
-    def read_inputs(self) -> None:
-        """Read the capture, each photo once, and refuse what cannot be trained on before anything is written.
-
-        `FVGenDataManager` takes over what was read.
+    def check(self) -> None:
+        """Refuse settings that no capture could be trained with.
 
         Raises:
-            InputError: naming what is wrong and what to do.
+            InputError: naming the option.
         """
         require(self.image_size >= 1, "--image-size", "be at least 1 pixel", self.image_size, "Ask for more.")
         require(
@@ -65,6 +66,17 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
             "Ask for 0 to train on photos alone.",
         )
         require(self.max_points >= 1, "--max-points", "be positive", self.max_points, "Ask for more.")
+        self.densify.check()
+
+    def read_inputs(self) -> None:
+        """Read the capture, each photo once, and refuse what cannot be trained on before anything is written.
+
+        `FVGenDataManager` takes over what was read.
+
+        Raises:
+            InputError: naming what is wrong and what to do.
+        """
+        self.check()
         if self.data is not None:
             self.dataparser.data = self.data
         vars(self)["_inputs"] = TrainingInputs.read(self.dataparser.setup(), self.image_size, self.densify)

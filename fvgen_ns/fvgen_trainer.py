@@ -30,6 +30,7 @@ from fvgen_ns.checkpoint import (
 from fvgen_ns.config_file import config_text, make_paths_absolute
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModelConfig
+from fvgen_ns.posed_input import pose_photos
 from fvgen_ns.refusal import refuse
 from fvgen_ns.schedules import follow_iterations
 from fvgen_ns.stock_options import refuse_unused
@@ -47,7 +48,10 @@ class FVGenTrainerConfig(TrainerConfig):
     """Iterations that all settings which count them are meant for (`fvgen_ns.schedules.follow_iterations`)."""
 
     def save_config(self) -> None:
-        """Check options, checkpoint and capture, then write ``config.yml``: what is refused leaves nothing behind."""
+        """Check options, checkpoint and capture, then write ``config.yml``.
+
+        What is refused leaves nothing behind but a picture that says why photos could not be placed.
+        """
         try:
             make_paths_absolute(self)
             self._show_size()
@@ -60,7 +64,7 @@ class FVGenTrainerConfig(TrainerConfig):
             refuse(error)
 
     def check(self) -> None:
-        """Refuse what could only fail later, and read the capture.
+        """Refuse what could only fail later, find the poses of photos that have none, and read the capture.
 
         Raises:
             InputError: an option has no effect, is out of its range or does not fit the checkpoint; or the capture
@@ -77,7 +81,10 @@ class FVGenTrainerConfig(TrainerConfig):
         checkpoint = find_checkpoint(self)
         if checkpoint is not None:
             check_fit(read_checkpoint(checkpoint), self)
-        cast(FVGenDataManagerConfig, self.pipeline.datamanager).read_inputs()
+        manager = cast(FVGenDataManagerConfig, self.pipeline.datamanager)
+        manager.check()
+        pose_photos(self)
+        manager.read_inputs()
 
     def _show_size(self) -> None:
         """What is chosen by hardware where the user does not, and the options that change it."""

@@ -14,11 +14,11 @@ from rich.console import Console
 from fvgen.checks import require
 from fvgen.command import run
 from fvgen.data.capture import CaptureFrame
-from fvgen.files import read_json
+from fvgen.files import read_json, require_writable
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.densify import DensifyConfig, progress_bars, views_key
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
-from fvgen_ns.views_cache import alone_in, require_writable
+from fvgen_ns.views_cache import alone_in
 
 _IF_FULL = "Free some space, or choose another folder: --output FOLDER."
 
@@ -61,7 +61,8 @@ def generate_views(config: GenerateViews) -> None:
     training.check_training()
     held_out = held_out_frames(training, [CaptureSplit.read(parser, name) for name in ("test", "val")])
     settings = DensifyConfig(**{name: getattr(config, name) for name in DensifyConfig.__dataclass_fields__})
-    settings.check(training)
+    settings.check()
+    settings.check_depth(training)
     for note in training.notes:
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
     if not _write(training, held_out, settings, config.output):
@@ -96,7 +97,7 @@ def _write(training: CaptureSplit, held_out: list[CaptureFrame], settings: Densi
     if is_complete(output, views_key(training, settings, held_out)):
         return False
     refuse_foreign(output)
-    require_writable(output, _IF_FULL)
+    require_writable("views folder", output, _IF_FULL)
     size = working_size([frame.size for frame in training.frames], settings.working_size)
     with progress_bars() as progress:
         training, scaled = training.decode(

@@ -50,7 +50,7 @@ class TrainingInputs:
         training.check_training()
         for frame in held_out.frames:
             check_frame(frame)
-        config.check(training)
+        config.check_depth(training)
         has_to_make = makes_views(training, config)
         size = working_size([frame.size for frame in training.frames], config.working_size)
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from fvgen.checks import require
 from fvgen.data.capture import CaptureFrame
 from fvgen.files import disk_errors
 from fvgen.generation.views_folder import is_complete
@@ -89,14 +88,3 @@ def _lock(handle: int) -> bool:
     except OSError:  # a file system without locks: files are still written whole
         return True
     return True
-
-
-def require_writable(folder: Path, if_full: str) -> None:
-    """Refuse a place for views that cannot be written, before any work.
-
-    Raises:
-        InputError: with ``if_full``, which says what to do.
-    """
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
-    require(writable, "views folder", "be writable", folder, if_full)

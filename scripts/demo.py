@@ -1,4 +1,7 @@
-"""The main job, start to end, with Nerfstudio's own commands: photos only beside FVGen, measured on held-out photos."""
+"""The main job, start to end, with Nerfstudio's own commands: photos only beside FVGen, measured on held-out photos.
+
+Where no photos are held out, the figures are of the training photos, and everything that is shown says so.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,16 @@ from fvgen.devices import default_device, is_gpu
 PHOTOS_ONLY = ["--pipeline.datamanager.densify.geometry", "none", "--pipeline.datamanager.densify.generator", "none"]
 """Options that switch off all that FVGen adds."""
 PICTURE_ROWS = 6
-"""Most held-out photos shown in the picture."""
+"""Most photos shown in the picture."""
 
 
 @dataclass
 class Demo:
-    """Train a splat of a capture twice, from its photos alone and with FVGen, and compare them on held-out photos."""
+    """Train a splat from photos alone and one with FVGen, and compare both on held-out photos, if there are any."""
 
     data: Annotated[Path | None, tyro.conf.Positional] = None
-    """Capture: a folder that Nerfstudio can read. Without one, a procedural room with 6 photos is made."""
+    """Capture that Nerfstudio can read, or a folder of photos, a video, or a zip archive of either. Without one, a
+    procedural room with 6 photos is made."""
     output: Path = Path("demo")
     """Folder for everything that is made."""
     method: str = "fvgen-splat" if is_gpu(default_device()) else "fvgen-splat-cpu"
@@ -64,7 +68,7 @@ def main(demo: Demo) -> None:
     console.print(table)
     for note in notes:
         console.print(f"[yellow]Note:[/yellow] {note}")
-    console.print(f"Side by side (photo | photos only | ours): {picture}", soft_wrap=True)
+    console.print(f"Side by side, {compared} (photo | photos only | ours): {picture}", soft_wrap=True)
     console.print(f"Splat: {export / 'splat.ply'}", soft_wrap=True)
     viewer = f"{_command('ns-viewer')} --load-config {configs['ours']} --viewer.websocket-host 127.0.0.1"
     console.print(f"Open the viewer: {viewer}", soft_wrap=True)
@@ -81,7 +85,8 @@ def _room(folder: Path, console: Console) -> Path:
 
 
 def _label(data: Path) -> str:
-    return data.resolve().name
+    path = data.resolve()
+    return path.stem if path.is_file() else path.name
 
 
 def _command(name: str) -> str:
@@ -107,7 +112,7 @@ def _train(demo: Demo, data: Path, experiment: str, options: list[str], console:
 
 
 def _evaluate(config: Path, console: Console) -> dict[str, float]:
-    """Mean metrics over the held-out photos, and the renders beside the config."""
+    """Mean metrics over the photos that are compared with, and the renders beside the config."""
     result = config.parent / "eval.json"
     pictures = ["--render-output-path", str(config.parent / "eval")]
     _run("ns-eval", ["--load-config", str(config), "--output-path", str(result), *pictures], console)
@@ -115,7 +120,7 @@ def _evaluate(config: Path, console: Console) -> dict[str, float]:
 
 
 def _side_by_side(configs: list[Path], path: Path) -> Path:
-    """A picture with a row for each held-out photo: the photo, then each run's render of it."""
+    """A picture with a row for each photo that is compared with: the photo, then each run's render of it."""
     rows = []
     for first in sorted((configs[0].parent / "eval").glob("*_img_*.png"))[:PICTURE_ROWS]:
         pairs = [np.asarray(Image.open(config.parent / "eval" / first.name)) for config in configs]

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Installs what is needed and runs the main job: a splat from a few photos, beside the one that photos alone give.
-# Usage: bash scripts/demo.sh [CAPTURE]      without CAPTURE: on a procedural room that is made first
+# Usage: bash scripts/demo.sh [CAPTURE]
+#   CAPTURE  a folder that Nerfstudio can read, or a folder of photos, a video, or a zip archive of either; without it a
+#            procedural room is made first
 set -euo pipefail
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 if [ $# -gt 0 ] && [ "${1#-}" = "$1" ] && [ ! -e "$1" ]; then
-    echo "CAPTURE must be an existing folder, got $1. Check the path." >&2
+    echo "CAPTURE must be an existing folder, video or zip archive, got $1. Check the path." >&2
     exit 2
 fi
 bash "$root/scripts/install.sh"

@@ -25,6 +25,7 @@ from fvgen.files import (
     disk_errors,
     intact,
     read_json,
+    require_writable,
     sha256,
     store,
     whole_file,
@@ -279,6 +280,14 @@ def _with_unreadable_part(folder: Path) -> Path:
     source.mkdir()
     (source / "dangling").symlink_to(folder / "nothing")
     return source
+
+
+def test_a_place_that_cannot_be_written_is_refused_with_the_option(tmp_path):
+    require_writable("views folder", tmp_path / "new" / "folder", "")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"views folder must be writable.*Choose another: --cache-dir"):
+        require_writable("views folder", tmp_path / "file" / "cache", "Choose another: --cache-dir FOLDER.")
 
 
 def test_other_errors_pass_through(tmp_path):

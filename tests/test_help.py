@@ -9,6 +9,7 @@ from help_text import shown_help, texts
 from nerfstudio_commands import BIN
 
 from fvgen.distillation.configs import PRESETS
+from fvgen.poses.options import PoseOptions
 from fvgen_ns.densify import DensifyConfig
 from fvgen_ns.fvgen_config import fvgen_splat, fvgen_splat_cpu
 from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
@@ -32,6 +33,7 @@ PLUGIN = [str(BIN / "ns-train"), "fvgen-splat"]
 OURS = {
     "pipeline.datamanager.": FVGenDataManagerConfig,
     "pipeline.datamanager.densify.": DensifyConfig,
+    "pipeline.datamanager.poses.": PoseOptions,
     "pipeline.model.": FVGenModelConfig,
 }
 """Where options that this project adds to Nerfstudio's stand, and in which class."""
@@ -71,7 +73,7 @@ def test_texts_of_a_command_stand_alone(command, shown):
 
 @pytest.mark.parametrize(("prefix", "config"), OURS.items(), ids=OURS)
 def test_texts_of_the_plugin_stand_alone(prefix, config, shown):
-    groups = {"dataparser", "densify"}
+    groups = {"dataparser", "densify", "poses"}
     names = [name for name in config.__annotations__ if not name.startswith("_") and name not in groups]
     everything = shown[" ".join(PLUGIN)]
     options = [f"--{prefix}{name.replace('_', '-')}" for name in names]

@@ -13,6 +13,8 @@ from fvgen.types import PointCloud
 
 Split = Literal["train", "val", "test", "all"]
 NO_DISTORTION = (0.0, 0.0, 0.0, 0.0, 0.0)
+POSES_FILE = "poses.json"
+"""Beside the transforms.json that `fvgen.poses` has written: what became of each photo, and what was made of which."""
 DEPTH_UNIT = 1e-3
 """Scene units of one step of a depth file where the capture names no other, as in Nerfstudio."""
 

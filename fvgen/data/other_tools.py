@@ -18,6 +18,12 @@ _HEAD_LINES = 5
 
 def not_a_capture(path: Path) -> InputError:
     """The error that says what ``path`` is, as far as that can be told, and the command that makes a capture of it."""
+    made = "Make one of photos or a video: fvgen poses PHOTOS CAPTURE"
+    return of_another_tool(path) or InputError(complaint("--data", f"be {_CAPTURE}", path, made))
+
+
+def of_another_tool(path: Path) -> InputError | None:
+    """The error that says which tool's capture ``path`` is, and how to convert it; None where it is none."""
     folder = path if path.is_dir() else path.parent
     for file in [path] if path.is_file() else sorted(path.iterdir()):
         for recognise in (_record3d, _metashape, _reality_capture, _packed, _capture_below):
@@ -27,8 +33,7 @@ def not_a_capture(path: Path) -> InputError:
     if (path.parent / "transforms.json").is_file() or (path.parent / "sparse").is_dir():
         whole = f"Give the capture: --data {shlex.quote(str(path.parent))}."
         return InputError(complaint("--data", f"be {_CAPTURE}", f"{path}, a part of one", whole))
-    made = "Make one with: ns-process-data images --data PHOTOS --output-dir CAPTURE"
-    return InputError(complaint("--data", f"be {_CAPTURE}", path, made))
+    return None
 
 
 def _convert(tool: str, photos: Path, *more: str | Path) -> str:
@@ -69,11 +74,12 @@ def _packed(folder: Path, file: Path) -> tuple[str, str] | None:
         return None
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
-    what = "a zip file"
     if any(name.startswith("keyframes/") or "/keyframes/" in name for name in names):
         what = "a raw export of Polycam"
     elif any(name.endswith(("transforms.json", "cameras.bin", "cameras.txt")) for name in names):
         what = "a packed capture"
+    else:
+        return None
     return f"{file}, {what}", f"Unpack it: unzip {shlex.quote(str(file))} -d CAPTURE, then give --data CAPTURE."
 
 

@@ -207,7 +207,7 @@ def _captures(options: CaptureClips) -> tuple[Sequence[Scene], dict[str, Any]]:
         "captures",
         "hold a transforms.json or a COLMAP model",
         f"{root} without any",
-        "Make one with: ns-process-data images --data PHOTOS --output-dir CAPTURE",
+        "Make one of photos or a video: fvgen poses PHOTOS CAPTURE",
     )
     provider = GEOMETRY_PROVIDERS[options.geometry]()
     if isinstance(provider, Dust3r):

@@ -11,7 +11,7 @@ import torch
 
 from fvgen.checks import InputError, complaint, require
 from fvgen.data.blender import find_blender, read_blender
-from fvgen.data.capture import CaptureFiles, CaptureFrame
+from fvgen.data.capture import POSES_FILE, CaptureFiles, CaptureFrame
 from fvgen.data.capture_notes import CaptureNotes
 from fvgen.data.colmap import read_colmap
 from fvgen.data.colmap_places import find_models, find_models_elsewhere
@@ -23,6 +23,7 @@ from fvgen.data.other_tools import not_a_capture
 from fvgen.data.polycam import find_polycam, read_polycam
 from fvgen.data.transforms_json import find_transforms, read_transforms
 from fvgen.data.usable_frames import keep_usable, require_training_photos
+from fvgen.files import read_json
 
 _READERS: tuple[tuple[Callable[[Path], Any], Callable[[Any, CaptureNotes], CaptureFiles]], ...] = (
     (find_transforms, read_transforms),
@@ -54,6 +55,7 @@ def read_capture(path: Path, *, decode: bool = True) -> CaptureFiles:
     require(path.exists(), "the path of the capture", "exist", path, f"Check it: {places}.")
     notes = CaptureNotes()
     files = _finite_points(_described(path, notes), notes)
+    _note_found_poses(files.folder, notes)
     frames = find_masks(files.folder, files.frames, notes)
     _note_photos_without_pose(frames, notes)
     frames = settle_orientation(frames, files.points, notes)
@@ -68,6 +70,11 @@ def read_capture(path: Path, *, decode: bool = True) -> CaptureFiles:
 def is_capture(path: Path) -> bool:
     """Whether there is a capture of a kind that `read_capture` reads."""
     return any(find(path) for find, _ in _READERS)
+
+
+def has_poses(path: Path) -> bool:
+    """Whether `read_capture` finds a description of cameras at ``path``, even where no tool calls its folder so."""
+    return any(find(path) for find, _ in (*_READERS, _LAST))
 
 
 def _described(path: Path, notes: CaptureNotes) -> CaptureFiles:
@@ -103,3 +110,10 @@ def _note_photos_without_pose(frames: Sequence[CaptureFrame], notes: CaptureNote
         if without:
             with_pose = len(photos) - len(without)
             notes.add(f"{with_pose} of the {len(photos)} photos in {folder} have a pose; the others are not used.")
+
+
+def _note_found_poses(folder: Path, notes: CaptureNotes) -> None:
+    """Hand on what `fvgen.poses` has to say of poses that it has found."""
+    found = (read_json(folder / POSES_FILE) or {}).get("notes")
+    for note in found if isinstance(found, list) else ():
+        notes.add(str(note))

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fvgen.checks import require
 from fvgen.command import run
-from fvgen.poses.photos_to_capture import PoseOptions, photos_to_capture
+from fvgen.poses.options import PoseOptions
+from fvgen.poses.photos_to_capture import photos_to_capture
 
 
 @dataclass(frozen=True, kw_only=True)

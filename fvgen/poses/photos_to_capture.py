@@ -2,53 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import fvgen
 from fvgen.checks import InputError, complaint, require
+from fvgen.files import disk_errors, require_writable
 from fvgen.poses.camera_groups import KnownCamera, focal_length_camera, read_camera_line
 from fvgen.poses.features import MATCHERS, MatcherName, default_matcher
-from fvgen.poses.intake import Photo, find_media, read_intake
+from fvgen.poses.features_aliked import INSTALL, missing_packages
+from fvgen.poses.intake import REFUSAL_PICTURE, Photo, digest, find_media, read_intake
+from fvgen.poses.options import PoseOptions, check_options
 from fvgen.poses.place import place_photos
-from fvgen.poses.placement import PlacementRefusedError
-from fvgen.poses.posed_capture import write_capture
+from fvgen.poses.placement import Placement, PlacementRefusedError
+from fvgen.poses.posed_capture import held_out, write_capture
 from fvgen.poses.refusal import draw_refusal
 from fvgen.poses.video import extract_frames
 from fvgen.types import Progress, no_progress
 
+_SIFT_ALONE = f"SIFT places fewer photos than learned matches do. Install those: {INSTALL}"
+
 
 @dataclass(frozen=True)
-class PoseOptions:
-    """How poses are found."""
-
-    matcher: MatcherName | None = None
-    """Keypoints and matches: aliked (learned) or sift; aliked where its packages are installed."""
-    focal_length: float | None = None
-    """Focal length of all photos in pixels, where it is known."""
-    camera: str | None = None
-    """Camera of all photos as COLMAP's cameras.txt has it, such as "SIMPLE_RADIAL 3072 2304 2559.8 1536 1152 -0.02"."""
-    hold_out: int | None = None
-    """Hold every so manyth photo out of training, 0 for none; by default none of up to 5 photos, else every sixth."""
-
-
-def check_options(options: PoseOptions) -> None:
-    """Refuse options that exclude each other or cannot be, before any photo is read.
-
-    Raises:
-        InputError: see above.
-    """
-    both = options.focal_length is not None and options.camera is not None
-    require(not both, "--camera", "not be given together with --focal-length", options.camera, "Give one of them.")
-    require(
-        options.hold_out is None or options.hold_out == 0 or options.hold_out >= 2,
-        "--hold-out",
-        "be 0, or 2 and more",
-        options.hold_out,
-        "6 holds every sixth photo out.",
-    )
-    if options.camera is not None:
-        read_camera_line(options.camera)
+class _Intake:
+    photos: tuple[Photo, ...]
+    from_video: bool
+    notes: tuple[str, ...]
 
 
 def photos_to_capture(
@@ -71,40 +54,67 @@ def photos_to_capture(
     """
     options = options or PoseOptions()
     check_options(options)
+    require_writable("OUT", target, "Choose another folder.")
     with tempfile.TemporaryDirectory(prefix="fvgen-photos-") as scratch:
-        files, videos, root, notes = find_media(source, Path(scratch))
-        from_video = not files
-        if from_video:
-            files, root = (
-                _video_frames(source, videos, Path(scratch) / "frames", notes, progress),
-                Path(scratch) / "frames",
-            )
-        elif videos:
-            notes.append(f"{len(videos)} videos beside the photos were left out.")
-        intake = read_intake(files, root, notes)
-        known = _known_camera(options, list(intake.photos))
-        matcher = MATCHERS[options.matcher or default_matcher()]()
-        try:
-            placement = place_photos(intake.photos, matcher, known, progress)
-        except PlacementRefusedError as error:
-            picture = target.with_name(f"{target.name}_refused.png")
+        intake = _take_in(source, Path(scratch), progress)
+        known = _known_camera(options, intake.photos)
+        held_out(range(len(intake.photos)), options.hold_out)  # refuses what cannot be before any work
+        placement = _place(intake.photos, options.matcher, known, target, progress)
+        return write_capture(
+            placement,
+            target,
+            held_out(placement.model.placed, options.hold_out),
+            notes=intake.notes,
+            recipe=recipe(source, options),
+            contact_sheet=intake.from_video,
+        )
+
+
+def recipe(source: Path, options: PoseOptions) -> dict[str, Any]:
+    """All that decides what `photos_to_capture` makes, as JSON: equal recipes give equal captures."""
+    chosen = {field.name: getattr(options, field.name) for field in dataclasses.fields(PoseOptions)}
+    chosen["matcher"] = options.matcher or default_matcher()
+    return {"photos": digest(source), "options": chosen, "version": fvgen.__version__}
+
+
+def _take_in(source: Path, scratch: Path, progress: Progress) -> _Intake:
+    """The photos, or the frames of the one video there is."""
+    files, videos, root, notes = find_media(source, scratch)
+    if files:
+        if videos:
+            notes.append(f"Videos beside photos are not used: {', '.join(video.name for video in videos[:5])}.")
+    else:
+        found = ", ".join(video.name for video in videos[:5])
+        require(len(videos) == 1, str(source), "hold photos or one video", found, "Give one of the videos.")
+        root = scratch / "frames"
+        root.mkdir()
+        frames = extract_frames(videos[0], root, progress)
+        files = list(frames.files)
+        notes.extend(frames.notes)
+    intake = read_intake(files, root, notes)
+    return _Intake(intake.photos, bool(videos) and root == scratch / "frames", intake.notes)
+
+
+def _place(
+    photos: Sequence[Photo], name: MatcherName | None, known: KnownCamera | None, target: Path, progress: Progress
+) -> Placement:
+    """Poses of the photos, or an error with a picture of the reasons beside ``target``."""
+    matcher = MATCHERS[name or default_matcher()]()
+    sift_alone = matcher.name == "sift" and bool(missing_packages())
+    try:
+        placement = place_photos(photos, matcher, known, progress)
+    except PlacementRefusedError as error:
+        picture = target.with_name(f"{target.name}{REFUSAL_PICTURE}")
+        with disk_errors("the picture of what the photos share", picture, f"It would show why: {error}"):
             draw_refusal(error, picture)
-            raise InputError(f"{error} What the photos share: {picture}") from error
-        write_capture(placement, target, options.hold_out, contact_sheet=from_video)
-    return (*placement.notes, *intake.notes)
+        text = f"{error} What the photos share: {picture}"
+        raise InputError(f"{text}. {_SIFT_ALONE}" if sift_alone else text) from error
+    if sift_alone and len(placement.model.placed) < len(photos):
+        placement = dataclasses.replace(placement, notes=(*placement.notes, _SIFT_ALONE))
+    return placement
 
 
-def _video_frames(source: Path, videos: list[Path], target: Path, notes: list[str], progress: Progress) -> list[Path]:
-    """The frames worth placing of the one video there is."""
-    found = ", ".join(video.name for video in videos[:5])
-    require(len(videos) == 1, str(source), "hold photos or one video", found, "Give one of the videos.")
-    target.mkdir()
-    frames = extract_frames(videos[0], target, progress)
-    notes.extend(frames.notes)
-    return list(frames.files)
-
-
-def _known_camera(options: PoseOptions, photos: list[Photo]) -> KnownCamera | None:
+def _known_camera(options: PoseOptions, photos: Sequence[Photo]) -> KnownCamera | None:
     if options.focal_length is not None:
         return focal_length_camera(options.focal_length, photos)
     if options.camera is None:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 
 from fvgen.checks import require
+from fvgen.data.capture import POSES_FILE
+from fvgen.data.photos import is_portable
 from fvgen.files import disk_errors, whole_folder, write_json
 from fvgen.geometry.points import write_ply
-from fvgen.poses.intake import Photo
 from fvgen.poses.placement import Placement
 from fvgen.poses.sensor_frame import SENSOR_WIDTH, SensorFrame
 from fvgen.poses.train_points import triangulate_seen
 from fvgen.poses.video import write_contact_sheet
 from fvgen.types import PointCloud
 
-NOTES_FILE = "poses.json"
-"""What became of each photo, beside transforms.json."""
 CONTACT_SHEET = "contact_sheet.jpg"
 _HOLD_OUT_FROM = 6
 """Photos from which on every `_EVERY`-th is held out by default."""
@@ -55,21 +54,33 @@ def held_out(placed: Sequence[int], every: int | None) -> list[int]:
 
 
 def write_capture(
-    placement: Placement, target: Path, hold_out: int | None = None, *, contact_sheet: bool = False
-) -> None:
+    placement: Placement,
+    target: Path,
+    test: Sequence[int] = (),
+    *,
+    notes: Sequence[str] = (),
+    recipe: Mapping[str, Any] | None = None,
+    contact_sheet: bool = False,
+) -> tuple[str, ...]:
     """Write the capture, whole or not at all.
 
     Args:
         placement: photos with poses.
         target: folder to make; an older one there is replaced.
-        hold_out: see `held_out`.
+        test: the placed photos that no splat trains on, see `held_out`.
+        notes: on the photos, to keep after those of the placement.
+        recipe: what the capture was made of, to keep beside it.
         contact_sheet: whether a picture of all photos is added (a video's frames are new to their owner).
 
+    Returns:
+        all notes.
+
     Raises:
-        InputError: the folder cannot be written, or too few photos are left to train on.
+        InputError: the folder cannot be written.
     """
-    test = held_out(placement.model.placed, hold_out)
-    with disk_errors("OUT", target, "Choose another folder."), whole_folder(target) as folder:
+    notes = (*placement.notes, *_split_note(placement, test), *notes)
+    free_space = "Free some space or choose another folder."
+    with disk_errors("the posed capture", target, free_space), whole_folder(target) as folder:
         (folder / "images").mkdir()
         names = _store_photos(placement, folder)
         train = [i for i in placement.model.placed if i not in test]
@@ -86,8 +97,19 @@ def write_capture(
             },
         )
         if contact_sheet:
-            write_contact_sheet([folder / names[i] for i in placement.model.placed], folder / CONTACT_SHEET)
-        write_json(folder / NOTES_FILE, _report(placement, names, test))
+            photos = {folder / names[i]: i in test for i in placement.model.placed}
+            write_contact_sheet(photos, folder / CONTACT_SHEET)
+        report = {"notes": notes, "recipe": recipe, **_report(placement, names, test)}
+        write_json(folder / POSES_FILE, report)
+    return notes
+
+
+def _split_note(placement: Placement, test: Sequence[int]) -> tuple[str, ...]:
+    """What is held out, if anything is."""
+    if not test:
+        return ()
+    names = ", ".join(placement.matches.photos[i].name for i in test)
+    return (f"Held out of training, {len(test)} of {len(placement.model.placed)} placed photos: {names}.",)
 
 
 def _store_photos(placement: Placement, folder: Path) -> dict[int, str]:
@@ -95,7 +117,7 @@ def _store_photos(placement: Placement, folder: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for i in placement.model.placed:
         photo = placement.matches.photos[i]
-        as_is = _stands_upright(photo)
+        as_is = is_portable(photo.file, photo.size)
         stem, suffix = Path(photo.name).stem, photo.file.suffix.lower() if as_is else ".jpg"
         name, number = f"images/{stem}{suffix}", 2
         while name in names.values():  # photos of two folders may have one name
@@ -106,13 +128,6 @@ def _store_photos(placement: Placement, folder: Path) -> dict[int, str]:
         else:
             Image.fromarray(photo.pixels()).save(folder / name, quality=_JPEG_QUALITY, subsampling=0)
     return names
-
-
-def _stands_upright(photo: Photo) -> bool:
-    """Whether any tool reads the file as it is meant: 8 bits, JPEG or PNG, not turned by its metadata."""
-    with Image.open(photo.file) as image:
-        upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1 and image.size == photo.size
-        return upright and image.mode in ("L", "RGB") and image.format in ("JPEG", "PNG")
 
 
 def _frame(placement: Placement, photo: int, name: str) -> dict[str, Any]:
@@ -148,7 +163,6 @@ def _cloud(placement: Placement, train: Sequence[int]) -> PointCloud:
 def _report(placement: Placement, names: dict[int, str], test: Sequence[int]) -> dict[str, Any]:
     photos = placement.matches.photos
     return {
-        "notes": list(placement.notes),
         "photos": [
             {
                 "photo": verdict.name,

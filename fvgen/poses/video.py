@@ -6,14 +6,14 @@ The video is decoded once at a low resolution to measure sharpness and motion, a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from fvgen.checks import InputError, complaint, require
 from fvgen.types import Progress, no_progress
@@ -105,12 +105,23 @@ def choose_frames(sharpness: list[float], moved: list[float]) -> list[int]:
     return sorted(dict.fromkeys(chosen))
 
 
-def write_contact_sheet(files: list[Path], path: Path, columns: int = 5) -> None:
-    """A JPEG with all frames in order."""
-    tiles = []
-    for file in files:
+def write_contact_sheet(frames: Mapping[Path, bool], path: Path, columns: int = 5) -> None:
+    """A JPEG with all frames in order, each named as what it is.
+
+    Args:
+        frames: the files, and whether each is held out of training.
+        path: JPEG file.
+        columns: frames side by side.
+    """
+    tiles: list[Image.Image] = []
+    for file, is_held_out in frames.items():
         with Image.open(file) as image:
-            tiles.append(image.convert("RGB").resize((_TILE, max(1, round(_TILE * image.height / image.width)))))
+            tile = image.convert("RGB").resize((_TILE, max(1, round(_TILE * image.height / image.width))))
+        pen = ImageDraw.Draw(tile)
+        text = f"{len(tiles)}: {'held-out' if is_held_out else 'training'} photo"
+        pen.rectangle(pen.textbbox((4, 2), text), fill="black")
+        pen.text((4, 2), text, fill="white")
+        tiles.append(tile)
     rows = -(-len(tiles) // columns)
     height = max(tile.height for tile in tiles)
     sheet = Image.new("RGB", (columns * _TILE, rows * height), "white")

@@ -127,7 +127,7 @@ def test_a_missing_folder_is_refused(tmp_path):
 
 
 def test_a_folder_without_description_is_refused_with_the_command_that_makes_one(tmp_path):
-    with pytest.raises(InputError, match=r"transforms\.json.*ns-process-data images"):
+    with pytest.raises(InputError, match=r"transforms\.json.*fvgen poses PHOTOS CAPTURE"):
         read_capture(tmp_path)
 
 

@@ -153,7 +153,7 @@ def test_a_damaged_cache_is_made_anew(trained, tmp_path):
     ("spoil", "message"),
     [
         (lambda c: shutil.rmtree(c), "must exist"),
-        (lambda c: (c / "transforms.json").unlink(), "ns-process-data"),
+        (lambda c: [path.unlink() for path in c.rglob("*.*")], "fvgen poses PHOTOS CAPTURE"),
         (lambda c: shutil.rmtree(c / "images"), "at least 2 photos to train on, got 0"),
     ],
     ids=["no folder", "no description", "no photos"],

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fvgen.checks import InputError
 from fvgen_ns.config_file import config_text, make_paths_absolute
 from fvgen_ns.fvgen_config import fvgen_splat_cpu
 
@@ -35,6 +36,13 @@ def test_paths_hold_from_any_folder(tmp_path, monkeypatch, named, expected):
     assert manager.densify.cache_dir == tmp_path / "cache"
     read.set_experiment_name()
     assert read.get_checkpoint_dir().relative_to(read.get_base_dir()) == Path("nerfstudio_models")
+
+
+def test_a_run_without_data_is_refused_whatever_the_folder_holds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(InputError, match=r"--data must be given, got nothing\. Give --data PATH"):
+        stored(None)
 
 
 def test_a_capture_that_moved_is_one_line_to_change(tmp_path):

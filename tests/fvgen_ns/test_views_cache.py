@@ -8,10 +8,9 @@ import time
 
 import pytest
 
-from fvgen.checks import InputError
 from fvgen.files import write_json
 from fvgen.generation.views_folder import FORMAT
-from fvgen_ns.views_cache import alone_in, claimed_folder, complete_folder, require_writable
+from fvgen_ns.views_cache import alone_in, claimed_folder, complete_folder
 
 HOLD = """
 import sys, time
@@ -64,11 +63,3 @@ def test_views_are_found_under_any_name_of_their_capture(tmp_path, name):
     complete(tmp_path / "room-abc-3", "abcxyz")  # begins alike
     made = complete(tmp_path / name, "abcdef")
     assert complete_folder(tmp_path / "room-abc", "abcdef") == made
-
-
-def test_a_place_that_cannot_be_written_is_refused_with_the_option(tmp_path):
-    require_writable(tmp_path / "new" / "folder", "")
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"views folder must be writable.*Choose another: --cache-dir"):
-        require_writable(tmp_path / "file" / "cache", "Choose another: --cache-dir FOLDER.")

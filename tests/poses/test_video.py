@@ -102,7 +102,7 @@ def test_the_contact_sheet_shows_every_frame(tmp_path):
     for i in range(7):
         files.append(tmp_path / f"{i}.png")
         Image.new("RGB", (120, 60), (30 * i, 0, 255 - 30 * i)).save(files[-1])
-    write_contact_sheet(files, tmp_path / "sheet.jpg")
+    write_contact_sheet({file: file == files[5] for file in files}, tmp_path / "sheet.jpg")
     with Image.open(tmp_path / "sheet.jpg") as sheet:
         assert sheet.size == (5 * 240, 2 * 120)
         for i in range(7):
