@@ -49,7 +49,7 @@ class MappingCameras:
         focal, height = self.focal[camera] * SENSOR_WIDTH, self.heights[camera]
         built = pycolmap.Camera.create_from_model_name(camera + 1, model, focal, SENSOR_WIDTH, round(height))
         built.principal_point_x, built.principal_point_y = SENSOR_WIDTH / 2, height / 2
-        built.has_prior_focal_length = self.known[camera]
+        built.has_prior_focal_length = self.known[camera] or self.fixed  # else pycolmap takes what two photos suggest
         return built
 
 

@@ -128,3 +128,11 @@ def test_a_refusal_can_be_drawn(room_photos, other_room, stored, tmp_path):
     with Image.open(tmp_path / "why.png") as picture:
         assert picture.size == (1400, 600)
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 100
+
+
+def test_two_photos_that_do_not_tell_their_focal_length_need_it_given(room_photos, stored):
+    photos, matcher = stored([room_photos[0], room_photos[2]])
+    with pytest.raises(PlacementRefusedError, match=r"say which focal length.*--focal-length"):
+        place_photos(photos, matcher)
+    focal = float(room_photos[0].camera.K[0, 0, 0])
+    assert place_photos(photos, matcher, focal_length_camera(focal, photos)).model.placed == (0, 1)
