@@ -67,13 +67,13 @@ def threads_for_kernels() -> Iterator[None]:
     an operation takes microseconds, and take the cores from whatever else runs, kernels included. The variables that
     make them wait otherwise (OMP_WAIT_POLICY) are read when torch is imported, which ns-train does before any plugin.
     """
-    threads = torch.get_num_threads()
-    _reserved.append(threads)
+    of_torch = torch.get_num_threads()
+    _reserved.append(_threads())
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(of_torch)
         _reserved.pop()
 
 
@@ -87,7 +87,7 @@ def run_parallel(kernel: Callable[..., None], count: int, *arguments: Any) -> No
     threads meet in it, and parallel kernels take twice as long to compile. Ranges are handed out as threads come
     free, so a kernel's results must not depend on who computes what.
     """
-    threads = _reserved[-1] if _reserved else torch.get_num_threads()
+    threads = _threads()
     parts = 1 if threads == 1 else min(count, _PARTS_PER_THREAD * threads)
     ranges = iter([(part * count // parts, (part + 1) * count // parts) for part in range(parts)])
 
@@ -95,6 +95,35 @@ def run_parallel(kernel: Callable[..., None], count: int, *arguments: Any) -> No
         for first, last in ranges:
             kernel(first, last, *arguments)
 
+    _share(work, threads)
+
+
+def for_each(function: Callable[[int], None], count: int) -> None:
+    """Call ``function(i)`` for every i in [0, count), torch's operations in each call on one thread.
+
+    On as many threads as `run_parallel` takes, in no order: for pictures that are made of torch's operations on a CPU.
+    """
+    threads, numbers = _threads(), iter(range(count))
+    if threads == 1:
+        for i in numbers:
+            function(i)
+        return
+
+    def work() -> None:
+        torch.set_num_threads(1)  # also holds for the thread that calls it
+        for i in numbers:
+            function(i)
+
+    with threads_for_kernels():
+        _share(work, threads)
+
+
+def _threads() -> int:
+    return _reserved[-1] if _reserved else torch.get_num_threads()
+
+
+def _share(work: Callable[[], None], threads: int) -> None:
+    """Run ``work`` on this thread and on helpers, which take what is left of it."""
     helpers = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
     work()
     for helper in helpers:

@@ -7,6 +7,7 @@ what those two do not. Covered pixels are warped too: photos are crisper than po
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from fvgen.checks import require
 from fvgen.conditioning.residual import WarpedClips
+from fvgen.devices import is_gpu
 from fvgen.generation.confidence import warped_pixel_confidence
 from fvgen.generation.reprojection import (
     POINT_PIXELS,
@@ -25,6 +27,7 @@ from fvgen.generation.reprojection import (
 )
 from fvgen.generation.view_generator import PointViews, blank_drawing, check_path, join_with_photos
 from fvgen.geometry.photo_order import view_change
+from fvgen.numba_compile import for_each
 from fvgen.rendering.point_renderer import radius_of_pixels, resolve
 from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 
@@ -59,7 +62,10 @@ class WarpViews:
         nearest = change.argsort(dim=1)[:, :_PHOTOS_PER_FRAME]
         photo_depths = filled_photo_depths(geometry, nearest.unique().tolist())
         out = blank_drawing(capture, len(cameras))
-        for i, near in enumerate(nearest):
+        done = count(1)
+
+        def draw(i: int) -> None:
+            near = nearest[i]
             weight = (1 / (change[i, near] ** _NEARNESS + 1e-6)).to(capture.photos)
             render = renderer.render(geometry.points, cameras[i], radius)
             depth = fill_depth(render.depth, far)
@@ -74,7 +80,13 @@ class WarpViews:
             # Of little confidence, a detail is mostly wrong: the surroundings go on there instead.
             rgb = push_pull(rgb, (confidence / _KEEPS_DETAIL).clamp_max(1) ** 2)
             out.rgb[i], out.depth[i], out.covered[i], out.confidence[i] = rgb[0], depth[0], covered[0], confidence[0]
-            progress(i + 1, len(cameras), "warping photos")
+            progress(next(done), len(cameras), "warping photos")
+
+        if is_gpu(capture.photos.device):
+            for i in range(len(cameras)):
+                draw(i)
+        else:
+            for_each(draw, len(cameras))
         return join_with_photos(capture, geometry, path, out)
 
 

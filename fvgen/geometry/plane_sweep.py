@@ -27,6 +27,7 @@ from fvgen.geometry.patch_match import PatchMatch
 from fvgen.geometry.points import depth_to_points
 from fvgen.geometry.sgm import semi_global_cost
 from fvgen.geometry.view_pairs import ViewPairs, pairs_from_cameras, pairs_from_points
+from fvgen.numba_compile import threads_for_kernels
 from fvgen.types import Cameras, Capture, Progress, SceneGeometry, no_progress
 
 _COARSE_SIDE = 240
@@ -85,8 +86,9 @@ class PlaneSweep:
             InputError: cameras or photos that geometry cannot start from.
         """
         check_cameras(capture.cameras)
-        pairs = self._pairs(capture, progress)
-        depths, confidences = self._depths(capture, pairs, self.hypotheses, progress)
+        with threads_for_kernels():
+            pairs = self._pairs(capture, progress)
+            depths, confidences = self._depths(capture, pairs, self.hypotheses, progress)
         points = depth_to_points(capture.photos, capture.cameras, depths, confidences)
         return SceneGeometry(capture.cameras, points, depths, confidences)
 
