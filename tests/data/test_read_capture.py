@@ -259,7 +259,9 @@ def test_what_is_no_capture_is_refused_with_the_command_that_makes_one(tiny_room
         shutil.copytree(tiny_room / "images", path)
     else:
         path.mkdir()
-    with pytest.raises(InputError, match=r"--data must be a capture .*, got .*Make one with: "):
+    with pytest.raises(
+        InputError, match=r"--data must be a capture .*, got .*Make one of photos or a video: fvgen poses"
+    ):
         read_capture(path)
     assert not is_capture(path)
 
