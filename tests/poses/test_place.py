@@ -57,6 +57,18 @@ def test_portrait_and_landscape_share_a_camera(room_photos, stored, upright_pose
     check_poses(placement, mixed, upright_pose)
 
 
+def test_a_photo_of_another_size_has_its_own_camera(room_photos, stored, upright_pose):
+    camera = room_photos[4].camera
+    K = camera.K.clone()
+    K[:, :2] *= 1.25
+    K[:, 0, 2] = 140.0
+    mixed = [*room_photos[:4], photograph(Cameras(camera.c2w, K, 200, 280))[0]]  # nearer, and cropped at its sides
+    placement = place_photos(*stored(mixed))
+    assert placement.model.placed == (0, 1, 2, 3, 4)
+    assert placement.model.lenses[0].focal != placement.model.lenses[4].focal
+    check_poses(placement, mixed, upright_pose, position=0.02, degrees=1.0)
+
+
 def test_a_given_focal_length_stays(room_photos, stored, upright_pose):
     photos, matcher = stored(room_photos[1:4])
     focal = float(room_photos[0].camera.K[0, 0, 0])
