@@ -5,9 +5,10 @@ Every method runs through the real plugin at equal iterations, resolution, backg
 - ``photos_only``: starts from the capture's sparse points.
 - ``photos_best``: the same with settings of its own, at its best length of 600, 2000 and 7000 iterations.
 - ``dense_init``: and from the dense cloud.
+- ``background``: and from a background where that leaves the photos empty.
 - ``points``, ``warp``, ``student``: and trains on views of that generator; the student is the bundled one.
-- ``fvgen``: the plugin as it ships.
-- ``oracle``: dense_init with real photos in between as generated views, the most a generator could bring.
+- ``fvgen``: the plugin as it ships, which chooses among these by trials.
+- ``oracle``: background with real photos in between as generated views, the most a generator could bring.
 
 Scenes of LLFF (captures whose name begins with ``llff_``) are run at their own size and stand apart from the means.
 """
@@ -35,8 +36,9 @@ from rich.progress import track
 from rich.table import Table
 from thinned_capture import ORACLE_FOLDER, prepare
 
-from fvgen.checks import InputError
+from fvgen.checks import InputError, require
 from fvgen.devices import cpu_count
+from fvgen.files import read_json
 from fvgen.types import PointCloud
 
 if TYPE_CHECKING:  # it imports Nerfstudio, which takes seconds
@@ -44,15 +46,17 @@ if TYPE_CHECKING:  # it imports Nerfstudio, which takes seconds
 
 DENSIFY = "pipeline.datamanager.densify"
 PHOTOS_ONLY: dict[str, Any] = {f"{DENSIFY}.geometry": "none", f"{DENSIFY}.generator": "none"}
+FIXED = {f"{DENSIFY}.trials": False}
 METHODS: dict[str, dict[str, Any]] = {
     "photos_only": PHOTOS_ONLY,
     "photos_best": PHOTOS_ONLY,
-    "dense_init": {f"{DENSIFY}.generator": "none", f"{DENSIFY}.seed_holes": "never"},
-    "points": {f"{DENSIFY}.generator": "points", f"{DENSIFY}.seed_holes": "never"},
-    "warp": {f"{DENSIFY}.generator": "warp", f"{DENSIFY}.seed_holes": "never"},
-    "student": {f"{DENSIFY}.generator": "student", f"{DENSIFY}.seed_holes": "never"},
+    "dense_init": {**FIXED, f"{DENSIFY}.generator": "none", f"{DENSIFY}.background": False},
+    "background": {**FIXED, f"{DENSIFY}.generator": "none"},
+    "points": {**FIXED, f"{DENSIFY}.generator": "points"},
+    "warp": {**FIXED, f"{DENSIFY}.generator": "warp"},
+    "student": {**FIXED, f"{DENSIFY}.generator": "student"},
     "fvgen": {},
-    "oracle": {f"{DENSIFY}.seed_holes": "never"},
+    "oracle": FIXED,
 }
 BEST_OF = {"photos_best": (600, 2000, 7000)}
 """Method -> lengths in iterations; the one of the lowest AVGE on the held-out photos counts."""
@@ -74,7 +78,7 @@ class Benchmark:
     captures: Path
     """Folder of captures, each with train_filenames and test_filenames."""
     output: Path
-    """JSON file to write."""
+    """JSON file to write. Figures of the same settings that it holds already are kept, and not measured again."""
     pictures: Path | None = None
     """Folder for a picture grid of each capture; none is drawn by default, since many captures may not be shown."""
     only: list[str] = field(default_factory=list)
@@ -101,26 +105,42 @@ def main(benchmark: Benchmark) -> None:
     """
     console = Console(width=140)
     names = chosen_captures(benchmark.captures, benchmark.only)
-    results: dict[str, dict[str, Scores]] = {}
+    results = _measured(benchmark)
+    missing = {name: [m for m in benchmark.methods if m not in results.get(name, {})] for name in names}
     with ProcessPoolExecutor(benchmark.jobs, mp_context=get_context("spawn")) as pool:
-        runs = {pool.submit(run_capture, benchmark, name): name for name in names}
+        runs = {
+            pool.submit(run_capture, benchmark, name, methods): name for name, methods in missing.items() if methods
+        }
         for finished in track(as_completed(runs), total=len(runs), description="captures", console=console):
             name = runs[finished]
-            results[name] = finished.result()
+            results[name] = results.get(name, {}) | finished.result()
             console.print(_table(name, results[name]))
-            _write(benchmark, results)
+            settings = _settings(benchmark)
+            ordered = {name: results[name] for name in sorted(results)}
+            write_json(benchmark.output, {"captures": ordered, "mean": _means(ordered), "settings": settings})
     console.print(_table("mean", _means(results)))
 
 
-def _write(benchmark: Benchmark, results: dict[str, dict[str, Scores]]) -> None:
-    settings = {"method": benchmark.method, "seeds": benchmark.seeds, "views": benchmark.views}
-    settings["iterations"] = benchmark.iterations or "the method's"
-    ordered = {name: results[name] for name in sorted(results)}
-    write_json(benchmark.output, {"captures": ordered, "mean": _means(ordered), "settings": settings})
+def _measured(benchmark: Benchmark) -> dict[str, dict[str, Scores]]:
+    """What an earlier call with the same settings has left in the output file.
+
+    Raises:
+        InputError: it holds figures of other settings.
+    """
+    found = read_json(benchmark.output)
+    if found is None:
+        return {}
+    same = "be a new file or one of the same settings"
+    require(found.get("settings") == _settings(benchmark), "--output", same, benchmark.output, "Name another file.")
+    return dict(found["captures"])
 
 
-def run_capture(benchmark: Benchmark, name: str) -> dict[str, Scores]:
-    """All methods and seeds on one capture."""
+def _settings(benchmark: Benchmark) -> dict[str, Any]:
+    return {"method": benchmark.method, "views": benchmark.views, "iterations": benchmark.iterations}
+
+
+def run_capture(benchmark: Benchmark, name: str, methods: list[str]) -> dict[str, Scores]:
+    """The given methods and all seeds on one capture."""
     from plugin_run import dense_cloud
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -132,7 +152,7 @@ def run_capture(benchmark: Benchmark, name: str) -> dict[str, Scores]:
         cloud = dense_cloud(capture, benchmark.method, {**shared, **METHODS["dense_init"]})
         scores: dict[str, Scores] = {}
         pictures: dict[str, list[np.ndarray]] = {}
-        for method in benchmark.methods:
+        for method in methods:
             options = {**shared, **METHODS[method]}
             if method == "oracle":
                 options[f"{DENSIFY}.views"] = work / ORACLE_FOLDER / name
@@ -171,7 +191,7 @@ def _run_seeds(
 
 
 def _summary(runs: list[RunResult]) -> Scores:
-    summary: Scores = {}
+    summary: Scores = {"seeds": len(runs)}
     for score in SCORES:
         values = np.array([run.scores[score] for run in runs if score in run.scores])
         if len(values):

@@ -69,9 +69,12 @@ class DensifyConfig:
     """Longest side of the photos that geometry works on, and of the generated views, in pixels."""
     seed_holes: Literal["auto", "always", "never"] = "auto"
     """Whether Gaussians also start where the points are missing, at the generated views' depth. The choice auto leaves
-    out photos to find out whether that helps."""
+    that to the trials, and without these it means never."""
     background: bool = True
     """Whether faint Gaussians also start where the photos show what has no dense points: sky, table, lawn."""
+    trials: bool = True
+    """Whether quick fits on photos left out decide what is added to the photos; they take half a minute. All that is
+    asked for stays unless less of it, or seeds in holes, is clearly better. Without trials it is added untried."""
     seed: int = 0
     """Seed of everything random in generation."""
     cache_dir: Path | None = None

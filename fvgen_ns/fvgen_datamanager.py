@@ -17,11 +17,12 @@ from rich.markup import escape
 from fvgen.checks import InputError, complaint, require
 from fvgen.data.capture_notes import gathered
 from fvgen.devices import is_gpu
+from fvgen.generation.view_weights import ViewWeights
 from fvgen.poses.options import PoseOptions
 from fvgen_ns.capture_split import CaptureSplit, GivenOutputsConfig
 from fvgen_ns.densify import DensifyConfig, densify
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
-from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights
+from fvgen_ns.fvgen_dataset import FVGenDataset
 from fvgen_ns.refusal import refuse
 from fvgen_ns.training_inputs import TrainingInputs
 from fvgen_ns.training_photo import TrainingPhoto
@@ -44,9 +45,9 @@ class FVGenDataManagerConfig(FullImageDatamanagerConfig):
     """How the poses of photos that have none are found."""
     generated_share: float = 0.2
     """Share of the iterations that train on a generated view."""
-    covered_weight: float = 0.35
+    covered_weight: float = ViewWeights.covered
     """Loss weight of a generated view's pixels where the point cloud was seen. A photo's pixels have 1."""
-    hole_weight: float = 0.15
+    hole_weight: float = ViewWeights.holes
     """Loss weight of a generated view's pixels that were made up, times their confidence."""
     cache_images_type: Literal["uint8", "float32"] = "uint8"
     """Type in which images are kept in memory: uint8 takes a quarter of float32."""

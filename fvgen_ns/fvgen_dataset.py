@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from fvgen.data.decoded_frame import decode_frame
+from fvgen.generation.view_weights import ViewWeights
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.training_photo import TrainingCamera, TrainingPhoto
-
-
-@dataclass(frozen=True)
-class ViewWeights:
-    """How much a generated view counts in the loss; a photo's pixel counts 1."""
-
-    covered: float
-    """Weight of pixels where the point cloud was seen."""
-    holes: float
-    """Weight of pixels that the generator made up, times their confidence."""
-    least: float = 0.01
-    """No pixel counts less: where nothing is supervised at all, fog grows."""
 
 
 class FVGenDataset(InputDataset):
@@ -97,10 +86,7 @@ class FVGenDataset(InputDataset):
             data["mask"] = torch.from_numpy(mask)[..., None]
         if files is not None:
             confidence, covered = (self._read_grey(path, image_idx) for path in files)
-            weight = torch.where(
-                covered > 0.5, self._view_weights.covered, self._view_weights.holes * confidence
-            ).clamp_min(self._view_weights.least)
-            data |= {"confidence": confidence, "weight": weight}
+            data |= {"confidence": confidence, "weight": self._view_weights.of(covered > 0.5, confidence)}
         return data
 
     def _load(self, index: int) -> TrainingPhoto:

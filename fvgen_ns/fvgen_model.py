@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from fvgen.checks import require
 from fvgen.metrics import avge, fit_affine_colour, psnr, ssim, st_lpips
+from fvgen.rendering.gaussian_sizes import neighbour_distance
+from fvgen.rendering.photometric_loss import photometric_loss
 from fvgen.rendering.splat_rasterizer import resolve
 from fvgen_ns.checkpoint import whole_gaussians
 from fvgen_ns.frames import to_fvgen
-from fvgen_ns.gaussian_sizes import neighbour_distance
 from fvgen_ns.opacity_dropout import drop
-from fvgen_ns.splat_losses import photometric_loss
 
 FEW_PHOTOS = 3
 """So few photos leave most of the scene to one of them: dropout helps, and Gaussians that grow fast become fog."""

@@ -33,6 +33,7 @@ class GenerateViews(DensifyConfig):
     output: Path = field(kw_only=True)
     """Folder to write. One that holds a half-finished earlier run of the same settings is finished."""
     seed_holes: tyro.conf.Suppress[str] = "never"  # type: ignore[assignment]  # a matter of the splat, not of views
+    trials: tyro.conf.Suppress[bool] = False  # all views are asked for
     cache_dir: tyro.conf.Suppress[Path | None] = None
     views: tyro.conf.Suppress[Path | None] = None
 

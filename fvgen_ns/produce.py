@@ -16,23 +16,22 @@ from fvgen.data.capture import CaptureFrame
 from fvgen.data.masks import read_mask
 from fvgen.data.photos import is_portable, read_photo
 from fvgen.devices import default_device, free_memory
-from fvgen.generation.hole_seeding import decide_seeding, hole_points
+from fvgen.generation.hole_points import hole_points
 from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter, png
 from fvgen.geometry.background import background_points
-from fvgen.geometry.points import write_ply
+from fvgen.geometry.points import empty_cloud, write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of
 from fvgen.models.find import NEEDS_MODEL
 from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.densify import DensifyConfig, progress_bars
-from fvgen_ns.gaussian_sizes import neighbour_distance
+from fvgen_ns.parts import BACKGROUND, DENSE, SEEDS, VIEWS, Choice, choose_parts, views_for_seeds
 
 FEWEST_POINTS = 100
 """A cloud of fewer points shows that the photos do not overlap."""
-TRIAL_FRAMES = 7
-"""Frames of a clip when seeds in holes are tried on a left-out photo."""
+NO_OVERLAP = "The photos do not overlap enough for depth or generated views: training on photos alone."
 
 
 def produce(
@@ -46,7 +45,7 @@ def produce(
     *,
     if_full: str,
 ) -> None:
-    """Reconstruct, generate, decide on seeds in holes, and leave a complete folder.
+    """Reconstruct, choose what is worth adding, generate, and leave a complete folder.
 
     A run that was killed goes on: frames that the folder holds already are not generated again.
 
@@ -66,27 +65,29 @@ def produce(
     with progress_bars() as progress:
         capture = capture.to(default_device())
         geometry = GEOMETRY_PROVIDERS[config.geometry]().reconstruct(capture, progress)
-        writer = _writer(split, config, folder, key, geometry, if_full)
+        if len(geometry.points) < FEWEST_POINTS:
+            choice = Choice(frozenset(), {}, [NO_OVERLAP])
+        else:
+            scale = split.scene_scale(geometry.points)
+            choice = choose_parts(config, capture, geometry, scene_scale=scale, progress=progress)
+        writer = _writer(split, config, folder, key, geometry, choice, if_full)
         for i, frame in enumerate(split.frames):
             if not writer.has(i):
                 writer.put_photo(i, stored_photo(frame), geometry.depths[i])
-        count, notes = len(split.frames), []
-        if len(geometry.points) < FEWEST_POINTS:
-            notes.append("The photos do not overlap enough for depth or generated views: training on photos alone.")
-        elif config.generator != "none":
+        count = len(split.frames)
+        if VIEWS in choice.parts:
             path = PATH_STYLES[config.path](capture.cameras, config.frames_per_clip)
             count += _generate(capture, geometry, path, config, writer, count, progress)
             free_memory()  # a network's weights leave before the splat trains
-        if not notes and config.seed_holes != "never":
-            notes += _seed_holes(split, capture, geometry, config, folder, progress)
-        for note in notes:
+        _seed_holes(split, capture, geometry, config, folder, wanted=SEEDS in choice.parts)
+        for note in choice.notes:
             CONSOLE.log(f"[yellow]{note}")
         for i, frame in enumerate(held_out, start=count):
             if not writer.has(i):
                 writer.put_photo(i, stored_photo(frame), depth=None, held_out=True)
-        has_background = config.background and len(geometry.points) >= FEWEST_POINTS
-        background = background_points(capture, geometry) if has_background else None
-        writer.finish(count + len(held_out), geometry.points, [*capture_notes, *notes], background)
+        points = geometry.points if DENSE in choice.parts else empty_cloud()
+        background = background_points(capture, geometry) if BACKGROUND in choice.parts else None
+        writer.finish(count + len(held_out), points, [*capture_notes, *choice.notes], background)
 
 
 def stored_photo(frame: CaptureFrame) -> StoredPhoto:
@@ -104,13 +105,20 @@ def stored_photo(frame: CaptureFrame) -> StoredPhoto:
 
 
 def _writer(
-    split: CaptureSplit, config: DensifyConfig, folder: Path, key: str, geometry: SceneGeometry, if_full: str
+    split: CaptureSplit,
+    config: DensifyConfig,
+    folder: Path,
+    key: str,
+    geometry: SceneGeometry,
+    choice: Choice,
+    if_full: str,
 ) -> ViewsWriter:
     farthest = float(geometry.depths.max()) / split.similarity.scale
     provenance: dict[str, Any] = {
         "version": fvgen.__version__,
         "generator": config.generator,
         "seed": config.seed,
+        "trials": dict(choice.trials),
         "settings": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
     }
     # generated views may look past the farthest point; four times that still has 14 bits left for the scene
@@ -162,33 +170,12 @@ def _store(writer: ViewsWriter, place: int, views: GeneratedViews, at: int, info
 
 
 def _seed_holes(
-    split: CaptureSplit,
-    capture: Capture,
-    geometry: SceneGeometry,
-    config: DensifyConfig,
-    folder: Path,
-    progress: Progress,
-) -> list[str]:
-    """Write ``hole_seeds.ply`` when seeds in the holes are wanted or shown to help; notes on what was decided."""
+    split: CaptureSplit, capture: Capture, geometry: SceneGeometry, config: DensifyConfig, folder: Path, *, wanted: bool
+) -> None:
+    """Write ``hole_seeds.ply``, or nothing in its place."""
     target = folder / "hole_seeds.ply"
     target.unlink(missing_ok=True)
-    generator = VIEW_GENERATORS["warp"]()
-
-    def views_of(part: Capture, known: SceneGeometry) -> GeneratedViews:
-        return generator.generate(part, known, PATH_STYLES["between"](part.cameras, TRIAL_FRAMES), config.seed)
-
-    note = "Seeds in holes: as asked for."
-    if config.seed_holes == "auto":
-        scale = split.scene_scale(geometry.points)
-        decision = decide_seeding(
-            capture, geometry, views_of, neighbour_distance, scene_scale=scale, seed=config.seed, progress=progress
-        )
-        gains = ", ".join(f"{gain:+.2f}" for gain in decision.gains_db) or "none could be tried"
-        note = f"Seeds in holes: {'yes' if decision.seed else 'no'} (dB on left-out photos: {gains})."
-        if not decision.seed:
-            return [note]
-    seeds = hole_points(views_of(capture, geometry))
+    seeds = hole_points(views_for_seeds(config, capture, geometry)) if wanted else empty_cloud()
     if len(seeds):
         moved = split.similarity.points_to_capture(seeds.xyz)
         write_ply(target, dataclasses.replace(seeds, xyz=moved).to("cpu"))
-    return [note]

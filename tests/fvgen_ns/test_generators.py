@@ -27,7 +27,7 @@ def outputs(tiny_room):
 
 
 def settings(cache: Path, **changed) -> DensifyConfig:
-    usual = {"geometry": "capture-depth", "working_size": 64, "frames_per_clip": 3, "seed_holes": "never"}
+    usual = {"geometry": "capture-depth", "working_size": 64, "frames_per_clip": 3, "trials": False}
     return DensifyConfig(**{**usual, "cache_dir": cache, **changed})
 
 
@@ -172,7 +172,7 @@ def test_training_without_the_teachers_weights_ends_at_once_and_writes_nothing(t
 def test_training_takes_the_students_views(tiny_room, tiny_model, tmp_path):
     (tmp_path / "student").symlink_to(tiny_model("student"))
     options = {
-        "generator": "student", "model": "student", "working-size": 64, "frames-per-clip": 3, "seed-holes": "never",
+        "generator": "student", "model": "student", "working-size": 64, "frames-per-clip": 3, "trials": False,
         "geometry": "capture-depth",
     }  # fmt: skip
     done = run(

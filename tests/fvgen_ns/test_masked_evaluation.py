@@ -2,8 +2,8 @@ import pytest
 import torch
 from nerfstudio.data.scene_box import SceneBox
 
+from fvgen.rendering.photometric_loss import photometric_loss
 from fvgen_ns.fvgen_model import FVGenModelConfig
-from fvgen_ns.splat_losses import photometric_loss
 
 
 def test_what_a_mask_leaves_out_does_not_count():
