@@ -79,7 +79,8 @@ def recipe(source: Path, options: PoseOptions) -> dict[str, Any]:
 
 def _take_in(source: Path, scratch: Path, progress: Progress) -> _Intake:
     """The photos, or the frames of the one video there is."""
-    files, videos, root, notes = find_media(source, scratch)
+    files, videos, root, notes = find_media(source, scratch / "unpacked")
+    from_video = not files
     if files:
         if videos:
             notes.append(f"Videos beside photos are not used: {', '.join(video.name for video in videos[:5])}.")
@@ -92,7 +93,7 @@ def _take_in(source: Path, scratch: Path, progress: Progress) -> _Intake:
         files = list(frames.files)
         notes.extend(frames.notes)
     intake = read_intake(files, root, notes)
-    return _Intake(intake.photos, bool(videos) and root == scratch / "frames", intake.notes)
+    return _Intake(intake.photos, from_video, intake.notes)
 
 
 def _place(
