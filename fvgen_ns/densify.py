@@ -60,6 +60,9 @@ class DensifyConfig:
     """Let a student or teacher take less GPU memory and more time."""
     confidence_seeds: int = 0
     """Further samples of every view by a student or teacher. Where they disagree, the view counts less."""
+    sampling_steps: int | None = None
+    """Sampling steps of a student or teacher. By default 4 for a student and 50 for a teacher; 1 or 2 suit a student
+    that was trained so."""
     path: Literal["between", "viewcrafter", "orbit", "spiral"] = "between"
     """Where the generated views stand: smoothly between the photos, as the ViewCrafter reference places them, or around
     what the photos look at."""
@@ -110,6 +113,8 @@ class DensifyConfig:
         require(clip is None or clip >= 2, "--frames-per-clip", both, clip, "Ask for more.")
         require(self.working_size >= 16, "--working-size", "be at least 16 pixels", self.working_size, "Ask for more.")
         require(seeds >= 0, "--confidence-seeds", "not be negative", seeds, "Ask for 0.")
+        steps = self.sampling_steps
+        require(steps is None or steps >= 1, "--sampling-steps", "be at least 1", steps, "Ask for 1, or leave it out.")
         self.find_weights()
 
     def check_depth(self, training: CaptureSplit) -> None:

@@ -137,7 +137,10 @@ def _generate(
 ) -> int:
     """Generate clip by clip and store each frame; how many frames the path has beside the photos."""
     has_model = config.generator in NEEDS_MODEL
-    settings = {name: getattr(config, name) for name in ("model", "low_memory", "confidence_seeds") if has_model}
+    settings: dict[str, Any] = {}
+    if has_model:
+        settings = {name: getattr(config, name) for name in ("model", "low_memory", "confidence_seeds")}
+        settings["steps"] = config.sampling_steps
     generator = VIEW_GENERATORS[config.generator](**settings)
     within_clip = progress if has_model else no_progress  # a network's clip may take minutes
     places = torch.cumsum(path.photo < 0, dim=0) - 1 + first

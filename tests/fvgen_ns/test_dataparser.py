@@ -227,6 +227,7 @@ def test_transparency_is_left_to_the_models_background(tiny_room, tmp_path):
         ({"generated_share": 1.0}, "--generated-share must"),
         ({"max_points": 0}, "--max-points must"),
         ({"densify": DensifyConfig(frames_per_clip=1)}, "--frames-per-clip must"),
+        ({"densify": DensifyConfig(sampling_steps=0)}, "--sampling-steps must be at least 1, got 0"),
         ({"densify": DensifyConfig(working_size=1)}, "--working-size must"),
         ({"densify": DensifyConfig(geometry="capture-depth")}, "--geometry capture-depth must have depth"),
     ],

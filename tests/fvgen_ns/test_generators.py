@@ -82,7 +82,7 @@ def test_the_key_follows_the_models_content_and_nothing_else_of_it(outputs, mode
     original = key()
     moved = Path(shutil.copytree(model, tmp_path / "moved"))
     assert key(model=moved) == original == key(low_memory=True)
-    assert len({original, key(confidence_seeds=1), key(generator="warp"), key(seed=1)}) == 4
+    assert len({original, key(confidence_seeds=1), key(generator="warp"), key(seed=1), key(sampling_steps=1)}) == 5
     assert key(generator="warp", model=None) == key(generator="warp")
     file = model / "unet/diffusion_pytorch_model.safetensors"
     content = bytearray(file.read_bytes())
