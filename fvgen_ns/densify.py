@@ -37,6 +37,7 @@ from fvgen.models.folder import model_fingerprint
 from fvgen.types import Capture, PointCloud, Progress
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.frames import concatenate, flip_axes, to_nerfstudio
+from fvgen_ns.short_forms import short_forms
 from fvgen_ns.views_cache import IF_FULL, cache_folder, claimed_folder, complete_folder
 
 _NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model"}
@@ -44,6 +45,7 @@ _NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model"}
 
 
 @dataclass
+@short_forms("seed")
 class DensifyConfig:
     """What is added to the photos before the splat trains."""
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
+from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from fvgen.devices import default_device, is_gpu
-from fvgen_ns.densify import DensifyConfig
 from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModelConfig
 from fvgen_ns.fvgen_pipeline import FVGenPipelineConfig
 from fvgen_ns.fvgen_trainer import FVGenTrainerConfig
+from fvgen_ns.quality import QUALITIES, QualityName, set_sizes
 from fvgen_ns.schedules import set_schedule
+from fvgen_ns.training_progress import TrainingProgressConfig
 
 DEVICE: Any = default_device().type
 
@@ -51,20 +52,17 @@ def _optimizers() -> dict[str, Any]:
     }
 
 
-def _method(name: str, description: str, iterations: int, image_size: int, max_points: int) -> MethodSpecification:
+def _method(name: str, description: str, quality: QualityName) -> MethodSpecification:
     config = FVGenTrainerConfig(
+        quality=quality,
+        sizes_of=quality,
         method_name=name,
         steps_per_save=500,
         steps_per_eval_batch=0,
         steps_per_eval_image=500,
         mixed_precision=False,
         pipeline=FVGenPipelineConfig(
-            datamanager=FVGenDataManagerConfig(
-                image_size=image_size,
-                max_points=max_points,
-                # geometry a little finer than what is trained on; finer still only takes time
-                densify=DensifyConfig(working_size=min(480, image_size + 64)),
-            ),
+            datamanager=FVGenDataManagerConfig(),
             model=FVGenModelConfig(
                 num_downscales=0,
                 stop_screen_size_at=0,
@@ -76,20 +74,17 @@ def _method(name: str, description: str, iterations: int, image_size: int, max_p
             ),
         ),
         optimizers=_optimizers(),
+        logging=LoggingConfig(local_writer=TrainingProgressConfig(), profiler="none"),
         machine=MachineConfig(device_type=DEVICE),
         viewer=ViewerConfig(num_rays_per_chunk=1 << 15, websocket_host="127.0.0.1"),
         vis="viewer",
     )
-    set_schedule(config, iterations)
+    set_sizes(config, QUALITIES[quality])
+    set_schedule(config, QUALITIES[quality].iterations)
     return MethodSpecification(config=config, description=description)
 
 
-fvgen_splat = (
-    _method("fvgen-splat", "Gaussian splat from 2-20 photos (FVGen).", 7000, image_size=1600, max_points=500_000)
-    if is_gpu(DEVICE)
-    else _method("fvgen-splat", "Gaussian splat from 2-20 photos (FVGen).", 2000, image_size=480, max_points=80_000)
+fvgen_splat = _method(
+    "fvgen-splat", "Gaussian splat from 2-20 photos (FVGen).", "high" if is_gpu(DEVICE) else "standard"
 )
-
-fvgen_splat_cpu = _method(
-    "fvgen-splat-cpu", "FVGen at 256 px: a first look in a minute on two CPU cores.", 600, 256, max_points=30_000
-)
+fvgen_splat_cpu = _method("fvgen-splat-cpu", "FVGen at 256 px: a first look in a minute on two CPU cores.", "quick")

@@ -24,11 +24,13 @@ from fvgen_ns.densify import DensifyConfig, densify
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset
 from fvgen_ns.refusal import refuse
+from fvgen_ns.short_forms import short_forms
 from fvgen_ns.training_inputs import TrainingInputs
 from fvgen_ns.training_photo import TrainingPhoto
 
 
 @dataclass
+@short_forms("dataparser")
 class FVGenDataManagerConfig(FullImageDatamanagerConfig):
     """Where training images come from."""
 

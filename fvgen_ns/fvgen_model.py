@@ -20,9 +20,12 @@ from fvgen.metrics import avge, fit_affine_colour, psnr, ssim, st_lpips
 from fvgen.rendering.gaussian_sizes import neighbour_distance
 from fvgen.rendering.photometric_loss import photometric_loss
 from fvgen.rendering.splat_rasterizer import resolve
+from fvgen.splats.gaussians import Gaussians
 from fvgen_ns.checkpoint import whole_gaussians
 from fvgen_ns.frames import to_fvgen
 from fvgen_ns.opacity_dropout import drop
+from fvgen_ns.short_forms import short_forms
+from fvgen_ns.splat_parameters import gaussians_of
 
 FEW_PHOTOS = 3
 """So few photos leave most of the scene to one of them: dropout helps, and Gaussians that grow fast become fog."""
@@ -36,6 +39,7 @@ VIEWER_GREY = (0.1490, 0.1647, 0.2157)
 
 
 @dataclass
+@short_forms()
 class FVGenModelConfig(SplatfactoModelConfig):
     """Splatfacto for few photos: starts dense, so it needs less densification and shorter schedules."""
 
@@ -179,6 +183,11 @@ class FVGenModel(SplatfactoModel):
     def size_growth(self) -> float:
         """Factor on the learning rate of sizes (`FVGenModelConfig.size_growth`)."""
         return 1.0 if self.num_photos <= FEW_PHOTOS else self.config.size_growth
+
+    def gaussians(self) -> Gaussians:
+        """The splat as data, detached."""
+        part = {name: value.detach() for name, value in self.gauss_params.items()}
+        return gaussians_of(part, self.config.sh_degree)
 
     def load_state_dict(self, dict: dict[str, Tensor], **kwargs) -> None:  # type: ignore[override]  # as SplatfactoModel
         """Load a checkpoint, without Gaussians that are not finite, and with as many photos as it was trained on."""

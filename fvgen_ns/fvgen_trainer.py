@@ -3,6 +3,7 @@ never half there, and learning rates fit the scene."""
 
 from __future__ import annotations
 
+import time
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -10,8 +11,10 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 import tyro
+from nerfstudio.engine.callbacks import TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.utils import writer
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
@@ -31,21 +34,26 @@ from fvgen_ns.config_file import config_text, make_paths_absolute
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModelConfig
 from fvgen_ns.posed_input import pose_photos
+from fvgen_ns.quality import FirstOptions, follow_quality
 from fvgen_ns.refusal import refuse
 from fvgen_ns.schedules import follow_iterations
 from fvgen_ns.stock_options import refuse_unused
+from fvgen_ns.training_progress import stop_bar
 
 NOTES_FILE = "fvgen_notes.json"
 """Beside config.yml: what a reader of the result should know, a list of sentences."""
 
 
 @dataclass
-class FVGenTrainerConfig(TrainerConfig):
+class FVGenTrainerConfig(TrainerConfig, FirstOptions):
     """Configuration of an fvgen-splat run."""
 
     _target: type = field(default_factory=lambda: FVGenTrainer)
     schedule_iterations: tyro.conf.Suppress[int] = 600
     """Iterations that all settings which count them are meant for (`fvgen_ns.schedules.follow_iterations`)."""
+
+    def print_to_terminal(self) -> None:
+        """Print nothing: the options lie in ``config.yml``."""
 
     def save_config(self) -> None:
         """Check options, checkpoint and capture, then write ``config.yml``.
@@ -54,12 +62,11 @@ class FVGenTrainerConfig(TrainerConfig):
         """
         try:
             make_paths_absolute(self)
-            self._show_size()
             self.check()
+            self._show_size()
             base_dir = self.get_base_dir()
             with disk_errors("--output-dir", base_dir, "Free some space or choose another folder."):
                 store(base_dir / "config.yml", config_text(self).encode())
-            CONSOLE.log(f"Saved config to: {base_dir / 'config.yml'}")
         except InputError as error:
             refuse(error)
 
@@ -71,6 +78,7 @@ class FVGenTrainerConfig(TrainerConfig):
                 cannot be used.
         """
         refuse_unused(self)
+        follow_quality(self)
         device = self.machine.device_type
         here = is_gpu(default_device()) or not is_gpu(device)
         require(here, "--machine.device-type", "be one that this machine has", device, "Use cpu.")
@@ -90,10 +98,10 @@ class FVGenTrainerConfig(TrainerConfig):
         """What is chosen by hardware where the user does not, and the options that change it."""
         manager = cast(FVGenDataManagerConfig, self.pipeline.datamanager)
         CONSOLE.print(
-            f"{self.method_name} on {self.machine.device_type}: {self.max_num_iterations} iterations"
-            f" (--max-num-iterations), images of up to {manager.image_size} px (--pipeline.datamanager.image-size),"
-            f" geometry of up to {manager.densify.working_size} px (--pipeline.datamanager.densify.working-size),"
-            f" up to {manager.max_points} Gaussians to start from (--pipeline.datamanager.max-points).",
+            f"{self.method_name} on {self.machine.device_type}, --quality {self.quality}:"
+            f" {self.max_num_iterations} steps (--max-num-iterations), images of up to {manager.image_size} px"
+            f" (--image-size), geometry of up to {manager.densify.working_size} px (--working-size), up to"
+            f" {manager.max_points} Gaussians to start from (--max-points).",
             soft_wrap=True,
             highlight=False,
         )
@@ -108,7 +116,9 @@ class FVGenTrainer(Trainer):
             if not manager.has_inputs():  # a trainer that somebody's own code has made
                 follow_iterations(self.config)
                 manager.read_inputs()
+            start = time.monotonic()
             super().setup(test_mode)
+            self._seconds = {"points and views": time.monotonic() - start}
         except InputError as error:  # a full disk, say: known only now
             refuse(error)
 
@@ -154,10 +164,33 @@ class FVGenTrainer(Trainer):
         self.config.max_num_iterations = total - self._start_step  # Nerfstudio's loop counts from where it starts
         try:
             write_json(self.base_dir / NOTES_FILE, notes)
+            self._started = time.monotonic()
             with threads_for_kernels():
                 super().train()
         finally:
+            stop_bar()
             self.config.max_num_iterations = total
+
+    def _check_viewer_warnings(self) -> None:
+        """Nerfstudio says here that the viewer alone evaluates nothing; this plugin does, when training is done."""
+
+    def _after_train(self) -> None:
+        """Nerfstudio's, with the table and the report of this run in place of its panel."""
+        from fvgen_ns.finish import finish
+
+        stop_bar()
+        self._seconds["training"] = time.monotonic() - self._started
+        self.training_state = "completed"
+        self.save_checkpoint(self.step)
+        writer.write_out_storage()
+        try:
+            finish(self, self._seconds)
+        except InputError as error:  # a full disk: the checkpoint is there
+            refuse(error)
+        for callback in self.callbacks:
+            callback.run_callback_at_location(step=self.step, location=TrainingCallbackLocation.AFTER_TRAIN)
+        if not self.config.viewer.quit_on_train_completion:
+            self._train_complete_viewer()
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:

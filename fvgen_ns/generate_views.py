@@ -18,11 +18,13 @@ from fvgen.files import read_json, require_writable
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.densify import DensifyConfig, progress_bars, views_key
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
+from fvgen_ns.short_forms import inherited_forms_alone
 from fvgen_ns.views_cache import alone_in
 
 _IF_FULL = "Free some space, or choose another folder: --output FOLDER."
 
 
+@inherited_forms_alone
 @dataclass
 class GenerateViews(DensifyConfig):
     """Write photos and generated views of a capture as a dataset, with a contact sheet and a video of the path."""

@@ -6,6 +6,7 @@
 # Two and a quarter hours on 2 CPU cores; with a GPU it trains longer on more clips. Start it again and it goes on.
 # PYTHON=INTERPRETER takes that one, as it is, instead of installing into .venv.
 set -euo pipefail
+case "${1:-}" in --help | -h) sed -n '/^#!/d; /^set/q; s/^# //p' "${BASH_SOURCE[0]}" && exit ;; esac
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 smoke=
 if [ "${1:-}" = --smoke ]; then

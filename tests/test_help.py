@@ -57,6 +57,13 @@ def faults(named: dict[str, str]) -> list[str]:
     return found
 
 
+def own_options(prefix: str, config: type) -> list[str]:
+    """Options that a class adds, by the name that its help shows first: the short one where there is one."""
+    groups = {"dataparser", "densify", "poses"}
+    names = [name for name in config.__annotations__ if not name.startswith("_") and name not in groups]
+    return [f"--{prefix if name == 'seed' else ''}{name.replace('_', '-')}" for name in names]
+
+
 @pytest.fixture(scope="module")
 def shown() -> dict[str, dict[str, str]]:
     """Command -> the texts of its help."""
@@ -73,12 +80,17 @@ def test_texts_of_a_command_stand_alone(command, shown):
 
 @pytest.mark.parametrize(("prefix", "config"), OURS.items(), ids=OURS)
 def test_texts_of_the_plugin_stand_alone(prefix, config, shown):
-    groups = {"dataparser", "densify", "poses"}
-    names = [name for name in config.__annotations__ if not name.startswith("_") and name not in groups]
     everything = shown[" ".join(PLUGIN)]
-    options = [f"--{prefix}{name.replace('_', '-')}" for name in names]
+    options = own_options(prefix, config)
     assert options
     assert faults({option: everything[option] for option in options}) == []
+
+
+def test_options_of_the_plugin_stand_before_nerfstudios(shown):
+    order = list(shown[" ".join(PLUGIN)])
+    ours = [order.index(option) for prefix, config in OURS.items() for option in own_options(prefix, config)]
+    assert order[0] == "--quality"
+    assert max(ours) < order.index("--machine.seed") < order.index("--viewer.websocket-port")
 
 
 def test_the_plugin_describes_itself():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from fvgen.checks import require
@@ -76,6 +75,8 @@ class Gaussians(TensorRecord):
         R = rotation.double().cpu()
         proper = R.shape == (3, 3) and torch.allclose(R @ R.T, torch.eye(3).double(), atol=1e-6) and torch.det(R) > 0
         require(bool(proper), "rotation", "be a 3x3 rotation matrix", rotation.tolist(), "Orthonormalise it.")
+        from scipy.spatial.transform import Rotation
+
         x, y, z, w = Rotation.from_matrix(R.numpy()).as_quat().tolist()
         # the quaternion product (w, x, y, z) * q as a matrix
         product = torch.tensor([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]], dtype=torch.float64)

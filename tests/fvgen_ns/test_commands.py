@@ -18,8 +18,10 @@ def trained(tmp_path_factory, tiny_room) -> Path:
     shutil.copytree(tiny_room, cwd / "capture")
     done = train(cwd, Path("capture"))
     assert config_of(cwd).is_file()
-    assert f"fvgen-splat-cpu on cpu: {STEPS} iterations (--max-num-iterations), images of up to 96 px" in done.stdout
+    assert f"fvgen-splat-cpu on cpu, --quality quick: {STEPS} steps (--max-num-iterations)" in done.stdout
     assert ".amp." not in done.stderr  # what no user can act on is not shown
+    assert "FVGenTrainerConfig" not in done.stdout and len(done.stdout.splitlines()) < 60
+    assert f"{STEPS}/{STEPS} PSNR" in done.stdout  # the bar of training, once
     return cwd
 
 

@@ -23,6 +23,7 @@ OTHERS = {
     "train_cameras_sampling_strategy": "fps",
     "rasterize_mode": "antialiased",
     "grid_shape": (8, 8, 8),
+    "stats_to_track": (),
 }
 
 

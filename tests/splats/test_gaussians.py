@@ -8,21 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plyfile import PlyData
+from random_splats import cameras_around, random_splat
 from scipy.spatial.transform import Rotation
 
 from fvgen import Cameras, Gaussians, InputError, read_splat, resolve, write_splat
-from fvgen.geometry.cameras import look_at
-
-
-def random_splat(count: int = 40, terms: int = 16, seed: int = 0) -> Gaussians:
-    g = torch.Generator().manual_seed(seed)
-    return Gaussians(
-        means=0.5 * torch.randn(count, 3, generator=g),
-        quats=torch.randn(count, 4, generator=g),
-        scales=torch.randn(count, 3, generator=g) * 0.5 - 2,
-        opacities=torch.randn(count, generator=g),
-        sh=0.4 * torch.randn(count, terms, 3, generator=g),
-    )
 
 
 def picture(splat: Gaussians, cameras: Cameras) -> torch.Tensor:
@@ -32,16 +21,10 @@ def picture(splat: Gaussians, cameras: Cameras) -> torch.Tensor:
     return resolve("torch", "cpu").rasterize(*parts, cameras, splat.degree, torch.full((3,), 0.3).double()).rgb
 
 
-def cameras() -> Cameras:
-    eyes = torch.tensor([[0.0, 0, -3], [2, 1, 2]]).double()
-    c2w = look_at(eyes, torch.zeros(2, 3).double(), torch.tensor([0.0, -1, 0]).double())
-    return Cameras(c2w, torch.tensor([[30.0, 0, 16], [0, 30, 12], [0, 0, 1]]).double().repeat(2, 1, 1), 24, 32)
-
-
 @settings(max_examples=6, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([1, 4, 9, 16]))
 def test_a_turned_splat_looks_the_same_from_turned_cameras(seed, terms):
-    splat, before = random_splat(terms=terms, seed=seed).to(torch.float64), cameras()
+    splat, before = random_splat(terms=terms, seed=seed).to(torch.float64), cameras_around()
     R = torch.from_numpy(Rotation.random(random_state=seed).as_matrix())
     around = torch.eye(4).double()
     around[:3, :3] = R
