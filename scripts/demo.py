@@ -22,7 +22,7 @@ from rich.table import Table
 
 from fvgen.devices import default_device, is_gpu
 
-PHOTOS_ONLY = ["--pipeline.datamanager.densify.geometry", "none", "--pipeline.datamanager.densify.generator", "none"]
+PHOTOS_ONLY = ["--geometry", "none", "--generator", "none"]
 """Options that switch off all that FVGen adds."""
 PICTURE_ROWS = 6
 """Most photos shown in the picture."""
@@ -106,7 +106,7 @@ def _run(name: str, arguments: list[str], console: Console) -> None:
 def _train(demo: Demo, data: Path, experiment: str, options: list[str], console: Console) -> Path:
     """Train one splat; its config.yml."""
     where = ["--output-dir", str(demo.output), "--experiment-name", _label(data), "--timestamp", experiment]
-    shown = ["--vis", "tensorboard", "--logging.local-writer.enable", "False"]
+    shown = ["--vis", "tensorboard"]
     _run("ns-train", [demo.method, "--data", str(data), *where, *shown, *options], console)
     return demo.output / _label(data) / demo.method / experiment / "config.yml"
 
