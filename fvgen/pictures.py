@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,7 +29,7 @@ def image_bytes(image: Tensor) -> np.ndarray:
 
 
 def encode_mp4(frames: Tensor, frames_per_second: int) -> bytes:
-    """An H.264 film of frames [F, 3, H, W] in [0, 1]; odd sizes lose their last row or column, as the format asks.
+    """An H.264 film of frames [F, 3, H, W] in [0, 1]; of odd sizes the last row or column stands twice.
 
     Raises:
         InputError: PyAV is not installed.
@@ -40,18 +40,25 @@ def encode_mp4(frames: Tensor, frames_per_second: int) -> bytes:
         text = complaint("film", "be written with the package av", f"'{error}'", "pip install av")
         raise InputError(text) from error
     buffer = io.BytesIO()
-    height, width = (2 * (size // 2) for size in frames.shape[2:])
+    height, width = (2 * ((size + 1) // 2) for size in frames.shape[2:])
+    frames = functional.pad(frames, (0, width - frames.shape[3], 0, height - frames.shape[2]), mode="replicate")
     with av.open(buffer, "w", format="mp4") as film:
         stream = film.add_stream("libx264", rate=Fraction(frames_per_second), options={"crf": "18"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for frame in frames[..., :height, :width]:
+        for frame in frames:
             film.mux(stream.encode(av.VideoFrame.from_ndarray(image_bytes(frame), format="rgb24")))
         film.mux(stream.encode())
     return buffer.getvalue()
 
 
 def write_contact_sheet(
-    path: Path, views: GeneratedViews, clips: Sequence[Tensor], *, tile_width: int = 160, most_columns: int = 12
+    path: Path,
+    views: GeneratedViews,
+    clips: Sequence[Tensor],
+    *,
+    tile_width: int = 160,
+    most_columns: int = 12,
+    legend: str = "",
 ) -> None:
     """A PNG with a row per clip; photos have an orange edge.
 
@@ -61,6 +68,7 @@ def write_contact_sheet(
         clips: frame indices [L] of each clip, as from `fvgen.geometry.trajectory.clips_of`.
         tile_width: of a frame in the sheet, in pixels.
         most_columns: longer clips show this many of their frames, evenly chosen, first and last among them.
+        legend: line of text below the pictures; none where it is empty.
 
     Raises:
         InputError: there is nothing to show, or the file cannot be written.
@@ -80,7 +88,18 @@ def write_contact_sheet(
                 cell[:] = _PHOTO_EDGE[:, None, None]
             cell[:, edge : edge + tile_height, edge : edge + tile_width] = frame
     with disk_errors("contact sheet", path, _ANOTHER_PLACE), whole_file(path) as unfinished:
-        Image.fromarray(image_bytes(sheet)).save(unfinished, "PNG")
+        _with_legend(Image.fromarray(image_bytes(sheet)), legend).save(unfinished, "PNG")
+
+
+def _with_legend(sheet: Image.Image, legend: str) -> Image.Image:
+    """The sheet with a line of text below it."""
+    if not legend:
+        return sheet
+    *_, right, bottom = ImageDraw.Draw(sheet).textbbox((4, 4), legend)
+    whole = Image.new("RGB", (max(sheet.width, round(right) + 4), sheet.height + round(bottom) + 4), "white")
+    whole.paste(sheet)
+    ImageDraw.Draw(whole).text((4, sheet.height + 4), legend, fill="black")
+    return whole
 
 
 def write_mp4(path: Path, frames: Tensor, *, frames_per_second: int = 12) -> None:

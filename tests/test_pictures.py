@@ -38,6 +38,16 @@ def test_contact_sheet_shows_clips_as_rows_and_outlines_photos(tmp_path, views):
     assert np.abs(tile - wanted.numpy()).max() <= 0.51
 
 
+def test_a_legend_stands_below_the_pictures(tmp_path, views):
+    clips = [torch.arange(4)]
+    write_contact_sheet(tmp_path / "plain.png", views, clips, tile_width=60)
+    write_contact_sheet(tmp_path / "sheet.png", views, clips, tile_width=60, legend="Orange edge: a photo.")
+    plain, sheet = (np.asarray(Image.open(tmp_path / name)) for name in ("plain.png", "sheet.png"))
+    assert np.array_equal(sheet[: len(plain), : plain.shape[1]], plain)
+    below = sheet[len(plain) :]
+    assert len(below) > 8 and below.min() < 50 and below.max() == 255
+
+
 def test_long_clips_show_their_ends_and_frames_between(tmp_path, views):
     write_contact_sheet(tmp_path / "sheet.png", views, [torch.arange(7)], tile_width=60, most_columns=3)
     edges = np.asarray(Image.open(tmp_path / "sheet.png"))[0, 1 :: 60 + 4]
@@ -49,8 +59,9 @@ def test_film(tmp_path, views):
     write_mp4(tmp_path / "film.mp4", views.rgb[:, :, :47, :63])
     with av.open(str(tmp_path / "film.mp4")) as film:
         frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
-    assert len(frames) == len(views) and frames[0].shape == (46, 62, 3)
-    wanted = 255 * views.rgb[0, :, :46, :62].permute(1, 2, 0).numpy()
+    assert len(frames) == len(views) and frames[0].shape == (48, 64, 3)
+    frames[0] = frames[0][:47, :63]
+    wanted = 255 * views.rgb[0, :, :47, :63].permute(1, 2, 0).numpy()
     assert np.abs(frames[0] - wanted).mean() < 6  # lossy
 
 
