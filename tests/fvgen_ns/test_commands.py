@@ -10,6 +10,9 @@ import torch
 from nerfstudio_commands import STEPS, cache_state, config_of, run, train
 from plyfile import PlyData
 
+from fvgen import read_splat
+from fvgen_ns.run_figures import RunFigures
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_room) -> Path:
@@ -41,6 +44,10 @@ def test_eval_reads_the_cache_and_measures_held_out_photos_from_any_folder(train
     result = trained / "eval.json"
     run("ns-eval", "--load-config", config_of(trained), "--output-path", result, cwd=trained, folder=tmp_path)
     scores = json.loads(result.read_text())["results"]
+    figures = RunFigures.read(config_of(trained).parent)
+    assert figures.photos == "held-out photos"
+    for name in ("psnr", "ssim", "st_lpips"):  # the table at the end of training says what ns-eval says
+        assert figures.metrics[name] == pytest.approx(scores[name], abs=1e-3)
     assert 10 < scores["psnr"] < 60 and 0 < scores["ssim"] <= 1 and scores["psnr_affine"] >= scores["psnr"] - 0.01
     assert cache_state(trained) == before
 
@@ -51,6 +58,24 @@ def test_export_writes_a_finite_splat_from_any_folder(trained, tmp_path):
     vertices = PlyData.read(tmp_path / "splat/splat.ply")["vertex"]
     assert len(vertices) > 100
     assert all(np.isfinite(vertices[name]).all() for name in ("x", "y", "z", "opacity", "scale_0", "rot_0"))
+
+
+def test_the_report_opens_without_a_network(trained):
+    page = (config_of(trained).parent / "report.html").read_text()
+    assert page.count("<img src='data:image/jpeg;base64,") == 2 * 3  # held-out photos: photo, render, difference
+    assert "<video" in page and "data:video/mp4;base64," in page
+    assert "src='http" not in page and "href='http" not in page
+    assert "fvgen export" in page and "The splat was not trained on them." in page
+
+
+def test_export_turns_what_nerfstudio_exports(trained, tmp_path):
+    where = ("--load-config", config_of(trained), "--output-dir", tmp_path)
+    run("ns-export", "gaussian-splat", *where, cwd=trained)
+    run("fvgen", "export", config_of(trained).parent, "--output", tmp_path / "upright.ply", cwd=trained)
+    theirs, ours = read_splat(tmp_path / "splat.ply"), read_splat(tmp_path / "upright.ply")
+    upright = theirs.turned(torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]))  # z becomes -y
+    for name in ("means", "quats", "scales", "opacities", "sh"):
+        torch.testing.assert_close(getattr(ours, name), getattr(upright, name), atol=1e-5, rtol=1e-5)
 
 
 def test_render_dataset_and_interpolate(trained):
@@ -168,3 +193,15 @@ def test_bad_captures_are_refused_before_anything_is_written(tiny_room, tmp_path
     assert done.returncode == 2
     assert message in done.stdout and "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "outputs").exists() and not (tmp_path / "cache").exists()
+
+
+@pytest.mark.slow
+def test_photos_alone_are_trained_too_and_compared(tiny_room, tmp_path):
+    done = train(tmp_path, tiny_room, "--compare")
+    folder = config_of(tmp_path).parent
+    alone, ours = RunFigures.read(folder.with_name("run-photos-only")), RunFigures.read(folder)
+    assert alone.counts["generated views"] == 0 < ours.counts["generated views"]
+    assert alone.counts["steps"] == ours.counts["steps"] == STEPS
+    assert f"{alone.metrics['psnr']:.2f}" in done.stdout and f"{ours.metrics['psnr']:.2f}" in done.stdout
+    page = (folder / "report.html").read_text()
+    assert page.count("<img src='data:image/jpeg;base64,") == 2 * 4 and "<th>photos only</th>" in page

@@ -1,0 +1,66 @@
+"""The page at the end of a run."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import torch
+
+from fvgen_ns.report_page import Report, report_html
+from fvgen_ns.run_figures import ComparedPhoto, RunFigures
+
+METRICS = {"psnr": 21.5, "ssim": 0.75, "st_lpips": 0.2, "psnr_affine": 22.0}
+
+
+def figures(photos: str = "held-out photos", psnr: float = 21.5, notes: list[str] | None = None) -> RunFigures:
+    counts = {"photos": 4, "generated views": 6, "steps": 40, "Gaussians": 1000}
+    return RunFigures(photos, METRICS | {"psnr": psnr}, {"training": 12.3}, counts, notes or [])
+
+
+def report(**changes) -> Report:
+    compared = [ComparedPhoto("a<b>.png", torch.rand(3, 8, 12), torch.rand(3, 8, 12), METRICS)]
+    given = {"title": "room", "figures": figures(), "compared": compared, "film": b"film", "viewer": "splat.html"}
+    return Report(**(given | {"commands": {"Look": "ns-viewer"}} | changes))
+
+
+class Balanced(HTMLParser):
+    """Collects tags that are opened and not closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("img", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_a_page_is_whole_and_names_are_escaped():
+    page = report_html(report(figures=figures(notes=["<script>"])))
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert "a&lt;b&gt;.png, 21.5 dB" in page and "&lt;script&gt;" in page and "<script>" not in page
+    assert "<iframe src='splat.html'>" in page
+
+
+def test_photos_only_have_a_column_only_where_they_were_trained():
+    assert "photos only" not in report_html(report())
+    page = report_html(report(photos_only=figures(psnr=17.25), photos_only_renders=[torch.rand(3, 8, 12)]))
+    assert "<th>photos only</th>" in page and "<td>17.25</td>" in page
+    assert page.count("<img ") == 4
+
+
+def test_figures_of_training_photos_say_so():
+    page = report_html(report(figures=figures("training photos"), film=None, viewer=None))
+    assert "Means over training photos. None are held out" in page
+    assert "<video" not in page and "<iframe" not in page and "web viewer" in page
+
+
+def test_figures_come_back_from_their_file(tmp_path):
+    assert RunFigures.read(tmp_path) is None
+    figures(notes=["one"]).write(tmp_path)
+    assert RunFigures.read(tmp_path) == figures(notes=["one"])
