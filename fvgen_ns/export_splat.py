@@ -84,8 +84,9 @@ def _chosen(trained: TrainedSplat, options: ExportSplat) -> tuple[Tensor, list[s
     if broken:
         notes.append(f"Left out {broken} Gaussians whose numbers are not finite.")
     if not options.background:
-        if trained.is_background is not None and bool(trained.is_background.any()):
+        if trained.is_background is not None:
             kept &= ~trained.is_background
+            notes.append(f"{int(trained.is_background.sum())} Gaussians are background.")
         else:
             notes.append(
                 "The model does not say which Gaussians are background: left out what is farther than"

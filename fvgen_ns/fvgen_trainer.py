@@ -33,6 +33,7 @@ from fvgen_ns.checkpoint import (
 from fvgen_ns.config_file import config_text, make_paths_absolute
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModelConfig
+from fvgen_ns.plain_words import plain
 from fvgen_ns.posed_input import pose_photos
 from fvgen_ns.quality import FirstOptions, follow_quality
 from fvgen_ns.refusal import refuse
@@ -159,7 +160,7 @@ class FVGenTrainer(Trainer):
     def train(self) -> None:
         notes = cast(FVGenDataManager, self.pipeline.datamanager).notes
         for note in notes:
-            CONSOLE.log(f"[yellow]Note: {escape(note)}")
+            CONSOLE.print(f"[yellow]Note: {escape(plain(note))}", soft_wrap=True)
         total = self.config.max_num_iterations
         self.config.max_num_iterations = total - self._start_step  # Nerfstudio's loop counts from where it starts
         try:

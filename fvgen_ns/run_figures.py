@@ -14,6 +14,7 @@ from fvgen.geometry.trajectory import PATH_STYLES
 from fvgen.rendering.splat_rasterizer import resolve
 from fvgen.types import Cameras
 from fvgen_ns.frames import to_fvgen
+from fvgen_ns.plain_words import plain
 from fvgen_ns.training_inputs import NOTHING_HELD_OUT
 
 if TYPE_CHECKING:
@@ -114,5 +115,5 @@ def figures_of(
         metrics={name: sum(one.metrics[name] for one in compared) / len(compared) for name in names},
         seconds=seconds,
         counts=counts,
-        notes=[note for note in manager.notes if note != NOTHING_HELD_OUT],
+        notes=[plain(note) for note in manager.notes if note != NOTHING_HELD_OUT],
     )
