@@ -4,6 +4,7 @@ never half there, and learning rates fit the scene."""
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -115,6 +116,7 @@ class FVGenTrainer(Trainer):
         try:
             manager = cast(FVGenDataManagerConfig, self.config.pipeline.datamanager)
             if not manager.has_inputs():  # a trainer that somebody's own code has made
+                follow_quality(self.config)
                 follow_iterations(self.config)
                 manager.read_inputs()
             start = time.monotonic()
@@ -174,6 +176,11 @@ class FVGenTrainer(Trainer):
 
     def _check_viewer_warnings(self) -> None:
         """Nerfstudio says here that the viewer alone evaluates nothing; this plugin does, when training is done."""
+
+    def _train_complete_viewer(self) -> None:
+        """Nerfstudio's, which Ctrl-C ends without a traceback."""
+        with suppress(KeyboardInterrupt):
+            super()._train_complete_viewer()
 
     def _after_train(self) -> None:
         """Nerfstudio's, with the table and the report of this run in place of its panel."""
