@@ -32,7 +32,9 @@ def upright_rotation(up: Tensor) -> Tensor:
         return torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
     v = torch.linalg.cross(a, b)
     cross = torch.tensor([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]], dtype=torch.float64)
-    return torch.eye(3, dtype=torch.float64) + cross + cross @ cross / (1 + a @ b)  # Rodrigues
+    turned = torch.eye(3, dtype=torch.float64) + cross + cross @ cross / (1 + a @ b)  # Rodrigues
+    u, _, vh = torch.linalg.svd(turned)  # near half a round 1 + a @ b has few digits left
+    return u @ vh
 
 
 def turned_cameras(cameras: Cameras, rotation: Tensor) -> Cameras:
