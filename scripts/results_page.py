@@ -12,9 +12,11 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fvgen.command import run
 from fvgen.evaluation.published_rows import published_table
 from fvgen.files import store
 
@@ -239,14 +241,27 @@ def _read(table: ResultsTable) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write both files, or with ``--check`` compare them; 1 where they differ."""
+@dataclass
+class ResultsPage:
+    """Write docs/results.md, and the tables between markers in README.md, from benchmarks/results."""
+
+    check: bool = False
+    """Compare instead of writing. The exit code is 1 where they differ."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; see `fvgen.command.run`."""
+    return run(ResultsPage, write_page, arguments)
+
+
+def write_page(options: ResultsPage) -> int:
+    """Write both files, or compare them: 1 where they differ."""
     wanted = {PAGE: page(), README: filled(README.read_text(encoding="utf-8"))}
     stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
-    if "--check" in arguments:
+    if options.check:
         for path in stale:
             print(f"{path.relative_to(ROOT)} is not what benchmarks/results says. Run: python scripts/results_page.py")
-        return bool(stale)
+        return int(bool(stale))
     for path in stale:
         store(path, wanted[path].encode())
         print(f"Written: {path.relative_to(ROOT)}")
@@ -254,4 +269,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -61,7 +61,8 @@ def own_options(prefix: str, config: type) -> list[str]:
     """Options that a class adds, by the name that its help shows first: the short one where there is one."""
     groups = {"dataparser", "densify", "poses"}
     names = [name for name in config.__annotations__ if not name.startswith("_") and name not in groups]
-    return [f"--{prefix if name == 'seed' else ''}{name.replace('_', '-')}" for name in names]
+    is_long = {name: isinstance(config.__annotations__[name], str) for name in names}  # as `short_forms` left it
+    return [f"--{prefix if is_long[name] else ''}{name.replace('_', '-')}" for name in names]
 
 
 @pytest.fixture(scope="module")
