@@ -15,13 +15,14 @@ import platform
 import re
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fvgen.checks import InputError, complaint, require
+from fvgen.checks import InputError, complaint
 
 UNFINISHED = ".unfinished"
 """End of the name of a file or folder that is still being written."""
@@ -182,9 +183,9 @@ def require_writable(name: str, folder: Path, next_step: str) -> None:
     Raises:
         InputError: so it is.
     """
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
-    require(writable, name, "be writable", folder, next_step)
+    with disk_errors(name, folder, next_step):  # tried: os.access is wrong about network disks, and for root
+        existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        tempfile.TemporaryDirectory(dir=existing).cleanup()
 
 
 def _temporary(path: Path) -> Path:

@@ -288,6 +288,8 @@ def test_a_place_that_cannot_be_written_is_refused_with_the_option(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"views folder must be writable.*Choose another: --cache-dir"):
         require_writable("views folder", tmp_path / "file" / "cache", "Choose another: --cache-dir FOLDER.")
+    with pytest.raises(InputError, match=r"views folder must be writable.*/proc/cache \(.*Choose another: --cache-dir"):
+        require_writable("views folder", Path("/proc/cache"), "Choose another: --cache-dir FOLDER.")  # even for root
 
 
 def test_other_errors_pass_through(tmp_path):
