@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from gsplat.strategy import DefaultStrategy
@@ -19,13 +19,17 @@ from fvgen.checks import require
 from fvgen.metrics import avge, fit_affine_colour, psnr, ssim, st_lpips
 from fvgen.rendering.gaussian_sizes import neighbour_distance
 from fvgen.rendering.photometric_loss import photometric_loss
-from fvgen.rendering.splat_rasterizer import resolve
+from fvgen.rendering.splat_rasterizer import SplatRender, resolve
 from fvgen.splats.gaussians import Gaussians
+from fvgen.types import Cameras as PinholeCameras
 from fvgen_ns.checkpoint import whole_gaussians
 from fvgen_ns.frames import to_fvgen
 from fvgen_ns.opacity_dropout import drop
 from fvgen_ns.short_forms import short_forms
 from fvgen_ns.splat_parameters import gaussians_of
+
+if TYPE_CHECKING:
+    from fvgen_ns.viewer_support import ViewerSupport
 
 FEW_PHOTOS = 3
 """So few photos leave most of the scene to one of them: dropout helps, and Gaussians that grow fast become fog."""
@@ -101,6 +105,8 @@ class FVGenModel(SplatfactoModel):
     """[N] bool: Gaussians of the background (`fvgen.geometry.background`)."""
     _lpips_metric: tuple[nn.Module] | None = None
     """In a tuple: as an attribute of its own it would count as a part of the model."""
+    viewer_support: ViewerSupport | None = None
+    """What a viewer shows of the splat beside its picture; None without a viewer."""
 
     def populate_modules(self) -> None:
         metadata = self.kwargs["metadata"]
@@ -221,26 +227,15 @@ class FVGenModel(SplatfactoModel):
         """
         height, width, view = self._view(camera)
         background = self._get_background_color()
-        chosen = self._visible_in_crop()
+        beside = None if self.training else self.viewer_support
+        learning = {"scales": self.trained_scales, "features_rest": self._trained(self.features_rest)}
+        own = dict(self.gauss_params) | learning
+        gaussians = own if beside is None else beside.shown_gaussians(own)
+        chosen = self._visible_in_crop(gaussians["means"])
         if chosen is not None and not chosen.any():
             return self.get_empty_outputs(width, height, background)
-        gaussians = {"scales": self.trained_scales, "features_rest": self._trained(self.features_rest)}
-        gaussians = dict(self.gauss_params) | gaussians
-        if chosen is not None:
-            gaussians = {name: value[chosen] for name, value in gaussians.items()}
-        degree = min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
-        dc = gaussians["features_dc"] if self.config.sh_degree > 0 else RGB2SH(torch.sigmoid(gaussians["features_dc"]))
-        picture = resolve(self.config.rasterizer, self.device).rasterize(
-            gaussians["means"],
-            gaussians["quats"],
-            torch.exp(gaussians["scales"]),
-            self._after_dropout(torch.sigmoid(gaussians["opacities"])[:, 0]),
-            torch.cat([dc[:, None], gaussians["features_rest"]], dim=1),
-            view,
-            degree,
-            background,
-            absgrad=self.strategy.absgrad,
-        )
+        gaussians = {name: value if chosen is None else value[chosen] for name, value in gaussians.items()}
+        picture = self.rasterize(gaussians, view, background)
         if self.training:
             self.info = picture.info
             self.strategy.step_pre_backward(
@@ -251,8 +246,38 @@ class FVGenModel(SplatfactoModel):
             "rgb": self._in_photo_colours(rgb, camera).clamp(0, 1),
             "depth": torch.where(alpha > 0, depth, depth.detach().max()),
             "accumulation": alpha,
+            **({} if beside is None else beside.outputs(view)),
             "background": background if self.training else background.expand(height, width, 3),
         }
+
+    def rasterize(
+        self, gaussians: Mapping[str, Tensor], view: PinholeCameras, background: Tensor, sh: Tensor | None = None
+    ) -> SplatRender:
+        """Draw Gaussians as this model draws its own.
+
+        Args:
+            gaussians: parameters as in ``gauss_params``, N rows each.
+            view: a batch of one.
+            background: [3]
+            sh: [N, 1, 3] colours (harmonics of degree 0) in place of the Gaussians' own.
+        """
+        degree = 0
+        if sh is None:
+            degree = min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
+            dc = gaussians["features_dc"]
+            dc = dc if self.config.sh_degree > 0 else RGB2SH(torch.sigmoid(dc))
+            sh = torch.cat([dc[:, None], gaussians["features_rest"]], dim=1)
+        return resolve(self.config.rasterizer, self.device).rasterize(
+            gaussians["means"],
+            gaussians["quats"],
+            torch.exp(gaussians["scales"]),
+            self._after_dropout(torch.sigmoid(gaussians["opacities"])[:, 0]),
+            sh,
+            view,
+            degree,
+            background,
+            absgrad=self.strategy.absgrad,
+        )
 
     def _trained(self, parameter: Tensor) -> Tensor:
         """A parameter [N, ..] that learns nothing of the background, whose depth is a guess: sharpened, and coloured by
@@ -285,10 +310,10 @@ class FVGenModel(SplatfactoModel):
             view = type(view)(torch.cat([c2w, last_row], dim=1), view.K, height, width)
         return height, width, view
 
-    def _visible_in_crop(self) -> Tensor | None:
+    def _visible_in_crop(self, means: Tensor) -> Tensor | None:
         if self.crop_box is None or self.training:
             return None
-        return self.crop_box.within(self.means).squeeze(-1)
+        return self.crop_box.within(means).squeeze(-1)
 
     def _in_photo_colours(self, rgb: Tensor, camera: Cameras) -> Tensor:
         index = (camera.metadata or {}).get("cam_idx")

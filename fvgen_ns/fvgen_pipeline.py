@@ -1,4 +1,4 @@
-"""Wiring: Nerfstudio's pipeline with the viewer's toggle for generated cameras."""
+"""Wiring: Nerfstudio's pipeline with what fvgen adds to the viewer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fvgen.checks import InputError
 from fvgen_ns.commands import refuse_empty_box, refuse_short_path, refuse_unable, running_command
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModel, FVGenModelConfig
-from fvgen_ns.fvgen_viewer import GeneratedCamerasToggle, serve_scripts_as_such
+from fvgen_ns.fvgen_viewer import FVGenControl, serve_scripts_as_such
 from fvgen_ns.refusal import refuse
 
 
@@ -27,7 +27,7 @@ class FVGenPipelineConfig(VanillaPipelineConfig):
 
 
 class FVGenPipeline(VanillaPipeline):
-    """`VanillaPipeline` plus viewer elements and refusals of what a splat cannot do."""
+    """`VanillaPipeline` plus fvgen's part of the viewer and refusals of what a splat cannot do."""
 
     def __init__(self, *args, **kwargs) -> None:
         command = running_command()
@@ -39,7 +39,7 @@ class FVGenPipeline(VanillaPipeline):
         except InputError as error:
             refuse(error)
         self._command = command
-        self.fvgen = GeneratedCamerasToggle(manager.is_photo)
+        self.fvgen = FVGenControl(self)
         serve_scripts_as_such()
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:

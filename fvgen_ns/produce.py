@@ -28,6 +28,7 @@ from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeom
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.densify import DensifyConfig, progress_bars
 from fvgen_ns.parts import BACKGROUND, DENSE, SEEDS, VIEWS, Choice, choose_parts, views_for_seeds
+from fvgen_ns.run_seconds import timed
 
 FEWEST_POINTS = 100
 """A cloud of fewer points shows that the photos do not overlap."""
@@ -64,7 +65,8 @@ def produce(
     """
     with progress_bars() as progress:
         capture = capture.to(default_device())
-        geometry = GEOMETRY_PROVIDERS[config.geometry]().reconstruct(capture, progress)
+        with timed("geometry"):
+            geometry = GEOMETRY_PROVIDERS[config.geometry]().reconstruct(capture, progress)
         if len(geometry.points) < FEWEST_POINTS:
             choice = Choice(frozenset(), {}, [NO_OVERLAP])
         else:
@@ -77,7 +79,8 @@ def produce(
         count = len(split.frames)
         if VIEWS in choice.parts:
             path = PATH_STYLES[config.path](capture.cameras, config.frames_per_clip)
-            count += _generate(capture, geometry, path, config, writer, count, progress)
+            with timed("generation"):
+                count += _generate(capture, geometry, path, config, writer, count, progress)
             free_memory()  # a network's weights leave before the splat trains
         _seed_holes(split, capture, geometry, config, folder, wanted=SEEDS in choice.parts)
         for note in choice.notes:
