@@ -211,6 +211,8 @@ def _means(results: dict[str, dict[str, Scores]]) -> dict[str, Scores]:
         for key in dict.fromkeys(key for row in rows for key in row):
             values = np.array([row[key] for row in rows if key in row])
             is_error = key.endswith("_se")
+            if is_error and len(values) < len(rows):
+                continue  # of some captures' mean, and not of all
             mean = np.sqrt((values**2).sum()) / len(values) if is_error else values.mean()
             means.setdefault(method, {})[key] = float(mean)
     return means
