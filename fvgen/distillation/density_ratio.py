@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from fvgen.checks import require
+
+RATIO_RANGE = (0.1, 20.0)
+"""Bounds of r. With it bounded, a clamp of the logits at +-10 would never act: ln 0.1 = -2.3, ln 20 = 3.0."""
+LOWEST_LOG_RATIO = math.log(RATIO_RANGE[0])
+"""Logit under which r no longer follows the discriminator."""
 
 
 class DensityRatio(nn.Module):
@@ -19,7 +25,6 @@ class DensityRatio(nn.Module):
     micro-batches nor the number of processes matters.
 
     Args:
-        logit_limit: logits are clamped to ± this.
         ratio_range: r is clamped to these two.
         decay: of the running mean; younger than 1 / (1 - decay) updates it is the plain average.
     """
@@ -27,11 +32,8 @@ class DensityRatio(nn.Module):
     mean: Tensor
     updates: Tensor
 
-    def __init__(
-        self, logit_limit: float = 10.0, ratio_range: tuple[float, float] = (0.1, 20.0), decay: float = 0.99
-    ) -> None:
+    def __init__(self, ratio_range: tuple[float, float] = RATIO_RANGE, decay: float = 0.99) -> None:
         super().__init__()
-        require(logit_limit > 0, "logit_limit", "be positive", logit_limit, "10 is usual.")
         require(
             0 < ratio_range[0] <= 1 <= ratio_range[1],
             "ratio_range",
@@ -40,15 +42,15 @@ class DensityRatio(nn.Module):
             "(0.1, 20) is usual.",
         )
         require(0 <= decay < 1, "decay", "lie in [0, 1)", decay, "0.99 is usual.")
-        self.logit_limit, self.ratio_range, self.decay = logit_limit, ratio_range, decay
+        self.ratio_range, self.decay = ratio_range, decay
         self.register_buffer("mean", torch.ones(()))
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self._seen = torch.zeros(2, dtype=torch.float64)
 
     def forward(self, logits: Tensor) -> Tensor:
         """r [B] float32 of logits [B]."""
-        r = logits.float().clamp(-self.logit_limit, self.logit_limit).exp()
-        return r.clamp(*self.ratio_range)
+        low, high = map(math.log, self.ratio_range)
+        return logits.float().clamp(low, high).exp()
 
     def normalise(self, h: Tensor) -> Tensor:
         """Weights h [B] over their running mean; h is remembered for the next `end_of_update`."""

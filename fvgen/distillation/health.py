@@ -7,14 +7,20 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from fvgen.distillation.density_ratio import LOWEST_LOG_RATIO
+
 SATURATED = 0.97
 """Accuracy on real and on fake clips at which a discriminator leaves the student no gradient."""
 COLLAPSED = 0.3
 """Share of the data's variance, or of its motion, under which the student's output counts as collapsed."""
 DRIFTED = 1.0
 """Shift of a channel's mean, in the data's deviations, over which colours count as drifted."""
-UNIFORM = 0.02
+UNIFORM = 0.1
 """Spread of the weights h(r), as a share of their mean, under which they are the same for all clips."""
+CHANCE_ACCURACY = 0.55
+"""The smaller of a discriminator's accuracies on real and fake clips under which it tells them apart by chance."""
+CHANCE_LOGIT = 0.3
+"""Mean logit, without its sign, under which a discriminator with uniform weights is at chance."""
 PATIENCE = 3
 """Records in a row that must be bad before a warning is given."""
 
@@ -69,24 +75,49 @@ class Watch:
 
 
 def _signs(record: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    yield from _discriminator_signs(record)
+    yield from _weight_signs(record)
+    yield from _output_signs(record)
+
+
+_STRONGER = "Give it multi-scale features, a weaker R1 and more critic steps, or train the first stage for longer."
+_WEAKER = "Lower the critic's learning rate or its steps, or raise R1."
+
+
+def _discriminator_signs(record: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """A discriminator in training: too good for the student, or no better than a coin."""
     real, fake = record.get("critic/accuracy_real"), record.get("critic/accuracy_fake")
-    if real is not None and fake is not None and min(real, fake) >= SATURATED:
-        yield (
-            "saturated",
-            f"The discriminator is saturated: it is right on {real:.0%} of real and {fake:.0%} of fake clips, so the "
-            "student learns little from it. Lower the critic's learning rate or its steps, or raise R1.",
-        )
-    fooled, mean, spread = (record.get(f"student/{name}") for name in ("accuracy_fake", "h_mean", "h_spread"))
-    clamped = fooled is not None and fooled >= SATURATED
-    uniform = mean is not None and spread is not None and spread < UNIFORM * abs(mean)
-    if mean is not None and (clamped or uniform):  # a discriminator alone, without h, is looked at above
-        yield (
-            "plain",
-            "The second stage degenerates to plain DMD: "
-            + (f"the discriminator recognises {fooled:.0%} of the student's clips, so that " if clamped else "")
-            + "the weights h(r) of all clips are about the same. "
-            "Lower the critic's learning rate or its steps, or raise R1.",
-        )
+    if real is None or fake is None:
+        return
+    found = f"it is right on {real:.0%} of real and {fake:.0%} of fake clips"
+    if min(real, fake) >= SATURATED:
+        text = f"The discriminator is saturated: {found}, so the student learns little from it. {_WEAKER}"
+        yield "saturated", text
+    elif min(real, fake) < CHANCE_ACCURACY:
+        yield "chance", f"The discriminator is at chance: {found}, so the student learns nothing from it. {_STRONGER}"
+
+
+def _weight_signs(record: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """Weights h(r) that are the same for all clips, and which of a discriminator's two failures makes them so.
+
+    Its accuracy on the student's clips does not tell: logits just under 0 are all right, and r is still about 1.
+    """
+    mean, spread, logit = (record.get(f"student/{name}") for name in ("h_mean", "h_spread", "logit_fake_mean"))
+    if mean is None:  # no weights: a discriminator alone is looked at above
+        return
+    plain = "The second stage degenerates to plain DMD: "
+    if logit is not None and logit < LOWEST_LOG_RATIO:
+        why = f"the mean logit of the student's clips, {logit:.2f}, lies below the clamp of r at {LOWEST_LOG_RATIO:.2f}"
+        yield "clamped", f"{plain}the discriminator is saturated, {why}. {_WEAKER}"
+    elif spread is not None and spread < UNIFORM * abs(mean):
+        alike = f"the weights h(r) of all clips are about the same, {mean:.2f} +- {spread:.2f}"
+        chance = logit is not None and abs(logit) < CHANCE_LOGIT
+        because = f"the discriminator is at chance, with a mean logit of {logit:.2f}, and " if chance else ""
+        yield "plain", f"{plain}{because}{alike}. {_STRONGER}"
+
+
+def _output_signs(record: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """Output that has lost variance, motion or colour."""
     for name, what in (("variance_ratio", "variance"), ("motion_ratio", "motion")):
         ratio = record.get(f"student/{name}")
         if ratio is not None and ratio < COLLAPSED:

@@ -75,7 +75,7 @@ def objective_gradient(schedule, name, real, t, seed, teacher=None, guidance_sca
         teacher or Exact(schedule, real),
         Exact(schedule, fake),
         ExactLogit(schedule, real, fake),
-        DensityRatio(logit_limit=30, ratio_range=(1e-9, 1e9)),
+        DensityRatio(ratio_range=(1e-9, 1e9)),
     )
     loss = objective.student_loss(roles, numbers(CLIPS), OneStream(seed, CLIPS))["loss"]
     loss.backward()

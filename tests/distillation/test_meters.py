@@ -68,19 +68,45 @@ BAD_SIGNS = {
     "0.10 of the data's variance": {"student/variance_ratio": 0.1},
     "0.00 of the data's motion": {"student/motion_ratio": 0.0},
     "colours drift": {"student/colour_drift": 2.0},
-    "recognises 99% of the student's clips": {"student/accuracy_fake": 0.99, "student/h_mean": 0.1},
-    "plain DMD: the weights h": {"student/h_mean": 0.5, "student/h_spread": 0.009, "student/accuracy_fake": 0.5},
-}
+    "The discriminator is at chance": {"critic/accuracy_real": 0.93, "critic/accuracy_fake": 0.54},
+    "saturated, the mean logit of the student's clips, -2.60,": {
+        "student/logit_fake_mean": -2.6, "student/accuracy_fake": 1.0, "student/h_mean": 0.9, "student/h_spread": 0.0
+    },
+    "plain DMD: the discriminator is at chance, with a mean logit of -0.05, and the weights h(r) of all": {
+        "student/logit_fake_mean": -0.05, "student/accuracy_fake": 1.0, "student/h_mean": 0.512,
+        "student/h_spread": 0.009,
+    },
+    "plain DMD: the weights h(r)": {
+        "student/logit_fake_mean": -1.0, "student/h_mean": 0.73, "student/h_spread": 0.05
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("words", BAD_SIGNS)
 def test_a_bad_sign_that_lasts_is_warned_of_once(words):
-    watch, well = Watch(), {"critic/accuracy_real": 1.0, "critic/accuracy_fake": 0.5, "student/variance_ratio": 1.0}
+    watch, well = Watch(), {"critic/accuracy_real": 1.0, "critic/accuracy_fake": 0.6, "student/variance_ratio": 1.0}
     texts = [watch.warnings(BAD_SIGNS[words]) for _ in range(PATIENCE + 3)]
     assert [bool(found) for found in texts] == [n == PATIENCE - 1 for n in range(PATIENCE + 3)]
     assert words in texts[PATIENCE - 1][0]
     assert not watch.warnings(well)
     assert [bool(watch.warnings(BAD_SIGNS[words])) for _ in range(PATIENCE)][-1]  # it was well in between
+
+
+def test_advice_follows_from_the_failure():
+    """A discriminator at chance wants the opposite of a saturated one."""
+    for words, record in BAD_SIGNS.items():
+        watch = Watch()
+        text = [watch.warnings(record) for _ in range(PATIENCE)][-1][0]
+        if "chance" in words:
+            assert "multi-scale features, a weaker R1 and more critic steps" in text and "raise R1" not in text
+        if "saturated" in words:
+            assert "raise R1" in text and "more critic steps" not in text
+
+
+def test_weights_that_differ_between_clips_are_well():
+    record = {"student/logit_fake_mean": -0.2, "student/accuracy_fake": 1.0, "student/h_mean": 0.5}
+    watch = Watch()
+    assert not any(watch.warnings({**record, "student/h_spread": 0.06}) for _ in range(PATIENCE))
 
 
 def test_a_record_has_figures_and_histograms(tmp_path):
@@ -199,9 +225,20 @@ def test_clips_that_hold_nan_are_named(tmp_path):
 
 
 def test_a_healthy_run_warns_of_nothing(tmp_path):
+    class Telling(StandInObjective):
+        """Its discriminator is right on three of four clips, and its weights differ."""
+
+        def critic_loss(self, roles, batch, random):
+            logits = torch.tensor([1.0, 1.0, 1.0, -1.0])[: len(batch)]
+            return {**super().critic_loss(roles, batch, random), "logit_real": logits, "logit_fake": -logits}
+
+        def student_loss(self, roles, batch, random):
+            weights = torch.tensor([0.3, 0.5, 0.6, 0.8])[: len(batch)]
+            return {**super().student_loss(roles, batch, random), "h": weights}
+
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        run(stand_in_config(PATIENCE + 2), tmp_path)
+        run(stand_in_config(PATIENCE + 2, micro_batch=4), tmp_path, Telling())
 
 
 def test_a_full_disk_costs_figures_and_not_the_run(tmp_path, monkeypatch):
