@@ -69,7 +69,8 @@ class DensifyConfig:
     """Where the generated views stand: smoothly between the photos, as the ViewCrafter reference places them, or around
     what the photos look at."""
     frames_per_clip: int | None = None
-    """Frames from one photo to the next, both counted. By default as many as the baseline asks for."""
+    """Frames from one photo to the next, both counted. By default as many as the baseline asks for. A model with image
+    tokens draws as many as it was trained on, and the nearest of them are kept."""
     working_size: int = 480
     """Longest side of the photos that geometry works on, and of the generated views, in pixels."""
     seed_holes: Literal["auto", "always", "never"] = "auto"
@@ -108,7 +109,7 @@ class DensifyConfig:
         """Refuse settings that could only fail after the geometry is made.
 
         Raises:
-            InputError: a number out of its range, or missing weights.
+            InputError: a number out of its range, a path that the generator cannot draw, or missing weights.
         """
         clip, seeds = self.frames_per_clip, self.confidence_seeds
         both = "be at least 2, both photos counted"
@@ -117,6 +118,14 @@ class DensifyConfig:
         require(seeds >= 0, "--confidence-seeds", "not be negative", seeds, "Ask for 0.")
         steps = self.sampling_steps
         require(steps is None or steps >= 1, "--sampling-steps", "be at least 1", steps, "Ask for 1, or leave it out.")
+        network = self.generates() and self.generator in NEEDS_MODEL
+        require(
+            not network or self.path not in ("orbit", "spiral"),
+            "--path",
+            f"be between or viewcrafter for the generator {self.generator}, which fills in between two photos",
+            f"{self.path}, whose clips hold none",
+            "Choose one of them, or the generator warp.",
+        )
         self.find_weights()
 
     def check_depth(self, training: CaptureSplit) -> None:

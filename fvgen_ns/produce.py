@@ -16,6 +16,7 @@ from fvgen.data.capture import CaptureFrame
 from fvgen.data.masks import read_mask
 from fvgen.data.photos import is_portable, read_photo
 from fvgen.devices import default_device, free_memory
+from fvgen.generation.fixed_frames import thinned
 from fvgen.generation.hole_points import hole_points
 from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter, png
@@ -24,7 +25,7 @@ from fvgen.geometry.points import empty_cloud, write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of
 from fvgen.models.find import NEEDS_MODEL
-from fvgen.types import CameraPath, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
+from fvgen.types import Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.densify import DensifyConfig, progress_bars
 from fvgen_ns.parts import BACKGROUND, DENSE, SEEDS, VIEWS, Choice, choose_parts, views_for_seeds
@@ -78,9 +79,8 @@ def produce(
                 writer.put_photo(i, stored_photo(frame), geometry.depths[i])
         count = len(split.frames)
         if VIEWS in choice.parts:
-            path = PATH_STYLES[config.path](capture.cameras, config.frames_per_clip)
             with timed("generation"):
-                count += _generate(capture, geometry, path, config, writer, count, progress)
+                count += _generate(capture, geometry, config, writer, count, progress)
             free_memory()  # a network's weights leave before the splat trains
         _seed_holes(split, capture, geometry, config, folder, wanted=SEEDS in choice.parts)
         for note in choice.notes:
@@ -132,27 +132,32 @@ def _writer(
 def _generate(
     capture: Capture,
     geometry: SceneGeometry,
-    path: CameraPath,
     config: DensifyConfig,
     writer: ViewsWriter,
     first: int,
     progress: Progress,
 ) -> int:
-    """Generate clip by clip and store each frame; how many frames the path has beside the photos."""
+    """Generate clip by clip and store each frame; how many frames are stored beside the photos.
+
+    A network that must have clips of one length draws all of their frames, of which as many are stored as were asked
+    for.
+    """
     has_model = config.generator in NEEDS_MODEL
     settings: dict[str, Any] = {}
     if has_model:
         settings = {name: getattr(config, name) for name in ("model", "low_memory", "confidence_seeds")}
         settings["steps"] = config.sampling_steps
-    generator = VIEW_GENERATORS[config.generator](**settings)
+    generator: Any = VIEW_GENERATORS[config.generator](**settings)
     within_clip = progress if has_model else no_progress  # a network's clip may take minutes
-    places = torch.cumsum(path.photo < 0, dim=0) - 1 + first
+    wanted = PATH_STYLES[config.path](capture.cameras, config.frames_per_clip)
+    length = generator.fixed_frames if has_model else None
+    path = wanted if length is None else PATH_STYLES[config.path](capture.cameras, length)
+    stored = torch.cat(thinned(path, wanted)).unique()
+    drawn = stored[path.photo[stored] < 0].tolist()
+    places = {i: first + number for number, i in enumerate(drawn)}
     clips = clips_of(path)
-    done: set[int] = set()
     for number, clip in enumerate(clips):
-        new = [i for i in clip.tolist() if path.photo[i] < 0 and i not in done]
-        done.update(new)
-        missing = [i for i in new if not writer.has(int(places[i]))]
+        missing = {i for i in clip.tolist() if i in places and not writer.has(places[i])}
         if missing:
             views = generator.generate(capture, geometry, path.part(clip), config.seed, within_clip)
             for at, i in enumerate(clip.tolist()):
@@ -165,9 +170,9 @@ def _generate(
                         "position": float(path.position[i]),
                         "view_confidence": float(views.view_confidence[at]),
                     }
-                    _store(writer, int(places[i]), views, at, info)
+                    _store(writer, places[i], views, at, info)
         progress(number + 1, len(clips), f"generating views ({config.generator}), clips")
-    return len(done)
+    return len(drawn)
 
 
 def _store(writer: ViewsWriter, place: int, views: GeneratedViews, at: int, info: dict[str, Any]) -> None:

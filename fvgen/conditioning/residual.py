@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
+from einops import rearrange
 from torch import Tensor
-from torch.nn import functional
 
 from fvgen.checks import require
 
@@ -111,7 +111,7 @@ def residual_condition(clips: WarpedClips, space: ResidualSpace, codec: SpaceToD
     """
     photo = clips.photo[:, :, None, None, None].expand_as(clips.covered)
     masks = torch.cat([2 * mask.to(clips.warp) - 1 for mask in (photo, clips.covered, clips.confidence)], dim=2)
-    masks = functional.pixel_unshuffle(masks.flatten(0, 1), codec.downscale).unflatten(0, photo.shape[:2])
+    masks = rearrange(masks, "b f c (h p) (w q) -> b f (c p q) h w", p=codec.downscale, q=codec.downscale)
     candidates = [torch.where(clips.covered, clips.render, clips.warp)]
     candidates += [smoothed(clips.warp, clips.confidence.to(clips.warp) ** 2, sigma) for sigma in SMOOTHINGS]
     warp, scale = codec.encode(clips.warp), space.scale(clips, codec)
@@ -146,7 +146,7 @@ def warped_clips_of(condition: Tensor, space: ResidualSpace, codec: SpaceToDepth
     render, _, masks, warp = condition.split(
         [channels, len(SMOOTHINGS) * channels, len(MASKS) * patch**2, channels], dim=2
     )
-    maps = functional.pixel_shuffle(masks.flatten(0, 1), patch).unflatten(0, condition.shape[:2])
+    maps = rearrange(masks, "b f (c p q) h w -> b f c (h p) (w q)", p=patch, q=patch)
     photo, covered, confidence = ((maps + 1) / 2).split(1, dim=2)
     pixels = codec.decode(warp)
     clips = WarpedClips(pixels, pixels, covered > 0.5, confidence.clamp(0, 1), photo.mean(dim=(2, 3, 4)) > 0.5)

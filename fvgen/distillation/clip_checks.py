@@ -52,10 +52,13 @@ def check_clips(meta: Mapping[str, Any], clip: TrainBatch, teacher: Path, other_
         "Prepare clips of another size, or cut them with --crop.",
     )
     size, most = tuple(unet["sample_size"]), unet["sample_frames"]
+    # Image tokens are laid out by frames: with another number, frames get other ones than the teacher was trained with.
+    exact = "image_projector" in component_classes(read_settings(teacher))
+    count = f"exactly {most} frames, as its image tokens are laid out" if exact else f"at most {most} frames"
     require(
-        other_size or ((rows, columns) in (size, size[::-1]) and frames <= most),
+        other_size or ((rows, columns) in (size, size[::-1]) and (frames == most if exact else frames <= most)),
         "the clips' latents",
-        f"be of the teacher's size {size[0]}x{size[1]} (or turned) with at most {most} frames",
+        f"be of the teacher's size {size[0]}x{size[1]} (or turned) with {count}",
         f"{rows}x{columns} with {frames} frames",
         "Prepare clips of its size, or add --other-size to train the student at this one.",
     )

@@ -95,7 +95,7 @@ def export_pipeline(
     like: Path,
     output: Path,
     card: ModelCard,
-    sampler: Sampler = "few_step",
+    timesteps: Sequence[int],
     dtype: torch.dtype = torch.float16,
     max_shard_size: str = "5GB",
 ) -> Path:
@@ -106,7 +106,7 @@ def export_pipeline(
         like: pipeline folder with the same codec, schedule and towers: the teacher's.
         output: folder to write, whole or not at all; an older export there is replaced.
         card: what becomes README.md.
-        sampler: how the network is sampled.
+        timesteps: largest first, that a student was trained at and is sampled at; none for a teacher.
         dtype: precision of the stored weights.
         max_shard_size: size limit of one weight file.
 
@@ -114,7 +114,11 @@ def export_pipeline(
         InputError: ``like`` is no pipeline folder, or ``output`` cannot be written; an older export is then as it was.
     """
     residual = read_settings(like).get("residual")
-    with disk_errors("output", output, DISK_FULL), new_folder(output, sampler, residual) as writer:
+    sampler: Sampler = "few_step" if timesteps else "ddim"
+    with (
+        disk_errors("output", output, DISK_FULL),
+        new_folder(output, sampler, residual, timesteps or None) as writer,
+    ):
         writer.copy(like, without="unet")
         writer.add("unet", torch.nn.Module.to(network, dtype), max_shard_size)
         (writer.path / "README.md").write_text(card.text(), encoding="utf-8")

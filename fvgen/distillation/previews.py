@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -44,12 +45,11 @@ def sample_latents(
     schedule: NoiseSchedule,
     batch: TrainBatch,
     random: BatchRandom,
-    steps: int,
+    timesteps: Sequence[int],
     sampler: Sampler,
 ) -> Tensor:
     """z [B, F, C, h, w] as the shipped pipeline samples it, without guidance (DDIM with eta 0)."""
     denoise = conditional_denoiser(network, batch.conditions, schedule)
-    timesteps = schedule.timesteps(steps)
     x_T = random.randn_like(batch.latents)
     if sampler == "few_step":
         return sample_few_step(denoise, x_T, timesteps, schedule, randn_like=random.randn_like)
@@ -69,6 +69,8 @@ class HeldOutPreview:
     config: TrainConfig
     output: Path
     processes: Processes
+    timesteps: Sequence[int]
+    """Of the sampler, largest first."""
     log: Log | None = None
     sampler: Sampler = "few_step"
     decode: Decode | None = None
@@ -99,9 +101,7 @@ class HeldOutPreview:
         batch = self.source.batch([key]).to(self.processes.device)
         random = BatchRandom((self.config.seed, _NOISE), [key])
         with autocast(self.config, self.processes):
-            z = sample_latents(
-                self.roles.student, self.roles.schedule, batch, random, self.config.sampling_steps, self.sampler
-            )
+            z = sample_latents(self.roles.student, self.roles.schedule, batch, random, self.timesteps, self.sampler)
         return batch, z.float()
 
     def _draw(self, step: int, pairs: Sequence[Tensor], log: Log) -> None:
@@ -136,4 +136,8 @@ def decoder(teacher: Path) -> Decode:
 def picture_grid(clips: Tensor, columns: int = 8) -> Tensor:
     """[3, N·H, columns·W] of clips [N, F, 3, H, W]: a row each, frames evenly spread over the columns."""
     frames = torch.linspace(0, clips.shape[1] - 1, min(columns, clips.shape[1])).round().long()
-    return make_grid(clips[:, frames].flatten(0, 1), nrow=len(frames), padding=0).float().clamp(0, 1)
+    return (
+        make_grid(rearrange(clips[:, frames], "n f c h w -> (n f) c h w"), nrow=len(frames), padding=0)
+        .float()
+        .clamp(0, 1)
+    )

@@ -76,6 +76,15 @@ def _start(options: Options, data: ShardDataset, processes: Processes) -> Start:
     if discriminator is None and options.init_student is not None:
         beside = options.init_student.parent / "discriminator"
         discriminator = beside if beside.is_dir() else None
+    require(
+        discriminator is not None
+        or PRESETS[options.preset].starts_from != "student"
+        or "density_ratio" not in options.objective.needs,
+        "init_discriminator",
+        f"be given for {options.preset}",
+        None,
+        "Name the one that the first stage exported; it lies beside its student.",
+    )
     return Start(
         options.teacher,
         options.init_student,
@@ -100,6 +109,7 @@ def _train(options: Options, data: ShardDataset, start: Start, processes: Proces
     """Train, and free the networks: the steps that are done."""
     roles = _checked_roles(options, data, start, processes)
     decode = decoder(start.teacher) if processes.main else None
+    timesteps = options.objective.timesteps or roles.schedule.timesteps(options.train.sampling_steps)
     state = train(
         options.train,
         data,
@@ -109,7 +119,7 @@ def _train(options: Options, data: ShardDataset, start: Start, processes: Proces
         settings=_identity(options, data, start),
         processes=processes,
         preview=lambda log: HeldOutPreview(
-            roles, data, options.train, options.output, processes, log, options.sampler, decode
+            roles, data, options.train, options.output, processes, timesteps, log, options.sampler, decode
         ),
         progress=_progress(options.train.meters.log_every, processes),
     )
@@ -202,5 +212,5 @@ def _export(options: Options, data: ShardDataset, start: Start) -> None:
         export_discriminator(roles.discriminator, options.output / "discriminator")
     output = options.output / options.result
     dtype = getattr(torch, options.export_dtype)
-    export_pipeline(network, start.teacher, output, card, options.sampler, dtype, options.export_shard_size)
+    export_pipeline(network, start.teacher, output, card, options.objective.timesteps, dtype, options.export_shard_size)
     print(f"Exported {path.name} to {output}")

@@ -25,10 +25,10 @@ from fvgen.generation.confidence import (
     generated_view_confidence,
     seed_disagreement,
 )
+from fvgen.generation.fixed_frames import check_fixed_clips, fixed_frames_of
 from fvgen.generation.load_pipeline import load_pipeline
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
 from fvgen.generation.reprojection import Neighbours, Reprojection, fill_depth, filled_photo_depths, typical_depth
-from fvgen.generation.sampler_settings import SAMPLING
 from fvgen.generation.view_generator import blank_drawing, check_path, join_with_photos
 from fvgen.generation.warp import WarpCorrection, resized
 from fvgen.geometry.trajectory import clips_of
@@ -47,7 +47,7 @@ class DiffusionViews:
     model: str | Path | None = None
     """Pipeline folder, name of a converted variant, or id of a hub repository in the local cache."""
     steps: int | None = None
-    """Steps of the sampler; by default 4 for a student and 50 for a teacher."""
+    """Steps of the sampler; by default a student's own (4 are usual), and 50 for a teacher."""
     window: int | None = None
     """Most frames drawn at once; by default as many as the network was trained on."""
     size: Literal["trained", "working"] = "trained"
@@ -82,6 +82,15 @@ class DiffusionViews:
             pipeline.prepare_for_gpu()
         return pipeline
 
+    @cached_property
+    def fixed_frames(self) -> int | None:
+        """Frames that every clip of a path must have, photos at both ends counted; None where any number goes.
+
+        Raises:
+            InputError: the model is not there, or is of another kind.
+        """
+        return fixed_frames_of(find_model(self.kind, self.model))
+
     def free(self) -> None:
         """Release the weights; the next call of `generate` loads them again."""
         self.__dict__.pop("pipeline", None)
@@ -100,6 +109,8 @@ class DiffusionViews:
         Noise follows from (seed, the two photos of the clip, frame), so a clip is the same alone and within its path.
         """
         check_path(capture, path)
+        check_keys(path)
+        check_fixed_clips(path, self.fixed_frames)
         out = blank_drawing(capture, len(path.drawn))
         clips = [frames for frames in clips_of(path) if bool((path.photo[frames] < 0).any())]
         if not clips:
@@ -210,7 +221,7 @@ class DiffusionViews:
 
         A last pair of a frame that the window before has drawn and a photo leaves nothing to draw, and is left out.
         """
-        most, last = self.window or int(self.pipeline.unet.config.sample_frames), len(photo) - 1
+        most, last = self.window or int(self.pipeline.config.frames), len(photo) - 1
         count = max(-(-last // (max(most, 2) - 1)), 1)
         cuts = [round(i * last / count) for i in range(count + 1)]
         windows = [range(a, b + 1) for a, b in pairwise(cuts)]
@@ -234,7 +245,7 @@ class DiffusionViews:
     def _step_counter(self, clips: list[Tensor], progress: Progress) -> Progress:
         """A `Progress` for the pipeline's steps that counts them over all windows of these clips, each photo [L]."""
         windows = sum(len(self.windows(photo)) for photo in clips) * (1 + self.confidence_seeds)
-        steps = self.steps or SAMPLING[self.pipeline.config.sampler].num_inference_steps
+        steps = len(self.pipeline.timesteps(self.steps))
         count: Iterator[int] = iter(range(1, windows * steps + 1))
         what = f"drawing views ({self.kind}), steps"
 
@@ -242,6 +253,18 @@ class DiffusionViews:
             progress(next(count), windows * steps, what)
 
         return count_step
+
+
+def check_keys(path: CameraPath) -> None:
+    """Refuse a path whose clips hold no photo: the network fills in between photos that it is shown.
+
+    Raises:
+        InputError: naming the paths that do.
+    """
+    for clip in clips_of(path):
+        held = int((path.photo[clip] >= 0).sum())
+        next_step = "Use the path between or viewcrafter; orbit and spiral are for points and warp."
+        require(held > 0, "a clip of a network generator", "hold a photo", "none", next_step)
 
 
 class _Photos:

@@ -26,6 +26,7 @@ from fvgen.diffusion.sampling import StepCallback, check_timesteps, sample_ddim,
 from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.generation.call_checks import check_clips, check_numbers, check_tensor, check_warps
 from fvgen.generation.fit_size import Fit, SizeFit, fit_warps
+from fvgen.generation.fixed_frames import check_frames, fixed_frames
 from fvgen.generation.sampler_settings import SAMPLING, Sampler, Sampling, sampling_for
 from fvgen.models.codec import Codec, SpaceToDepth, SpaceToDepthCodec, codec_for
 from fvgen.models.folder import align_weights
@@ -68,6 +69,8 @@ class FVGenPipeline(DiffusionPipeline):
         sampler: ``few_step`` for a distilled student, ``ddim`` for a teacher; saved with the pipeline.
         residual: fields of the `ResidualSpace` of a network that corrects warps; None for one that is shown renders
             alone, as ViewCrafter's is.
+        timesteps: largest first, that a student was trained at; None for evenly spaced ones.
+        frames: number of frames of the clips that ``unet`` was trained on; None takes its own ``sample_frames``.
 
     Attributes:
         codec_chunk: frames encoded or decoded at a time; None for all. Where a GPU's memory does not suffice, one at a
@@ -90,6 +93,8 @@ class FVGenPipeline(DiffusionPipeline):
         text_encoder: CLIPTextModel | None = None,
         sampler: str = "ddim",
         residual: dict[str, float] | None = None,
+        timesteps: list[int] | None = None,
+        frames: int | None = None,
     ) -> None:
         super().__init__()
         require(sampler in SAMPLING, "sampler", f"be one of {get_args(Sampler)}", sampler, "Name one of them.")
@@ -108,7 +113,11 @@ class FVGenPipeline(DiffusionPipeline):
             type(vae).__name__,
             "Load the folder's own.",
         )
-        self.register_to_config(sampler=sampler, residual=residual)
+        if timesteps is not None:
+            check_numbers(None, timesteps, FPS)
+            check_timesteps(timesteps, schedule)
+        trained = unet.config.sample_frames if frames is None else frames
+        self.register_to_config(sampler=sampler, residual=residual, timesteps=timesteps, frames=trained)
         self.residual = None if residual is None else ResidualSpace(**residual)
         self.tokenizer_folder: Path | None = None
         self.codec_chunk: int | None = 4  # frames at a time: a whole clip at 576x1024 would need tens of GiB
@@ -156,6 +165,18 @@ class FVGenPipeline(DiffusionPipeline):
     def multiple(self) -> int:
         """Height and width of images go through the networks in multiples of this."""
         return codec_for(self.vae).downscale * 2 ** (len(self.unet.config.channel_mult) - 1)
+
+    def timesteps(self, steps: int | None = None) -> list[int]:
+        """Timesteps of so many steps, largest first: those trained at, or evenly spaced ones of another number."""
+        own = self.config.timesteps
+        if own is not None and steps in (None, len(own)):
+            return list(own)
+        return self.schedule.timesteps(steps or SAMPLING[self.config.sampler].num_inference_steps)
+
+    @property
+    def fixed_frames(self) -> int | None:
+        """Frames that a clip must have; None where any number goes (see `check_frames`)."""
+        return fixed_frames(self.config.frames, self.image_projector is not None)
 
     def token_encoder(self) -> TokenEncoder:
         """The towers behind one call; what it has encoded is kept as long as the towers stay the same."""
@@ -210,13 +231,14 @@ class FVGenPipeline(DiffusionPipeline):
         """Generate the frames of B clips.
 
         Args:
-            renders: [B, F, 3, H, W] in [0, 1] point renders, black where nothing is seen. Any F, H and W.
+            renders: [B, F, 3, H, W] in [0, 1] point renders, black where nothing is seen. Any H and W; any F for a
+                network without an image tower, else `fixed_frames`.
             photos: [B, K, 3, H, W] in [0, 1] the photos that stand at ``photo_frames``.
             cameras: F cameras of each clip (one set for one clip).
             warps: the same clips' warps (see `fvgen.generation.warp.warped_clip`), for a network that corrects them.
             photo_frames: which frames are photos. The clip's first frame is what the image tower sees.
-            num_inference_steps: None for the sampler's default (4, or 50).
-            timesteps: largest first, instead of evenly spaced ones.
+            num_inference_steps: None for as many as it was trained with, else for the sampler's default (4, or 50).
+            timesteps: largest first, instead of those of `timesteps`.
             guidance_scale, guidance_rescale: see `guide`; None for the sampler's default.
             eta: DDIM's eta; None for the sampler's default.
             fps: frame rate label the network was trained with.
@@ -237,12 +259,13 @@ class FVGenPipeline(DiffusionPipeline):
         check_numbers(num_inference_steps, timesteps, fps, **asked)
         guidable = self.token_encoder().has_conditions
         how = sampling_for(self.config.sampler, guidable, num_inference_steps=num_inference_steps, **asked)
-        timesteps = self.schedule.timesteps(how.num_inference_steps) if timesteps is None else list(timesteps)
+        timesteps = self.timesteps(num_inference_steps) if timesteps is None else list(timesteps)
         check_timesteps(timesteps, self.schedule)
         cameras = [cameras] if isinstance(cameras, Cameras) else list(cameras)
         clips = list(range(len(renders))) if clips is None else list(clips)
         guided = how.guidance_scale != 1
         check_clips(renders, photos, cameras, clips)
+        check_frames(renders.shape[1], self.fixed_frames)
         check_warps(renders, warps, corrects=self.residual is not None)
         self._check_networks(guided)
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from einops import rearrange
 from torch import Tensor, nn
 
 from fvgen.checks import require
@@ -46,12 +47,12 @@ class Codec(Protocol):
 
 def _by_frames(function: Callable[..., Tensor], chunk: int | None, *clips: Tensor | None) -> Tensor:
     """Apply ``function`` to frames [n, ...] of clips [B, F, ...], at most ``chunk`` frames at a time."""
-    lead = clips[0].shape[:2]  # type: ignore[union-attr]
-    flat = [None if clip is None else clip.flatten(0, 1) for clip in clips]
+    batch = len(clips[0])  # type: ignore[arg-type]
+    flat = [None if clip is None else rearrange(clip, "b f ... -> (b f) ...") for clip in clips]
     total = len(flat[0])  # type: ignore[arg-type]
     size = chunk or total
     parts = [function(*[None if f is None else f[i : i + size] for f in flat]) for i in range(0, total, size)]
-    return torch.cat(parts).unflatten(0, lead)
+    return rearrange(torch.cat(parts), "(b f) ... -> b f ...", b=batch)
 
 
 class _FrameCodec:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -56,7 +56,8 @@ def read_settings(folder: Path, name: str = INDEX) -> dict[str, Any]:
 def component_classes(index: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Name of every component in an index -> library or module, and class."""
     pairs = {name: part for name, part in index.items() if isinstance(part, list) and len(part) == 2}
-    return {name: (str(library), str(kind)) for name, (library, kind) in pairs.items() if library is not None}
+    # Two timesteps are a list of two, too.
+    return {name: (library, str(kind)) for name, (library, kind) in pairs.items() if isinstance(library, str)}
 
 
 def check_folder(folder: Path) -> None:
@@ -209,13 +210,16 @@ def align_weights(network: nn.Module) -> None:
 class FolderWriter:
     """The components of a pipeline folder, written one after the other (see `new_folder`)."""
 
-    def __init__(self, path: Path, sampler: str, residual: Mapping[str, float] | None) -> None:
+    def __init__(
+        self, path: Path, sampler: str, residual: Mapping[str, float] | None, timesteps: Sequence[int] | None
+    ) -> None:
         self.path = path
         self._index: dict[str, Any] = {
             "_class_name": _CLASS,
             "_diffusers_version": version("diffusers"),
             "sampler": sampler,
             "residual": residual,
+            "timesteps": None if timesteps is None else list(timesteps),
         }
 
     def add(self, name: str, component: Any, max_shard_size: str = "5GB") -> None:
@@ -244,22 +248,30 @@ class FolderWriter:
 
     def write_index(self) -> None:
         """Write ``model_index.json``: the folder is complete."""
+        if "unet" in self._index:
+            self._index["frames"] = read_settings(self.path, "unet/config.json").get("sample_frames")
         write_json(self.path / INDEX, dict(sorted(self._index.items())))
 
 
 @contextmanager
-def new_folder(path: Path, sampler: str, residual: Mapping[str, float] | None = None) -> Iterator[FolderWriter]:
+def new_folder(
+    path: Path,
+    sampler: str,
+    residual: Mapping[str, float] | None = None,
+    timesteps: Sequence[int] | None = None,
+) -> Iterator[FolderWriter]:
     """Give a writer for a pipeline folder that is there whole afterwards, or not at all.
 
     Args:
         path: the folder; an older one there is replaced.
         sampler: ``few_step`` for a distilled student, ``ddim`` for a teacher.
         residual: fields of the `ResidualSpace` of a network that corrects warps; None for others.
+        timesteps: largest first, that a student was trained at; None where the sampler spaces them evenly.
 
     Raises:
         OSError: it cannot be written. After this or any other error ``path`` is as it was.
     """
     with whole_folder(path) as unfinished:
-        writer = FolderWriter(unfinished, sampler, residual)
+        writer = FolderWriter(unfinished, sampler, residual, timesteps)
         yield writer
         writer.write_index()

@@ -59,7 +59,7 @@ def preview(source: ClipSource, output: Path, monkeypatch, **options) -> HeldOut
     """One that shows the clips themselves: sampling is not what is tested here."""
     monkeypatch.setattr(HeldOutPreview, "_sample", lambda self, key: (batch := source.batch([key]), batch.latents))
     return HeldOutPreview(
-        stand_in_roles(), source, stand_in_config(1, held_out=HELD_OUT), output, Processes(), **options
+        stand_in_roles(), source, stand_in_config(1, held_out=HELD_OUT), output, Processes(), [999], **options
     )
 
 

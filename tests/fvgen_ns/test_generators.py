@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,23 @@ BAD = {
     "have .safetensors weights": lambda f: (f / "unet/diffusion_pytorch_model.safetensors").unlink(),
     "config.json for every component": lambda f: (f / "vae/config.json").unlink(),
 }
+
+
+def test_a_model_with_image_tokens_draws_its_own_clips_and_the_wanted_frames_are_kept(outputs, tiny_model, tmp_path):
+    """The tiny teacher knows clips of 4 frames; 3 a clip are asked for."""
+    config = settings(tmp_path / "cache", generator="teacher", model=tiny_model("teacher"))
+    shown = made(outputs, config)
+    photos = shown.metadata["num_photos"]
+    students = made(outputs, replace(config, generator="student", model=tiny_model("student")))
+    assert len(shown.image_filenames) == len(students.image_filenames) > photos
+
+
+@pytest.mark.parametrize("path", ["orbit", "spiral"])
+@pytest.mark.parametrize("kind", ["student", "teacher"])
+def test_paths_without_photos_are_refused_for_networks(kind, path, tiny_model, tmp_path):
+    config = settings(tmp_path / "cache", generator=kind, model=tiny_model(kind), path=path)
+    with pytest.raises(InputError, match=rf"--path must be between or viewcrafter for the generator {kind}.*{path}"):
+        config.check()
 
 
 @pytest.mark.parametrize("message", BAD)

@@ -55,7 +55,7 @@ def test_photos_pass_through_and_the_rest_is_drawn(kind, plane, tiny_model):
     assert float((views.rgb[drawn] - render.rgb).abs().mean()) > 0.01  # drawn, not the render passed on
 
 
-@pytest.mark.parametrize("style", PATH_STYLES)
+@pytest.mark.parametrize("style", ["between", "viewcrafter"])
 @pytest.mark.parametrize("frames", [4, 7])  # one window a clip, and chained ones
 def test_a_clip_alone_is_the_clip_of_the_whole_path(style, frames, plane, student):
     capture, geometry = plane

@@ -89,6 +89,7 @@ def test_folder_is_a_diffusers_pipeline(tensors, tmp_path):
     index = json.loads((tmp_path / "out" / "model_index.json").read_text())
     assert index["_class_name"] == "FVGenPipeline"
     folders = {name for name, value in index.items() if isinstance(value, list)}
+    assert index["frames"] == 25 and index["timesteps"] is None
     assert folders == {"unet", "vae", "image_encoder", "text_encoder", "image_projector", "schedule"}
     unet = VideoUNet.from_pretrained(tmp_path / "out" / "unet")
     assert (unet.config["sample_frames"], list(unet.config["sample_size"])) == (25, [40, 64])

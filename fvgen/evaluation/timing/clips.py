@@ -105,6 +105,7 @@ def time_clip(
         repeats: runs per stage beside a first one to warm up; the median counts.
         clock: see `median_seconds`.
     """
+    pipeline.register_to_config(frames=shape.frames)  # random weights were trained on no other number
     generator = torch.Generator().manual_seed(0)
     clip = torch.rand(1, shape.frames, 3, shape.height, shape.width, generator=generator).to(device)
     identity = torch.eye(4).repeat(shape.frames, 1, 1)
@@ -132,7 +133,7 @@ def _stages(pipeline: FVGenPipeline, clip: Tensor, device: torch.device) -> list
         return encode_conditions(clip, pipeline.codec, towers, device=device, posterior_noise=noise, guidance=guided)
 
     conditions = encode()
-    timesteps = pipeline.schedule.timesteps(how.num_inference_steps)
+    timesteps = pipeline.timesteps()
 
     def sample():
         return pipeline.sample(conditions, timesteps, how, ClipNoise(0, [0], frames, 1))
@@ -148,7 +149,7 @@ def clip_work(pipeline: FVGenPipeline, shape: ClipShape) -> ClipWork:
     Attention is counted as it is, also where a fused kernel does it.
     """
     how = SAMPLING[pipeline.config.sampler]
-    calls = how.num_inference_steps * (1 if how.guidance_scale == 1 else 2)
+    calls = len(pipeline.timesteps()) * (1 if how.guidance_scale == 1 else 2)
     with torch.device("meta"):
         unet, vae = _empty_like(pipeline.unet), _empty_like(pipeline.vae)
         codec = pipeline.codec

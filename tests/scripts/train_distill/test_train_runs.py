@@ -11,6 +11,9 @@ from safetensors.torch import load_file
 from tiny_training import FRAMES, ROOT, RUN, start, train
 
 from fvgen.data.shards import ShardDataset
+from fvgen.distillation.previews import sample_latents
+from fvgen.distillation.randomness import BatchRandom
+from fvgen.generation.load_pipeline import load_pipeline
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
 from fvgen.models.find import find_model
 
@@ -34,8 +37,26 @@ def test_both_stages_leave_a_student_that_the_plugin_takes(first_stage, second_s
     folder = second_stage / "student"
     assert find_model("student", folder) == folder
     pipeline = FVGenPipeline.from_pretrained(folder)
-    assert pipeline.config.sampler == "few_step"
+    assert pipeline.config.sampler == "few_step" and pipeline.timesteps() == [999, 749, 499, 249]
     assert {path.name for path in folder.iterdir()} == {"README.md", "model_index.json", "schedule", "unet", "vae"}
+
+
+def test_a_student_is_sampled_at_the_timesteps_it_was_trained_at(tmp_path, data, teacher):
+    """In previews, in the pipeline, and in the index that both the plugin and diffusers read."""
+    inputs = ("--data", data, "--teacher", teacher, "--output", tmp_path)
+    train("--preset", "tiny-stage1", *inputs, *RUN[2:], "--steps", 1, "--objective.timesteps", 999, 599)
+    folder = tmp_path / "student"
+    assert json.loads((folder / "model_index.json").read_text())["timesteps"] == [999, 599]
+    pipeline = load_pipeline(find_model("student", folder))
+    assert pipeline.timesteps() == pipeline.timesteps(2) == [999, 599]
+    assert pipeline.timesteps(4) == [999, 749, 499, 249]
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    clip = ShardDataset(data).batch([4])
+    noise = BatchRandom((0, 0x5EED), [4])  # that of previews
+    with torch.no_grad():
+        z = sample_latents(pipeline.unet, pipeline.schedule, clip, noise, [999, 599], "few_step")
+    error = float((z - clip.latents).square().mean())
+    assert next(r["held_out/error"] for r in records if "held_out/error" in r) == pytest.approx(error, rel=1e-3)
 
 
 def test_the_card_tells_where_a_student_comes_from(second_stage, data):
