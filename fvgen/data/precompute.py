@@ -19,6 +19,7 @@ from fvgen.clip import Clip
 from fvgen.data.clip_encodings import ClipEncoder, EncodedClip
 from fvgen.data.shards import config_hash, scene_is_done, write_index, write_shard
 from fvgen.files import read_json, whole_file, write_json
+from fvgen.rendering.point_renderer import TEACHER_RADIUS, resolve
 from fvgen.types import SceneGeometry
 
 _SHEET_CLIPS = 100
@@ -57,6 +58,8 @@ class Summary:
     """Scenes that an earlier run has written."""
     clips: int = 0
     """Clips of this run."""
+    uncovered: int = 0
+    """Clips of this run that were left out, because their points cover too little."""
     failed: dict[str, str] = field(default_factory=dict)
     """Scene -> reason why it was left out."""
 
@@ -85,6 +88,7 @@ def precompute(
     settings: dict[str, Any],
     part: tuple[int, int] = (0, 1),
     report: Report | None = None,
+    least_coverage: float = 0.0,
 ) -> Summary:
     """Write the shards of this part of the scenes, and the index of all that are there.
 
@@ -95,6 +99,7 @@ def precompute(
         settings: how clips are made; with the encoder's they tell training sets apart.
         part: (i, n): this process takes scenes i, i + n, i + 2 n, ...
         report: called after every scene.
+        least_coverage: share of the frames between the photos that points must cover; clips of less are left out.
 
     Raises:
         InputError: no scenes, two of one name, the folder holds clips that were made otherwise, or no scene of any part
@@ -115,7 +120,7 @@ def precompute(
         if scene_is_done(folder, scene.name, meta, scene.count):
             summary.kept += 1
         else:
-            _write_scene(scene, encoder, folder, meta, summary, sheet)
+            _write_scene(scene, encoder, folder, meta, summary, sheet, least_coverage)
         if i % _INDEX_EVERY == 0:
             write_index(folder, meta)  # training may begin on what is there
         if report is not None:
@@ -146,14 +151,24 @@ def _check_folder(folder: Path, meta: dict[str, Any]) -> None:
 
 
 def _write_scene(
-    scene: Scene, encoder: ClipEncoder, folder: Path, meta: dict[str, Any], summary: Summary, sheet: _Sheet
+    scene: Scene,
+    encoder: ClipEncoder,
+    folder: Path,
+    meta: dict[str, Any],
+    summary: Summary,
+    sheet: _Sheet,
+    least_coverage: float,
 ) -> None:
     """Make and store a scene's clips, or note why not."""
     encoded: list[EncodedClip] = []
     try:
         for clip, geometry in scene.clips():
-            encoded.append(encoder.encode(clip, geometry))
-        require(len(encoded) > 0, scene.name, "give a clip", "none", "Leave the scene out.")
+            if least_coverage > 0 and coverage(clip, geometry) < least_coverage:
+                summary.uncovered += 1
+            else:
+                encoded.append(encoder.encode(clip, geometry))
+        found = f"none that points cover by {least_coverage:.0%}" if least_coverage else "none"
+        require(len(encoded) > 0, scene.name, "give a clip", found, "Leave the scene out.")
     except Exception as error:  # whatever is wrong with one scene of thousands, the others go on
         if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
             raise
@@ -164,6 +179,12 @@ def _write_scene(
         sheet.add(one)
     summary.written += 1
     summary.clips += len(encoded)
+
+
+def coverage(clip: Clip, geometry: SceneGeometry) -> float:
+    """Share of the frames between a clip's photos that its points cover, as the teacher's renderer draws them."""
+    render = resolve("teacher").render(geometry.points, clip.path.drawn, TEACHER_RADIUS)
+    return float((render.depth > 0).float().mean())
 
 
 class _Sheet:

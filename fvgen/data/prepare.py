@@ -79,7 +79,11 @@ class CaptureClips(ClipOptions):
     clips_per_scene: int = 8
     """Clips of a capture, of random start and stride below 5."""
     geometry: str = "auto"
-    """Name of the geometry provider: auto, plane-sweep, capture-depth, or dust3r, which must be installed."""
+    """Name of the geometry provider: auto, plane-sweep, capture-depth, or dust3r, which must be installed. The choice
+    dust3r-raw is DUSt3R on the clip's two photos without cut or filters, as ViewCrafter's own training saw it."""
+    least_coverage: float | None = None
+    """Share of the frames between the photos that points must cover, or the clip is left out. By default 0.3 for
+    dust3r-raw, and 0 for others; 0.3 is right for clips that a ViewCrafter teacher sees."""
 
 
 Source = (
@@ -104,6 +108,7 @@ def prepare_clips(options: ProceduralClips | CaptureClips) -> None:
 
     ClipLayout(options.frames, options.height, options.width)  # refuses what is too small
     require(options.seed >= 0, "seed", "not be negative", options.seed, "0 is usual.")
+    least_coverage = _least_coverage(options)
     scenes, settings = _procedural(options) if isinstance(options, ProceduralClips) else _captures(options)
     part = _launched() if options.shard is None else parse_part(options.shard)
     encoder = _encoder(options)
@@ -116,12 +121,25 @@ def prepare_clips(options: ProceduralClips | CaptureClips) -> None:
         "Ask for other sizes.",
     )
     with disk_errors("output", options.output, "Free disk space or choose another folder; finished scenes are kept."):
-        summary = precompute(scenes, encoder, options.output, settings, part, _Report())
+        summary = precompute(scenes, encoder, options.output, settings, part, _Report(), least_coverage)
     print(
         f"{summary.written} scenes written, {summary.kept} kept, {len(summary.failed)} left out; {summary.clips} clips"
     )
+    if least_coverage > 0:
+        made = summary.clips + summary.uncovered
+        share = f"{summary.uncovered} of {made} clips ({summary.uncovered / max(made, 1):.0%})"
+        print(f"{share} left out: points cover less than {least_coverage:.0%} of the frames between their photos")
     for name, reason in summary.failed.items():
         print(f"  {name}: {reason}")
+
+
+def _least_coverage(options: ProceduralClips | CaptureClips) -> float:
+    """The share that points must cover; 0 for procedural clips, whose points are known to be good."""
+    if isinstance(options, ProceduralClips):
+        return 0.0
+    asked = options.least_coverage
+    require(asked is None or 0 <= asked < 1, "least_coverage", "lie in [0, 1)", asked, "0.3 is for ViewCrafter.")
+    return (0.3 if options.geometry == "dust3r-raw" else 0.0) if asked is None else asked
 
 
 class _Report:
@@ -217,7 +235,10 @@ def _captures(options: CaptureClips) -> tuple[Sequence[Scene], dict[str, Any]]:
         CaptureScene(folder, provider, options.clips_per_scene, **sizes, seed=options.seed, root=root)
         for folder in folders
     ]
-    settings = {"source": "captures", "geometry": options.geometry, "clips_per_scene": options.clips_per_scene}
+    settings: dict[str, Any] = {"source": "captures", "geometry": options.geometry}
+    settings["clips_per_scene"] = options.clips_per_scene
+    if _least_coverage(options) > 0:
+        settings["least_coverage"] = _least_coverage(options)
     return scenes, sizes | settings | {"seed": options.seed}
 
 

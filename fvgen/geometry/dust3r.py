@@ -25,6 +25,8 @@ WEIGHTS = "naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt"
 """The teacher's geometry: 2.3 GB on the Hugging Face hub."""
 _PATCH = 16
 """Sides of the network's input are multiples of it."""
+_LEAST_WEIGHT = 1e-6
+"""Of a pixel that is kept: DUSt3R's confidence is 1 + exp, which float32 rounds to 1 whose logarithm is 0."""
 _LEAST_PARALLAX = 1e-3
 """Mean angle in radians between the two photos' views of a place below which a pair says nothing about scale."""
 
@@ -41,6 +43,8 @@ class Dust3r:
     """How many of the nearest photos each one is paired with."""
     least_confidence: float = 1.1
     """Pixels of less confidence (1 and more) are dropped; the teacher's own data kept them from 1.0986."""
+    filtered: bool = True
+    """Whether depth that the photos or its own surroundings contradict is dropped, too."""
 
     def reconstruct(self, capture: Capture, progress: Progress = no_progress) -> SceneGeometry:
         """See `fvgen.geometry.provider.GeometryProvider`.
@@ -59,13 +63,17 @@ class Dust3r:
             progress(done, len(pairs), "DUSt3R")
             for photo, depth, confidence in pair_depths(network, images, cameras, i, j):
                 # DUSt3R's own aligner weighs by the logarithm of confidence, too
-                weight = confidence.clamp_min(1).log() * (confidence >= self.least_confidence) * (depth > 0)
+                weight = confidence.log().clamp_min(_LEAST_WEIGHT)
+                weight = weight * (confidence >= self.least_confidence) * (depth > 0)
                 total[photo] += weight * depth.clamp_min(0)
                 weights[photo] += weight
         progress(len(pairs), len(pairs), "DUSt3R")
         depths = torch.where(weights > 0, total / weights.clamp_min(1e-12), 0.0)
         depths = functional.interpolate(depths[:, None], capture.photos.shape[2:], mode="nearest-exact")[:, 0]
-        depths, confidences = CaptureDepth().clean(depths * capture.valid, capture)
+        depths = depths * capture.valid
+        confidences = (depths > 0).to(depths)
+        if self.filtered:
+            depths, confidences = CaptureDepth().clean(depths, capture)
         points = depth_to_points(capture.photos, capture.cameras, depths, confidences)
         return SceneGeometry(capture.cameras, points, depths, confidences)
 

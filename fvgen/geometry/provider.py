@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from fvgen.geometry.capture_depth import CaptureDepth, completed
@@ -40,10 +42,12 @@ class AutoGeometry:
         return capture.depths is not None and float((capture.depths > 0).float().mean()) >= self.least_measured
 
 
-GEOMETRY_PROVIDERS: dict[str, type[GeometryProvider]] = {
+GEOMETRY_PROVIDERS: dict[str, Callable[..., GeometryProvider]] = {
     "auto": AutoGeometry,
     "capture-depth": CaptureDepth,
     "plane-sweep": PlaneSweep,
     "dust3r": Dust3r,
+    # All that DUSt3R says of a clip's two photos: what ViewCrafter's teachers were trained on.
+    "dust3r-raw": partial(Dust3r, neighbours=1, least_confidence=0.0, filtered=False),
 }
-"""Name -> config class; `GEOMETRY_PROVIDERS[name]()` is ready to `reconstruct`."""
+"""``GEOMETRY_PROVIDERS[name](**settings)`` is a config, ready to `reconstruct`."""

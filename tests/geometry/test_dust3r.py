@@ -11,12 +11,18 @@ from fvgen.checks import InputError
 from fvgen.geometry import dust3r
 from fvgen.geometry.cameras import pixel_rays
 from fvgen.geometry.dust3r import Dust3r, baseline_scale
+from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 
 SCALES = {(0, 1): 0.2, (1, 0): 3.0, (1, 2): 0.7, (2, 1): 1.0, (0, 2): 12.0, (2, 0): 0.05}
 
 
 class Knowing:
-    """Answers as DUSt3R does, from the exact depth of a capture."""
+    """Answers as DUSt3R does, from the exact depth of a capture: names, shapes and bounds are those of the package.
+
+    (Seen with random weights: ``pts3d`` and ``conf`` of the first photo,
+    ``pts3d_in_other_view`` and ``conf`` of the second; confidence is 1 + exp and so above 1. Its config on the hub must
+    say ``PatchEmbedDust3R`` and not ``landscape_only``, or portrait photos are refused.)
+    """
 
     def __init__(self, capture, noise=0.0):
         self.capture, self.noise = capture, noise
@@ -32,6 +38,8 @@ class Knowing:
         (i,), (j,) = first["idx"], second["idx"]
         assert first["img"].shape[2] % 16 == 0 and first["img"].shape[3] % 16 == 0
         assert first["img"].min() < -0.2 and first["img"].max() > 0.2  # [-1, 1]
+        for view in (first, second):
+            assert view["true_shape"].tolist() == [list(view["img"].shape[2:])]
         self.seen.append((i, j))
         height, width = first["img"].shape[2:]
         cameras = self.capture.cameras.resized(height, width)
@@ -41,7 +49,7 @@ class Knowing:
         noise = 1 + self.noise * torch.randn(2, height, width, 1, generator=torch.Generator().manual_seed(10 * i + j))
         mine, other = SCALES[i, j] * points[i], SCALES[i, j] * (points[j] @ to_i[:3, :3].T + to_i[:3, 3])
         confidence = torch.full((1, height, width), 4.0)
-        confidence[:, : height // 8] = 1.0
+        confidence[:, : height // 8] = 1.001
         return (
             {"pts3d": (noise[0] * mine)[None], "conf": confidence},
             {"pts3d_in_other_view": (noise[1] * other)[None], "conf": confidence},
@@ -75,6 +83,18 @@ def test_pixels_that_the_network_is_not_confidence_of_are_dropped(exact_capture,
     knowing()
     depths = Dust3r(long_side=96).reconstruct(exact_capture).depths
     assert (depths[:, : depths.shape[1] // 8 - 2] == 0).all()
+
+
+def test_raw_depth_is_neither_cut_nor_filtered(exact_capture, knowing):
+    """As ViewCrafter's teachers were trained: all pixels of two photos, whatever the confidence."""
+    network = knowing(noise=0.3)  # neighbours contradict each other: the filters would drop most of it
+    two = exact_capture[[0, 1]]
+    geometry = GEOMETRY_PROVIDERS["dust3r-raw"](long_side=96).reconstruct(two)
+    assert sorted(network.seen) == [(0, 1), (1, 0)]
+    assert (geometry.depths > 0).float().mean() > 0.99
+    assert len(geometry.points) == int((geometry.depths > 0).sum()) and (geometry.confidences == 1).any()
+    cut = Dust3r(long_side=96).reconstruct(two).depths
+    assert (cut > 0).float().mean() < 0.8
 
 
 def test_scale_needs_a_baseline(exact_capture):

@@ -10,7 +10,9 @@ from fvgen.geometry.points import depth_to_points
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS, AutoGeometry
 
 
-@pytest.mark.parametrize("name", [name for name in GEOMETRY_PROVIDERS if name != "dust3r"])  # see test_dust3r.py
+@pytest.mark.parametrize(
+    "name", [name for name in GEOMETRY_PROVIDERS if not name.startswith("dust3r")]
+)  # see test_dust3r.py
 def test_every_provider_is_its_own_config_and_keeps_the_contract(name, exact_capture):
     provider = GEOMETRY_PROVIDERS[name]()
     assert is_dataclass(provider)

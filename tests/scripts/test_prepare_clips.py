@@ -124,6 +124,14 @@ def test_processes_of_accelerate_share_the_scenes(tmp_path):
     assert len(ShardDataset(tmp_path, crop=(48, 48))) == 3
 
 
+def test_clips_that_points_cover_too_little_are_left_out_and_counted(prepare_clips, tiny_room, tmp_path):
+    captures = ("captures", "--captures", tiny_room, "--geometry", "capture-depth", "--clips-per-scene", 2, *SMALL)
+    with pytest.raises(InputError, match="none that points cover by 99%"):
+        prepare_clips(*captures, "--output", tmp_path / "none", "--least-coverage", 0.99)
+    printed = prepare_clips(*captures, "--output", tmp_path / "some", "--least-coverage", 0.01)
+    assert "0 of 2 clips (0%) left out: points cover less than 1% of the frames" in printed
+
+
 def test_latents_of_a_pipeline(prepare_clips, tiny_room, tiny_model, tmp_path):
     prepare_clips(
         "captures",
