@@ -33,7 +33,12 @@ class ExactTeacher(nn.Module):
     @property
     def width(self) -> int:
         """Channels of the features."""
-        return 2 * self.frequencies.shape[1] + 2 * 2 + len(WEIGHTS) + 8
+        return 2 * self.frequencies.shape[1] + 2 * 2 + len(WEIGHTS) + 8 + 1
+
+    def seen(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The noised points [B, 2] and timesteps [B] that features [B, C] were made of."""
+        first = 2 * self.frequencies.shape[1]
+        return features[:, first : first + 2], (features[:, -1] * 1000).round().long()
 
     def forward(self, sample: Tensor, timestep: Tensor, context: Tensor, fps: Tensor, **_: Any) -> SimpleNamespace:
         """As a `fvgen.models.unet_3d.VideoUNet` of clips [B, 1, 2, 1, 1]."""
@@ -48,7 +53,7 @@ class ExactTeacher(nn.Module):
         x0 = self.schedule.scale_arr[timestep][:, None] * z
         v = (signal * x - x0) / noise
         waves = x @ self.frequencies
-        seen = torch.cat([waves.sin(), waves.cos(), x, z, which, _time_code(timestep)], dim=1)
+        seen = torch.cat([waves.sin(), waves.cos(), x, z, which, _time_code(timestep), timestep[:, None] / 1000], dim=1)
         return SimpleNamespace(sample=v.reshape(sample.shape), middle=seen[:, None, :, None, None])
 
 

@@ -18,13 +18,15 @@ from torch import Tensor
 from fvgen.checks import require
 from fvgen.data.shards import ShardDataset
 from fvgen.distillation.configs import PRESETS, PresetName
-from fvgen.distillation.objectives.draws import draw_clips
+from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS, draw_clips
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.start import Start, start_roles
 from fvgen.files import write_json
 from fvgen.models.folder import INDEX, new_folder, read_settings
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+FRAME_TEACHER = "frame_teacher"
+"""Folder of the image model, beside the clips."""
 CLIPS = 4
 """Number of clips that a discriminator sees at once."""
 BLOCK = 4
@@ -38,18 +40,37 @@ class Stage:
     preset: PresetName
     share: float
     """Share of the updates of a row."""
-    regression: float = 0.0
-    """Weight of the regression to the real clips."""
+    regression: float | None = 0.0
+    """Weight of the regression to the real clips; None for a recipe without that term."""
+    more: tuple[str | int, ...] = ()
+    """Further options: what a preset for large networks needs to fit a small one without towers."""
+    image_model: bool = False
+    """Whether frames are matched with an image model."""
 
+
+_UNGUIDED = ("--objective.matching.guidance-scale", 1)
+_TEACHERS_ODE = ("--objective.guidance-scale", 1, "--objective.teacher-steps", 10)
+_AVDM2 = ("--objective.matching.text-tokens", 0, "--objective.video-matching.guidance-scale", 1)
 
 ROWS: Mapping[str, Sequence[Stage]] = {
     "no GAN": (Stage("tiny-no-gan", 1.0),),
+    "no GAN, reverse KL": (Stage("tiny-no-gan-reverse-kl", 1.0),),
     "GAN only": (Stage("tiny-stage1", 1.0),),
     "GAN, reverse KL": (Stage("tiny-stage1", 0.5), Stage("tiny-gan-dmd", 0.5)),
     "GAN, softened": (Stage("tiny-stage1", 0.5), Stage("tiny-stage2", 0.5)),
     "GAN, softened, regression": (Stage("tiny-stage1", 0.5, 1.0), Stage("tiny-stage2", 0.5, 3.0)),
+    "simulated": (
+        Stage("fvgen-simulated-stage1", 0.5),
+        Stage("fvgen-simulated-stage2", 0.5, more=_UNGUIDED),
+    ),
+    "DMD2": (Stage("dmd2", 1.0, None, _UNGUIDED),),
+    "CausVid": (Stage("causvid-init", 0.5, None, _TEACHERS_ODE), Stage("causvid", 0.5, None, _UNGUIDED)),
+    "AVDM2": (Stage("avdm2", 1.0, None, _AVDM2, image_model=True),),
+    "AVDM2, video score": (Stage("avdm2-video-score", 1.0, None, _AVDM2),),
+    "AVDM2, GAN alone": (Stage("avdm2-gan-alone", 1.0, None, _AVDM2),),
 }
-"""The paper's Table 3, and the recipe of the bundled student: every row with as many updates of the student."""
+"""The paper's Table 3, the recipe of the bundled student, and what FVGen is compared with. Every row has the
+same number of student updates."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +172,8 @@ def planned_rows(work: Path, budget: Budget) -> dict[str, list[Plan]]:
         for stage in stages:
             updates = round(stage.share * budget.updates)
             begun = "" if before is None else f"{before.name}+"
-            output = work / f"{begun}{stage.preset}-{updates}-{stage.regression:g}"
+            weight = "" if stage.regression is None else f"-{stage.regression:g}"
+            output = work / f"{begun}{stage.preset}-{updates}{weight}"
             rows[name].append(Plan(stage, updates, output, before))
             before = output
     return rows
@@ -180,7 +202,7 @@ def _finished(plan: Plan) -> Run:
 
 def untrained_student(teacher: Path, folder: Path) -> Path:
     """Where every row starts: the teacher's weights under the student's sampler."""
-    with new_folder(folder, "few_step", read_settings(teacher).get("residual")) as writer:
+    with new_folder(folder, "few_step", read_settings(teacher).get("residual"), STUDENT_TIMESTEPS) as writer:
         writer.copy(teacher)
     return folder
 
@@ -195,6 +217,8 @@ def discriminator_on_clips(run: Run, teacher: Path, clips: Path, crop: int) -> d
     if not folder.is_dir():
         return {}
     objective: Any = PRESETS[run.stage.preset].objective
+    if objective.adversarial.backbone != "teacher" or objective.frame_matching is not None:
+        return {}  # it would take the fake score, or the image model, to ask it
     roles = start_roles(objective, Start(teacher, run.output / "student", folder), seed=0)
     data = ShardDataset(clips, views=2, crop=(crop, crop))
     figures = {}
@@ -222,7 +246,7 @@ def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, 
     if (plan.output / "student" / INDEX).is_file():
         return
     start = {} if plan.before is None else {"--init-student": plan.before / "student"}
-    options = {
+    options: dict[str, Any] = {
         "--preset": plan.stage.preset,
         "--data": clips,
         "--output": plan.output,
@@ -233,8 +257,6 @@ def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, 
         "--student.lr": budget.lr,
         "--student.warmup-steps": budget.warmup_steps,
         "--critic.warmup-steps": budget.warmup_steps,
-        "--objective.critic-steps": budget.critic_steps,
-        "--objective.regression.weight": plan.stage.regression,
         "--precision": "fp32",  # which all CPUs are quick at
         "--global-batch": budget.batch,
         "--micro-batch": budget.batch,
@@ -245,7 +267,14 @@ def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, 
         "--meters.log-every": 1,
         "--meters.samples-every": 0,
     }
-    _call("train_distill.py", options, "--other-size", "--meters.no-tensorboard")
+    if PRESETS[plan.stage.preset].objective.critic_steps > 0:
+        options["--objective.critic-steps"] = budget.critic_steps
+    if plan.stage.regression is not None:
+        options["--objective.regression.weight"] = plan.stage.regression
+    if plan.stage.image_model:
+        options["--frame-teacher"] = clips.parent / FRAME_TEACHER
+    more = (*map(str, plan.stage.more), "--other-size", "--meters.no-tensorboard")
+    _call("train_distill.py", options, *more)
 
 
 def _call(script: str, options: Mapping[str, Any], *more: str) -> None:
@@ -254,6 +283,10 @@ def _call(script: str, options: Mapping[str, Any], *more: str) -> None:
     Raises:
         subprocess.CalledProcessError: it failed, and has printed why.
     """
+    subprocess.run([sys.executable, str(SCRIPTS / script), *command_line(options, *more)], check=True)
+
+
+def command_line(options: Mapping[str, Any], *more: str) -> list[str]:
+    """Options of one or several values as words, after those of ``more``."""
     given = [(name, *(value if isinstance(value, tuple) else (value,))) for name, value in options.items()]
-    line = [str(part) for option in given for part in option]
-    subprocess.run([sys.executable, str(SCRIPTS / script), *more, *line], check=True)
+    return [*more, *(str(part) for option in given for part in option)]

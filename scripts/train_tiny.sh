@@ -60,6 +60,7 @@ train tiny-stage1 "$work/stage1" --teacher "$work/teacher/teacher" \
     --objective.adversarial.features middle --objective.adversarial.r1-weight 100 --objective.critic-steps 2 \
     --critic.lr 2e-4 "${stage[@]}"
 train tiny-stage2 "$work/stage2" --teacher "$work/teacher/teacher" --init-student "$work/stage1/student" \
+    --objective.student-input backward_simulation --objective.discriminator-every 0 \
     --objective.adversarial.features middle --objective.critic-steps 2 --critic.lr 2e-4 "${stage[@]}"
 say "done: $work/teacher/teacher and $work/stage2/student"
 if [ -n "$smoke" ]; then

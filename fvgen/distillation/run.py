@@ -76,8 +76,10 @@ def _start(options: Options, data: ShardDataset, processes: Processes) -> Start:
     if discriminator is None and options.init_student is not None:
         beside = options.init_student.parent / "discriminator"
         discriminator = beside if beside.is_dir() else None
+    student_there = options.init_student is not None and options.init_student.is_dir()  # else that is what is wrong
     require(
         discriminator is not None
+        or not student_there
         or PRESETS[options.preset].starts_from != "student"
         or "density_ratio" not in options.objective.needs,
         "init_discriminator",

@@ -23,6 +23,8 @@ class OptimizerConfig:
     """Optimiser. adamw8bit keeps its moments in 8 bits and needs bitsandbytes."""
     lr: float = 5e-5
     """Highest learning rate."""
+    spatial_lr_scale: float = 1.0
+    """Learning rate of a video network's 2D layers, those within frames, as a share of that of its motion layers."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of the first and second moment."""
     weight_decay: float = 0.01
@@ -36,6 +38,8 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "lr", "be positive", self.lr, "5e-5 is the paper's.")
+        scale = self.spatial_lr_scale
+        require(scale >= 0, "spatial_lr_scale", "be 0 or more", scale, "1 trains all layers alike.")
         low, high = min(self.betas), max(self.betas)
         require(low >= 0 and high < 1, "betas", "lie in [0, 1)", self.betas, "0.9 and 0.999 are usual.")
         require(self.weight_decay >= 0, "weight_decay", "be 0 or more", self.weight_decay, "0 switches it off.")
@@ -85,7 +89,7 @@ class TrainConfig:
     steps: int = 4000
     """Updates of the student."""
     global_batch: int = 4
-    """Clips in each update, over all processes."""
+    """Clips in each update, over all processes, accumulated over micro-batches where they do not fit at once."""
     micro_batch: int = 1
     """Clips in each forward pass. The gradients of a process's share are accumulated."""
     seed: int = 0
@@ -99,7 +103,7 @@ class TrainConfig:
     held_out: int = 0
     """Clips at the end of the data set that are never trained on. They give pictures and the held-out error."""
     sampling_steps: int = 4
-    """Sampling steps for pictures and the held-out error."""
+    """Sampling steps of a teacher in training, for pictures and the held-out error. A student has its own timesteps."""
     student: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser of the student."""
     critic: OptimizerConfig = field(default_factory=OptimizerConfig)

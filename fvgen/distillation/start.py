@@ -16,10 +16,12 @@ from fvgen.diffusion.schedule import NoiseSchedule
 from fvgen.distillation.adapters import AdaptedNetwork, SharedBackbone
 from fvgen.distillation.density_ratio import DensityRatio
 from fvgen.distillation.image_model import load_image_model
+from fvgen.distillation.objectives.adversarial import Adversarial
 from fvgen.distillation.objectives.objective import Objective
 from fvgen.distillation.roles import Roles
 from fvgen.distillation.settings import Backbone
 from fvgen.models.discriminator import ClipDiscriminator
+from fvgen.models.discriminator_heads import Head
 from fvgen.models.folder import load_component, read_settings
 from fvgen.models.unet_3d import VideoUNet
 
@@ -103,9 +105,9 @@ def build_roles(
         if "teacher" not in needs:
             roles.teacher = None
     if "discriminator" in needs and objective.adversarial is not None:
-        widths = _feature_widths(teacher, objective.adversarial.features)
-        roles.discriminator = discriminator or _new_discriminator(teacher, widths, seed)
-        _check_discriminator(roles.discriminator, widths)
+        widths = _feature_widths(teacher, objective.adversarial)
+        roles.discriminator = discriminator or _new_discriminator(teacher, widths, objective.adversarial.head, seed)
+        _check_discriminator(roles.discriminator, widths, objective.adversarial.head)
         roles.discriminator.requires_grad_("discriminator" in trains).eval()
     if "density_ratio" in needs:
         roles.density_ratio = DensityRatio()
@@ -138,25 +140,27 @@ def _check_alike(student: nn.Module, teacher: nn.Module) -> None:
         raise InputError(complaint("the student", "have the teacher's tensors", found, "Give one distilled from it."))
 
 
-def _feature_widths(teacher: Any, features: str) -> tuple[int, ...]:
+def _feature_widths(teacher: Any, adversarial: Adversarial) -> tuple[int, ...]:
     """Channels of the teacher's maps that a discriminator looks at."""
     widths = [teacher.config.model_channels * mult for mult in teacher.config.channel_mult]
-    # Three scales are AVDM2's; smaller networks have fewer.
-    return tuple(widths[-3:]) if features == "multiscale" else (widths[-1],)
+    return tuple(widths[-adversarial.scales :]) if adversarial.features == "multiscale" else (widths[-1],)
 
 
-def _check_discriminator(discriminator: Any, widths: tuple[int, ...]) -> None:
-    """Raise `InputError` unless it takes maps of these widths."""
+def _check_discriminator(discriminator: Any, widths: tuple[int, ...], head: Head) -> None:
+    """Raise `InputError` unless it takes maps of these widths, by this head."""
     found = tuple(discriminator.config.feature_channels)
     next_step = "Give the one that was trained with this teacher and kind of features."
     require(found == widths, "the discriminator", f"look at the teacher's maps of {widths} channels", found, next_step)
+    own = discriminator.config.head
+    require(own == head, "the discriminator", f"have the recipe's head {head}", own, next_step)
 
 
-def _new_discriminator(teacher: Any, widths: tuple[int, ...], seed: int) -> ClipDiscriminator:
-    hidden = min(256, 8 * teacher.config.model_channels)
+def _new_discriminator(teacher: Any, widths: tuple[int, ...], head: Head, seed: int) -> ClipDiscriminator:
+    # Twice the width of a network: 256 for the teacher that the paper names, and no more than a small one can feed.
+    hidden = min(256, 2 * teacher.config.model_channels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ClipDiscriminator(widths, hidden, min(32, hidden // 4))
+        return ClipDiscriminator(widths, hidden, min(32, hidden // 4), head)
 
 
 def start_roles(objective: Objective, start: Start, seed: int) -> Roles:

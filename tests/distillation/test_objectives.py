@@ -31,12 +31,15 @@ TRAINED_BY_CRITIC = {
     "fvgen_stage1": {"discriminator"},
     "fvgen_stage1, simulated": {"discriminator"},
     "fvgen_stage2": {"fake_score"},
-    "fvgen_stage2, noised real": {"fake_score"},
+    "fvgen_stage2, simulated": {"fake_score"},
     "fvgen_stage2, discriminator trained": {"fake_score", "discriminator"},
     "dmd2": {"fake_score", "discriminator"},
     "causvid_regression": set(),
     "causvid": {"fake_score"},
     "avdm2": {"discriminator", "frame_fake_score"},
+    "avdm2, guided": {"discriminator", "frame_fake_score"},
+    "avdm2, video score": {"discriminator", "fake_score"},
+    "avdm2, gan alone": {"discriminator"},
 }
 
 

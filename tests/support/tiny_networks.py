@@ -24,12 +24,15 @@ RECIPES = {
     "fvgen_stage1": FVGenStage1(),
     "fvgen_stage1, simulated": FVGenStage1(student_input="backward_simulation"),
     "fvgen_stage2": FVGenStage2(),
-    "fvgen_stage2, noised real": FVGenStage2(student_input="noised_real"),
+    "fvgen_stage2, simulated": FVGenStage2(student_input="backward_simulation"),
     "fvgen_stage2, discriminator trained": FVGenStage2(discriminator_every=1),
     "dmd2": DMD2(),
     "causvid_regression": CausVidRegression(teacher_steps=4),
     "causvid": CausVid(),
     "avdm2": AVDM2(matching=FrameMatching(frames=2, text_tokens=2)),
+    "avdm2, guided": AVDM2(matching=FrameMatching(frames=2, text_tokens=2, guidance_scale=3.0)),
+    "avdm2, video score": AVDM2(score="video"),
+    "avdm2, gan alone": AVDM2(score="none"),
 }
 """Every recipe, and the options that change who is trained."""
 

@@ -16,6 +16,7 @@ from fvgen.distillation.losses import approximated_r1, discriminator_loss, gener
 from fvgen.distillation.objectives.draws import Range, check_range, draw_timesteps, noised
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
+from fvgen.models.discriminator_heads import Head
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,15 @@ class Adversarial:
     """Network whose features are classified: the frozen teacher, or the fake score, which then learns from it, too."""
     features: Literal["middle", "multiscale"] = "middle"
     """Features that are classified: those of the middle block, or of the encoder at several resolutions."""
+    head: Head = "pooled"
+    """What features go through: 3D convolutions, each map for itself (pooled) or all together at last (concatenated),
+    or 2D ones (frames)."""
+    scales: int = 3
+    """Number of resolutions of multi-scale features, the coarsest ones. A network with fewer gives all of its own."""
 
     def __post_init__(self) -> None:
         check_range("t_range", self.t_range)
+        require(self.scales >= 1, "scales", "be at least 1", self.scales, "3 is AVDM2's.")
         require(self.r1_weight >= 0, "r1_weight", "be 0 or more", self.r1_weight, "0 switches it off.")
         require(self.r1_sigma > 0, "r1_sigma", "be positive", self.r1_sigma, "0.1 is usual.")
 

@@ -1,6 +1,7 @@
 """CausVid's training (Yin et al., arXiv 2412.07772) as FVGen is compared with: regression on ODE pairs, then DMD.
 
-Two runs: `CausVidRegression` makes the student ready, `CausVid` goes on from it.
+Two runs: `CausVidRegression` makes the student ready, `CausVid` goes on from it. CausVid's student looks only
+backwards in time; here it has the teacher's architecture, since all frames of a clip are wanted at once.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class CausVidRegression(Objective):
     """The student learns where the teacher's deterministic sampler ends, from points along its way.
 
     Every update runs the teacher's whole sampler: about ``2·teacher_steps`` of its calls for one of the student.
+    (CausVid's code makes a fixed set of some 1500 pairs beforehand and goes over it again and again.)
     """
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
@@ -103,7 +105,7 @@ class CausVid(Objective):
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
     """Timesteps of the student, largest first."""
-    student_input: StudentInput = "backward_simulation"
+    student_input: StudentInput = "noised_real"
     """Input of the student: noised real clips, or simulated from noise as in use."""
     critic_steps: int = 5
     """Updates of the fake score for each update of the student."""

@@ -31,7 +31,10 @@ class DistributionMatching:
     guidance_rescale: float = 0.7
     """Rescale of the teacher's guidance."""
     t_range: Range = (0.02, 0.98)
-    """Lowest and highest noise level, as shares of all timesteps."""
+    """Lowest and highest noise level, as shares of all timesteps. The paper writes (0, 1); DMD's code leaves out both
+    ends, where the score difference is no number (no signal) or all rounding (no noise)."""
+    fake_t_range: Range = (0.0, 1.0)
+    """Noise levels that the fake score is trained on, as shares of all timesteps."""
     weighting: Literal["dmd", "score"] = "dmd"
     """Weight of a clip's difference of predictions: DMD's 1 / mean|z - z_real|, or that of the score difference."""
 
@@ -44,6 +47,7 @@ class DistributionMatching:
             "softened_reverse_kl is FVGen's.",
         )
         check_range("t_range", self.t_range)
+        check_range("fake_t_range", self.fake_t_range)
 
     @property
     def needs_ratio(self) -> bool:
@@ -80,6 +84,8 @@ class DistributionMatching:
                 else:
                     logits = adversarial.logits(roles, x_t, t, batch.conditions)
                 ratio: Any = roles.density_ratio
+                # r is that of the data; the score it weighs is the teacher's under guidance. The paper guides one and
+                # not the other, too: a guided r would need a discriminator of guided clips.
                 r = ratio(logits)
                 h = DIVERGENCES[self.divergence].h(r)
                 weight = weight * ratio.normalise(h)
@@ -92,9 +98,11 @@ class DistributionMatching:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Diffusion loss of the fake score on the student's clips z [B, F, C, h, w]; and meters."""
         schedule = roles.schedule
-        t = draw_timesteps(random, schedule, (0.0, 1.0), z)
+        t = draw_timesteps(random, schedule, self.fake_t_range, z)
         x0 = schedule.scale_latents(z.detach(), t)
         x_t = schedule.add_noise(x0, random.randn_like(z), t)
+        # In v, for the eps that the paper writes: at zero terminal SNR the last x_t is all noise, and its eps says
+        # nothing of x0.
         loss = diffusion_loss(self._fake_denoiser(roles, batch)(x_t, t), x0, t, schedule)
         return loss, {"fake_score": loss.detach()}
 

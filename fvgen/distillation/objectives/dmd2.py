@@ -18,7 +18,11 @@ from fvgen.distillation.roles import Roles
 
 @dataclass(frozen=True)
 class DMD2(Objective):
-    """Plain reverse KL plus a GAN whose classifier sits on the fake score, all trained together."""
+    """Plain reverse KL plus a GAN whose classifier sits on the fake score, all trained together.
+
+    DMD2 is for images: its classifier convolves in two dimensions. Frames go through such a one here and are pooled to
+    one logit a clip; convolutions over time, too, are FVGen's.
+    """
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
     """Timesteps of the student, largest first."""
@@ -32,7 +36,7 @@ class DMD2(Objective):
     """Weight of the adversarial term in the fake score's loss."""
     matching: DistributionMatching = field(default_factory=lambda: DistributionMatching("reverse_kl"))
     """Distribution-matching term."""
-    adversarial: Adversarial = field(default_factory=lambda: Adversarial(backbone="fake_score"))
+    adversarial: Adversarial = field(default_factory=lambda: Adversarial(backbone="fake_score", head="frames"))
     """Adversarial term."""
 
     @property

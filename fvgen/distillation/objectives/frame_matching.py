@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 
 from fvgen.checks import require
-from fvgen.clip import TrainBatch
+from fvgen.clip import Conditions, TrainBatch
+from fvgen.diffusion.guidance import guide
 from fvgen.diffusion.prediction import OutputKind
 from fvgen.distillation.losses import diffusion_loss, distribution_matching_loss, dmd_normaliser
 from fvgen.distillation.objectives.draws import Range, check_range, draw_timesteps, noised
@@ -30,6 +32,8 @@ class FrameMatching:
     """Lowest and highest noise level, as shares of the image model's timesteps."""
     prediction: OutputKind = "epsilon"
     """Kind of output of the image model."""
+    guidance_scale: float = 1.0
+    """Guidance scale of the image model. 1 switches guidance off."""
     text_tokens: int = 77
     """Number of the clip's first tokens that the image model gets. 0 is for a model without tokens (UNet2DModel)."""
 
@@ -43,13 +47,18 @@ class FrameMatching:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the student's clips z [B, F, C, h, w], whose gradient reaches K frames of each alone; and meters."""
         schedule: Any = roles.frame_schedule
-        frames, tokens = self._choose(z, batch, random)
-        t = self._timesteps(schedule, self.t_range, frames, random)
+        frames, which = self._choose(z, random)
+        tokens = self._tokens(batch.conditions, which)
+        t = self._timesteps(schedule, frames, random)
         with torch.no_grad():
             x_t = noised(schedule, frames, self._noise(frames, random), t)
+            real = self._predict(roles.frame_teacher, x_t, t, tokens)
+            if self.guidance_scale != 1:
+                away = self._predict(roles.frame_teacher, x_t, t, self._tokens(batch.conditions.unconditional(), which))
+                real = guide(real, away, self.guidance_scale)
+            fake = self._predict(roles.frame_fake_score, x_t, t, tokens)
             real, fake = (
-                schedule.unscale_latents(self._x0(network, schedule, x_t, t, tokens), t)
-                for network in (roles.frame_teacher, roles.frame_fake_score)
+                schedule.unscale_latents(schedule.to_x0(output, x_t, t, self.prediction), t) for output in (real, fake)
             )
             weight = dmd_normaliser(frames, real)
         loss = distribution_matching_loss(frames, real, fake, weight)
@@ -60,29 +69,32 @@ class FrameMatching:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Diffusion loss of the image fake score on K frames of the student's clips z [B, F, C, h, w]; and meters."""
         schedule: Any = roles.frame_schedule
-        frames, tokens = self._choose(z.detach(), batch, random)
-        t = self._timesteps(schedule, (0.0, 1.0), frames, random)
+        frames, which = self._choose(z.detach(), random)
+        t = self._timesteps(schedule, frames, random)
         x0 = schedule.scale_latents(frames, t)
         x_t = schedule.add_noise(x0, self._noise(frames, random), t)
-        predicted = self._x0(roles.frame_fake_score, schedule, x_t, t, tokens)
-        loss = diffusion_loss(predicted, x0, t, schedule, self.prediction)
+        output = self._predict(roles.frame_fake_score, x_t, t, self._tokens(batch.conditions, which))
+        loss = diffusion_loss(schedule.to_x0(output, x_t, t, self.prediction), x0, t, schedule, self.prediction)
         return loss, {"frame_fake_score": loss.detach()}
 
-    def _choose(self, z: Tensor, batch: TrainBatch, random: BatchRandom) -> tuple[Tensor, Tensor | None]:
-        """Random frames [B*K, C, h, w] and the tokens [B*K, N, D] that the image model gets."""
-        count = min(self.frames, z.shape[1])
-        which = random.choose(z.shape[1], count).to(z.device)
-        frames = z[torch.arange(len(z), device=z.device)[:, None], which].flatten(0, 1)
-        if self.text_tokens == 0:
-            return frames, None
-        return frames, batch.conditions.tokens[:, : self.text_tokens].repeat_interleave(count, dim=0)
+    def _choose(self, z: Tensor, random: BatchRandom) -> tuple[Tensor, Tensor]:
+        """Random frames [B*K, C, h, w] of z [B, F, C, h, w], and which ones [B, K] of their clip they are."""
+        which = random.choose(z.shape[1], min(self.frames, z.shape[1])).to(z.device)
+        return rearrange(z[torch.arange(len(z), device=z.device)[:, None], which], "b k c h w -> (b k) c h w"), which
 
-    def _timesteps(self, schedule: NoiseSchedule, t_range: Range, frames: Tensor, random: BatchRandom) -> Tensor:
-        return draw_timesteps(random, schedule, t_range, frames, len(frames) // len(random)).flatten()
+    def _tokens(self, conditions: Conditions, which: Tensor) -> Tensor | None:
+        """The tokens [B*K, N, D] that the image model gets with the frames ``which`` [B, K]."""
+        if self.text_tokens == 0:
+            return None
+        return repeat(conditions.tokens[:, : self.text_tokens], "b n d -> (b k) n d", k=which.shape[1])
+
+    def _timesteps(self, schedule: NoiseSchedule, frames: Tensor, random: BatchRandom) -> Tensor:
+        """Noise levels [B*K], the same range for teacher and fake score."""
+        return draw_timesteps(random, schedule, self.t_range, frames, len(frames) // len(random)).flatten()
 
     def _noise(self, frames: Tensor, random: BatchRandom) -> Tensor:
         return random.randn_like(frames.unflatten(0, (len(random), -1))).flatten(0, 1)
 
-    def _x0(self, network: Any, schedule: NoiseSchedule, x_t: Tensor, t: Tensor, tokens: Tensor | None) -> Tensor:
+    def _predict(self, network: Any, x_t: Tensor, t: Tensor, tokens: Tensor | None) -> Tensor:
         text = {} if tokens is None else {"encoder_hidden_states": tokens.to(x_t)}
-        return schedule.to_x0(network(x_t, t, **text).sample.to(x_t.dtype), x_t, t, self.prediction)
+        return network(x_t, t, **text).sample.to(x_t.dtype)

@@ -18,7 +18,10 @@ from fvgen.distillation.roles import Roles
 
 @dataclass(frozen=True)
 class FVGenStage1(Objective):
-    """GAN initialisation (arXiv 2508.06392, section 4.1): a discriminator between the student's clips and real ones."""
+    """GAN initialisation (arXiv 2508.06392, section 4.1): a discriminator between the student's clips and real ones.
+
+    Both stages must take the same input: the second asks this stage's discriminator about the student's clips.
+    """
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
     """Timesteps of the student, largest first."""

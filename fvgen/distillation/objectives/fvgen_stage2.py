@@ -24,7 +24,7 @@ class FVGenStage2(Objective):
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
     """Timesteps of the student, largest first."""
-    student_input: StudentInput = "backward_simulation"
+    student_input: StudentInput = "noised_real"
     """Input of the student: noised real clips as in the paper, or simulated from noise as in use."""
     critic_steps: int = 5
     """Updates of the fake score for each update of the student."""
