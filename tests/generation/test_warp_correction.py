@@ -64,15 +64,6 @@ def test_photos_pass_untouched_and_frames_are_corrected(plane, first_clip, corre
     assert 1e-4 < (drawn - warp.rgb[1:-1]).abs().mean() < 0.2
 
 
-def test_a_clip_without_photos_is_corrected_too(plane, corrector):
-    """An orbit or a spiral passes by the photos."""
-    capture, geometry = plane
-    path = PATH_STYLES["orbit"](capture.cameras, FRAMES)
-    views = corrector(1.0).generate(capture, geometry, path)
-    assert not views.is_photo.any() and torch.isfinite(views.rgb).all()
-    assert not torch.equal(views.rgb, WarpViews().generate(capture, geometry, path).rgb)
-
-
 def test_frames_of_an_earlier_window_are_keys_of_the_next(plane, first_clip, corrector):
     capture, geometry = plane
     correction = WarpCorrection.of(

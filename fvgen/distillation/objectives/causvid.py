@@ -30,7 +30,7 @@ class CausVidRegression(Objective):
     """The student learns where the teacher's deterministic sampler ends, from points along its way.
 
     Every update runs the teacher's whole sampler: about ``2·teacher_steps`` of its calls for one of the student.
-    (CausVid's code makes a fixed set of some 1500 pairs beforehand and goes over it again and again.)
+    CausVid's code makes a fixed set of some 1500 pairs beforehand and goes over it again and again.
     """
 
     timesteps: tuple[int, ...] = STUDENT_TIMESTEPS
