@@ -23,7 +23,6 @@ from rich.markup import escape
 from fvgen.checks import InputError, require
 from fvgen.devices import default_device, is_gpu
 from fvgen.files import disk_errors, store, whole_file, write_json
-from fvgen.numba_compile import threads_for_kernels
 from fvgen_ns.checkpoint import (
     check_fit,
     check_images,
@@ -168,6 +167,8 @@ class FVGenTrainer(Trainer):
         try:
             write_json(self.base_dir / NOTES_FILE, notes)
             self._started = time.monotonic()
+            from fvgen.numba_compile import threads_for_kernels  # numba is not loaded by commands that draw nothing
+
             with threads_for_kernels():
                 super().train()
         finally:

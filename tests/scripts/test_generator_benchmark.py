@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from fvgen.checks import InputError
+from fvgen.evaluation.held_out import held_out_clips, train_and_test
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "generator.py"
 
@@ -77,7 +78,7 @@ def test_captures_are_chosen_by_name(held_out_photos, tiny_room, tmp_path):
         held_out_photos.chosen_captures(tiny_room, [])
 
 
-def test_photos_of_two_shapes_come_at_one_size(held_out_photos, capture):
+def test_photos_of_two_shapes_come_at_one_size(capture):
     path = capture / "transforms.json"
     meta = json.loads(path.read_text())
     frame = next(frame for frame in meta["frames"] if frame["file_path"] == meta["test_filenames"][0])
@@ -87,7 +88,7 @@ def test_photos_of_two_shapes_come_at_one_size(held_out_photos, capture):
         turned.save(capture / frame[name])
     frame |= {"w": meta["h"], "h": meta["w"], "cx": meta["cy"], "cy": meta["cx"]}
     path.write_text(json.dumps(meta))
-    train, test = held_out_photos.train_and_test(capture, 96)
+    train, test = train_and_test(capture, 96)
     assert train.photos.shape == (4, 3, 64, 96) and test.photos.shape == (2, 3, 64, 96)
     assert train.depths.shape == (4, 64, 96) and len(train.sparse) > 0
-    assert sum(len(members) for _, members in held_out_photos.held_out_clips(train, test)) == 2
+    assert sum(len(members) for _, members in held_out_clips(train, test)) == 2
