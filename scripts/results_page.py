@@ -3,7 +3,7 @@
 python scripts/results_page.py           writes
 python scripts/results_page.py --check   says whether both are up to date; exit code 1 where they are not
 
-A marker in README.md is ``<!-- results: NAME -->``, closed by ``<!-- end -->``; NAME is a table of `TABLES`.
+A marker in README.md is ``<!-- results: NAME -->``, closed by ``<!-- end -->``; NAME is a table of `README_TABLES`.
 """
 
 from __future__ import annotations
@@ -85,6 +85,13 @@ def _cell(row: Mapping[str, float], column: Column) -> str:
         return ""
     error = row.get(f"{column.key}_se")
     return f"{value:.{column.digits}f}" + ("" if error is None else f" ±{error:.{column.digits}f}")
+
+
+def _splat_means(found: dict[str, Any]) -> list[str]:
+    """The means alone, for the README."""
+    seeds = [row["seeds"] for capture in found["captures"].values() for row in capture.values() if "seeds" in row]
+    runs = f", {min(seeds):.0f} to {max(seeds):.0f} seeds each" if seeds else ""
+    return rows_table(found["mean"], _SPLAT[:5], f"mean of {len(found['captures'])} captures{runs}")
 
 
 def _splats(found: dict[str, Any]) -> list[str]:
@@ -172,7 +179,10 @@ def _gpu(found: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     for title, rows in found.items():
         if isinstance(rows, list) and rows and isinstance(rows[0], dict):
-            keys = [key for key in dict.fromkeys(k for row in rows for k in row) if not key.endswith("_tflop")]
+            plain = [
+                {k: v for k, v in row.items() if not isinstance(v, dict) and not k.endswith("_tflop")} for row in rows
+            ]
+            keys = list(dict.fromkeys(key for row in plain for key in row))
             lines += ["", f"{title.capitalize()}:", "", f"| {' | '.join(keys)} |", f"|{'---|' * len(keys)}"]
             lines += [f"| {' | '.join(_plain(row.get(key)) for key in keys)} |" for row in rows]
     return lines[1:]
@@ -185,9 +195,10 @@ def _plain(value: object) -> str:
 _ALL = (
     "Real captures, held-out photos, `fvgen-splat-cpu`; every method at equal steps, size, background and rasterizer."
 )
+_OLD = f"{_ALL} Before background and trials were built."
 TABLES: Mapping[str, ResultsTable] = {
     "splats": ResultsTable("sparse_captures_cpu.json", "Splats of four to six photos", _ALL, _splats),
-    "splats-3": ResultsTable("sparse_captures_cpu_3_views.json", "Splats of three photos", _ALL, _splats),
+    "splats-3": ResultsTable("sparse_captures_cpu_3_views.json", "Splats of three photos", _OLD, _splats),
     "llff": ResultsTable(
         "llff_cpu.json", "LLFF at the papers' size", "`fvgen evaluate splats` on two scenes, 3 photos.", _evaluated
     ),
@@ -206,6 +217,13 @@ TABLES: Mapping[str, ResultsTable] = {
     "model": ResultsTable("model_cpu.json", "Network", "Sizes and work of the full-size network.", _figures),
     "gpu": ResultsTable("gpu_h100.json", "One H100", "Random weights, bf16.", _gpu),
 }
+
+
+README_TABLES: Mapping[str, ResultsTable] = {
+    **TABLES,
+    "splat-means": ResultsTable("sparse_captures_cpu.json", "", "", _splat_means),
+}
+"""What the README's markers may name."""
 
 
 def page() -> str:
@@ -229,8 +247,8 @@ def filled(text: str) -> str:
     """README's text with the tables between its markers."""
 
     def table(match: re.Match[str]) -> str:
-        found = _read(TABLES[match[2]])
-        lines = [] if found is None else TABLES[match[2]].lines(found)
+        found = _read(README_TABLES[match[2]])
+        lines = [] if found is None else README_TABLES[match[2]].lines(found)
         return "".join([match[1], "\n".join(lines), "\n" if lines else "", match[4]])
 
     return _MARKER.sub(table, text)
