@@ -45,7 +45,8 @@ def pose_photos(config: FVGenTrainerConfig) -> None:
     source = Path(manager.data or manager.dataparser.data)
     if not holds_photos_alone(source):
         known = "stay as it is for a capture, whose poses are known"
-        require(manager.poses == PoseOptions(), _OPTIONS, known, manager.poses, "Leave its options out.")
+        unused = manager.poses == PoseOptions() or not has_poses(source)  # what is neither is refused by its reader
+        require(unused, _OPTIONS, known, manager.poses, "Leave its options out.")
         return
     geometry = manager.densify.geometry
     measured = "have depth in the capture"
