@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from fvgen.checks import require
-from fvgen.geometry.trajectory import clips_of
 from fvgen.models.folder import component_classes, read_settings
 from fvgen.types import CameraPath
 
@@ -49,6 +48,8 @@ def check_fixed_clips(path: CameraPath, fixed: int | None) -> None:
     Raises:
         InputError: with the reason.
     """
+    from fvgen.geometry.trajectory import clips_of  # wants SciPy, which a machine that only runs networks may lack
+
     for clip in clips_of(path) if fixed is not None else ():
         check_frames(len(clip), fixed)
         ends = path.photo[clip[[0, -1]]]
@@ -67,6 +68,8 @@ def thinned(path: CameraPath, like: CameraPath) -> list[Tensor]:
         evenly spread, or all where it has more.
     """
     kept = []
+    from fvgen.geometry.trajectory import clips_of  # wants SciPy, which a machine that only runs networks may lack
+
     for drawn, wanted in zip(clips_of(path), clips_of(like), strict=True):
         count = min(len(wanted), len(drawn))
         kept.append(drawn[torch.linspace(0, len(drawn) - 1, count).round().long()])
