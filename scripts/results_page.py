@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fvgen.command import run
-from fvgen.evaluation.published_rows import published_table
+from fvgen.evaluation.published_rows import published_lines, published_table
 from fvgen.files import store
 
 ROOT = Path(__file__).parents[1]
@@ -162,15 +162,7 @@ def _evaluated(found: dict[str, Any]) -> list[str]:
     lines += [f"- {note}" for note in found["notes"]]
     if found["published"]:
         lines += ["", "Published, not run here; their LPIPS is another network than ST-LPIPS:", ""]
-        lines += _published(found["published"])
-    return lines
-
-
-def _published(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = ["| method | scene | photos | PSNR | SSIM | LPIPS | source |", "|---|---|---:|---:|---:|---:|---|"]
-    for row in rows:
-        figures = ["" if row.get(key) is None else str(row[key]) for key in ("views", "psnr", "ssim", "lpips")]
-        lines.append(f"| {row['method']} | {row['scene']} | {' | '.join(figures)} | {row['source']} |")
+        lines += published_lines(found["published"])
     return lines
 
 
@@ -238,7 +230,7 @@ def page() -> str:
             parts.append("\n".join([f"## {table.title}\n", f"{table.about} {source}.\n", *table.lines(found)]) + "\n")
     fvgen = published_table("fvgen")
     parts.append(
-        "\n".join(["## The FVGen paper's tables\n", "Published, not run here.\n", *_published(fvgen.rows)]) + "\n"
+        "\n".join(["## The FVGen paper's tables\n", "Published, not run here.\n", *published_lines(fvgen.rows)]) + "\n"
     )
     return "\n".join(parts)
 

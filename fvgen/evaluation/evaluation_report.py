@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from fvgen.evaluation.published_rows import published_lines
 from fvgen.files import store, whole_file, write_json
 
 _DIGITS = {"psnr": 2, "psnr_affine": 2, "ssim": 3, "st_lpips": 3, "lpips_vgg": 3, "lpips_alex": 3, "avge": 4, "fid": 2}
-_YES_NO: dict[object, str] = {True: "yes", False: "no"}
 _TILE = 240
 """Pixels of a picture's width in the grid."""
 _STYLE = (
@@ -64,7 +64,7 @@ class EvaluationReport:
         for scene, methods in self.rows.items():
             parts += ["", f"## {scene}", "", *_table(methods)]
         if self.published:
-            parts += ["", "## Published, not run here", "", *_published_table(self.published)]
+            parts += ["", "## Published, not run here", "", *published_lines(self.published)]
         return "\n".join(parts) + "\n"
 
     def _html(self, grid: np.ndarray | None) -> str:
@@ -79,7 +79,7 @@ class EvaluationReport:
         for scene, methods in self.rows.items():
             body += [f"<h2>{html.escape(scene)}</h2>", _html_table(_table(methods))]
         if self.published:
-            body += ["<h2>Published, not run here</h2>", _html_table(_published_table(self.published))]
+            body += ["<h2>Published, not run here</h2>", _html_table(published_lines(self.published))]
         head = f'<meta charset="utf-8"><title>{html.escape(self.title)}</title><style>{_STYLE}</style>'
         return f"<!doctype html><html><head>{head}</head><body>{''.join(body)}</body></html>"
 
@@ -123,18 +123,6 @@ def _table(methods: Mapping[str, Mapping[str, float]]) -> list[str]:
             error = f" ±{row[f'{key}_se']:.{digits}f}" if f"{key}_se" in row else ""
             cells.append(f"{row[key]:.{digits}f}{error}" if key in row else "")
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
-
-
-def _published_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = [
-        "| method | scene | views | PSNR | SSIM | LPIPS | weights-free | source |",
-        "|---|---|---:|---:|---:|---:|---|---|",
-    ]
-    for row in rows:
-        figures = ["" if row.get(key) is None else str(row[key]) for key in ("views", "psnr", "ssim", "lpips")]
-        free = _YES_NO.get(row.get("weights_free"), "not said")
-        lines.append(f"| {row['method']} | {row['scene']} | {' | '.join(figures)} | {free} | {row['source']} |")
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -12,6 +12,7 @@ from fvgen.checks import require
 
 TABLES = ("llff", "mip360", "blender8", "dl3dv_re10k", "dtu", "tanks", "fvgen")
 STATUS = "published, not run here"
+_YES_NO: dict[object, str] = {True: "yes", False: "no"}
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,14 @@ def best_row(rows: Sequence[dict[str, Any]], *, weights_free: bool) -> dict[str,
     """The row with the highest PSNR among those with or without pretrained networks; None where there is none."""
     chosen = [row for row in rows if row.get("weights_free") is weights_free and row.get("psnr") is not None]
     return max(chosen, key=lambda row: float(row["psnr"]), default=None)
+
+
+def published_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rows as lines of a Markdown table."""
+    head = "| method | scene | photos | PSNR | SSIM | LPIPS | weights-free | source |"
+    lines = [head, "|---|---|---:|---:|---:|---:|---|---|"]
+    for row in rows:
+        figures = ["" if row.get(key) is None else str(row[key]) for key in ("views", "psnr", "ssim", "lpips")]
+        free = _YES_NO.get(row.get("weights_free"), "not said")
+        lines.append(f"| {row['method']} | {row['scene']} | {' | '.join(figures)} | {free} | {row['source']} |")
+    return lines

@@ -67,9 +67,9 @@ def thinned(path: CameraPath, like: CameraPath) -> list[Tensor]:
     Returns: for each clip of ``path``, frame indices [L], photos at both ends: as many as the clip of ``like`` has,
         evenly spread, or all where it has more.
     """
-    kept = []
     from fvgen.geometry.trajectory import clips_of  # wants SciPy, which a machine that only runs networks may lack
 
+    kept = []
     for drawn, wanted in zip(clips_of(path), clips_of(like), strict=True):
         count = min(len(wanted), len(drawn))
         kept.append(drawn[torch.linspace(0, len(drawn) - 1, count).round().long()])
