@@ -9,21 +9,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.rich_utils import CONSOLE
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
 import fvgen
-from fvgen.checks import require
 from fvgen.data.capture import DEPTH_UNIT, CaptureFrame
 from fvgen.data.capture_notes import CaptureNotes
 from fvgen.data.frame_checks import check_frame
@@ -32,115 +28,16 @@ from fvgen.files import require_writable
 from fvgen.generation.views_folder import is_complete
 from fvgen.geometry.points import merge, read_ply, voxel_thin
 from fvgen.geometry.similarity import Similarity
-from fvgen.models.find import NEEDS_MODEL, find_model, locate_model
+from fvgen.models.find import NEEDS_MODEL, locate_model
 from fvgen.models.folder import model_fingerprint
-from fvgen.types import Capture, PointCloud, Progress
+from fvgen.types import Capture, PointCloud
 from fvgen_ns.capture_split import CaptureSplit
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.frames import concatenate, flip_axes, to_nerfstudio
-from fvgen_ns.short_forms import short_forms
 from fvgen_ns.views_cache import IF_FULL, cache_folder, claimed_folder, complete_folder
 
 _NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model"}
 """Settings that do not change what is made; of the model its content counts, not its path."""
-
-
-@dataclass
-@short_forms("seed")
-class DensifyConfig:
-    """What is added to the photos before the splat trains."""
-
-    geometry: Literal["auto", "capture-depth", "plane-sweep", "dust3r", "none"] = "auto"
-    """Where dense points come from: the capture's measured depth, plane sweep stereo, an installed DUSt3R, or nowhere.
-    The choice auto takes measured depth when there is some, else plane sweep stereo."""
-    generator: Literal["none", "points", "warp", "student", "teacher"] = "warp"
-    """What makes views between the photos: nothing, the rendered points, the points with holes filled from the photos,
-    or a video diffusion model, distilled (student, 4 steps) or not (teacher, 50 steps)."""
-    model: Path | None = None
-    """Pipeline folder of the student or teacher, or tiny for a bundled one. By default the student is tiny, and the
-    teacher models/viewcrafter-512."""
-    low_memory: bool = False
-    """Let a student or teacher take less GPU memory and more time."""
-    confidence_seeds: int = 0
-    """Further samples of every view by a student or teacher. Where they disagree, the view counts less."""
-    sampling_steps: int | None = None
-    """Sampling steps of a student or teacher. By default 4 for a student and 50 for a teacher; 1 or 2 suit a student
-    that was trained so."""
-    path: Literal["between", "viewcrafter", "orbit", "spiral"] = "between"
-    """Where the generated views stand: smoothly between the photos, as the ViewCrafter reference places them, or around
-    what the photos look at."""
-    frames_per_clip: int | None = None
-    """Frames from one photo to the next, both counted. By default as many as the baseline asks for. A model with image
-    tokens draws as many as it was trained on, and the nearest of them are kept."""
-    working_size: int = 480
-    """Longest side of the photos that geometry works on, and of the generated views, in pixels."""
-    seed_holes: Literal["auto", "always", "never"] = "auto"
-    """Whether Gaussians also start where the points are missing, at the generated views' depth. The choice auto leaves
-    that to the trials, and without these it means never."""
-    background: bool = True
-    """Whether faint Gaussians also start where the photos show what has no dense points: sky, table, lawn."""
-    trials: bool = True
-    """Whether quick fits on photos left out decide what is added to the photos; they take half a minute. All that is
-    asked for stays unless less of it, or seeds in holes, is clearly better. Without trials it is added untried."""
-    seed: int = 0
-    """Seed of everything random in generation."""
-    cache_dir: Path | None = None
-    """Folder where finished views are kept. By default fvgen in the user's cache folder."""
-    views: Path | None = None
-    """Folder of a Nerfstudio dataset in the capture's frame whose images are taken as the generated views."""
-
-    def generates(self) -> bool:
-        """Whether the generator is called at all."""
-        return self.geometry != "none" and self.generator != "none" and self.views is None
-
-    def effective(self) -> DensifyConfig:
-        """The settings that decide what is made: without a generator where it is not called."""
-        return self if self.generates() else replace(self, generator="none")
-
-    def find_weights(self) -> None:
-        """Make ``model`` the full path of the chosen generator's weights; nothing for one that needs none.
-
-        Raises:
-            InputError: they are not on this machine (the text names the command that gets them), or not usable.
-        """
-        if self.generates() and self.generator in NEEDS_MODEL:
-            self.model = find_model(self.generator, self.model).resolve()
-
-    def check(self) -> None:
-        """Refuse settings that could only fail after the geometry is made.
-
-        Raises:
-            InputError: a number out of its range, a path that the generator cannot draw, or missing weights.
-        """
-        clip, seeds = self.frames_per_clip, self.confidence_seeds
-        both = "be at least 2, both photos counted"
-        require(clip is None or clip >= 2, "--frames-per-clip", both, clip, "Ask for more.")
-        require(self.working_size >= 16, "--working-size", "be at least 16 pixels", self.working_size, "Ask for more.")
-        require(seeds >= 0, "--confidence-seeds", "not be negative", seeds, "Ask for 0.")
-        steps = self.sampling_steps
-        require(steps is None or steps >= 1, "--sampling-steps", "be at least 1", steps, "Ask for 1, or leave it out.")
-        network = self.generates() and self.generator in NEEDS_MODEL
-        require(
-            not network or self.path not in ("orbit", "spiral"),
-            "--path",
-            f"be between or viewcrafter for the generator {self.generator}, which fills in between two photos",
-            f"{self.path}, whose clips hold none",
-            "Choose one of them, or the generator warp.",
-        )
-        self.find_weights()
-
-    def check_depth(self, training: CaptureSplit) -> None:
-        """Refuse to take measured depth where there is none.
-
-        Raises:
-            InputError: so it is.
-        """
-        require(
-            self.geometry != "capture-depth" or any(frame.depth for frame in training.frames),
-            "--geometry capture-depth",
-            "have depth in the capture",
-            "no depth_file_path in any frame",
-            "Choose plane-sweep or auto.",
-        )
 
 
 def densify(
@@ -359,18 +256,3 @@ def thin_to(cloud: PointCloud, most: int, size: float) -> PointCloud:
         size *= 1.1
         thinned = voxel_thin(cloud, size)
     return thinned
-
-
-@contextmanager
-def progress_bars() -> Iterator[Progress]:
-    """A `fvgen.types.Progress` callback that shows one bar for each kind of work."""
-    columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    tasks: dict[str, TaskID] = {}
-    with Bars(TextColumn("{task.description}"), *columns, console=CONSOLE) as bars:
-
-        def report(done: int, total: int, what: str) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield report

@@ -20,7 +20,8 @@ from fvgen.devices import is_gpu
 from fvgen.generation.view_weights import ViewWeights
 from fvgen.poses.options import PoseOptions
 from fvgen_ns.capture_split import CaptureSplit, GivenOutputsConfig
-from fvgen_ns.densify import DensifyConfig, densify
+from fvgen_ns.densify import densify
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset
 from fvgen_ns.refusal import refuse

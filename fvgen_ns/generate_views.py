@@ -17,8 +17,10 @@ from fvgen.data.capture import CaptureFrame
 from fvgen.devices import default_device
 from fvgen.files import read_json, require_writable
 from fvgen_ns.capture_split import CaptureSplit
-from fvgen_ns.densify import DensifyConfig, progress_bars, views_key
+from fvgen_ns.densify import views_key
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
+from fvgen_ns.progress_bars import progress_bars
 from fvgen_ns.short_forms import inherited_forms_alone
 from fvgen_ns.views_cache import alone_in
 

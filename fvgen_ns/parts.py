@@ -17,7 +17,7 @@ from fvgen.geometry.points import empty_cloud, merge, voxel_thin
 from fvgen.geometry.trajectory import PATH_STYLES
 from fvgen.models.find import NEEDS_MODEL
 from fvgen.types import Capture, GeneratedViews, PointCloud, Progress, SceneGeometry
-from fvgen_ns.densify import DensifyConfig
+from fvgen_ns.densify_config import DensifyConfig
 
 DENSE, BACKGROUND, VIEWS, SEEDS = PARTS = "dense points", "background", "generated views", "seeds in holes"
 Parts = frozenset[str]

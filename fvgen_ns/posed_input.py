@@ -20,7 +20,7 @@ from fvgen.data.read_capture import has_poses
 from fvgen.files import disk_errors, read_json, require_writable, whole_folder
 from fvgen.poses.options import PoseOptions, check_options
 from fvgen_ns.checkpoint import find_checkpoint
-from fvgen_ns.densify import progress_bars
+from fvgen_ns.progress_bars import progress_bars
 
 if TYPE_CHECKING:
     from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig

@@ -27,8 +27,9 @@ from fvgen.geometry.trajectory import PATH_STYLES, clips_of
 from fvgen.models.find import NEEDS_MODEL
 from fvgen.types import Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 from fvgen_ns.capture_split import CaptureSplit
-from fvgen_ns.densify import DensifyConfig, progress_bars
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.parts import BACKGROUND, DENSE, SEEDS, VIEWS, Choice, choose_parts, views_for_seeds
+from fvgen_ns.progress_bars import progress_bars
 from fvgen_ns.run_seconds import timed
 
 FEWEST_POINTS = 100

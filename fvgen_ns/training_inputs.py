@@ -12,8 +12,10 @@ from fvgen.data.frame_checks import check_frame
 from fvgen.data.working_size import ScaledFrame, at_size, capture_of, working_size
 from fvgen.types import Capture
 from fvgen_ns.capture_split import CaptureSplit
-from fvgen_ns.densify import DensifyConfig, makes_views, progress_bars
+from fvgen_ns.densify import makes_views
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParser
+from fvgen_ns.progress_bars import progress_bars
 from fvgen_ns.training_photo import TrainingPhoto
 
 NOTHING_HELD_OUT = "No photos are held out: all figures and comparisons are of photos that the splat was trained on."

@@ -10,7 +10,7 @@ from nerfstudio_commands import BIN
 
 from fvgen.distillation.configs import PRESETS
 from fvgen.poses.options import PoseOptions
-from fvgen_ns.densify import DensifyConfig
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_config import fvgen_splat, fvgen_splat_cpu
 from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
 from fvgen_ns.fvgen_dataparser import fvgen_data

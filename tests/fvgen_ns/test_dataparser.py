@@ -17,7 +17,8 @@ from fvgen.checks import InputError
 from fvgen.geometry.points import read_ply, write_ply
 from fvgen.types import PointCloud
 from fvgen_ns.capture_split import CaptureSplit
-from fvgen_ns.densify import DensifyConfig, views_key
+from fvgen_ns.densify import views_key
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset, ViewWeights

@@ -18,7 +18,8 @@ from fvgen.models.find import BUNDLED, find_model, locate_model
 from fvgen.models.folder import model_fingerprint
 from fvgen_ns import densify as densify_module
 from fvgen_ns.capture_split import CaptureSplit
-from fvgen_ns.densify import DensifyConfig, densify, views_key
+from fvgen_ns.densify import densify, views_key
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 
 

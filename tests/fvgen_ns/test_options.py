@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 import tyro
 
-from fvgen_ns.densify import DensifyConfig
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_config import fvgen_splat, fvgen_splat_cpu
 from fvgen_ns.fvgen_datamanager import FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModelConfig

@@ -10,7 +10,8 @@ from fvgen.data.working_size import make_capture
 from fvgen.generation.trials import Trials
 from fvgen_ns import parts as parts_module
 from fvgen_ns.capture_split import CaptureSplit
-from fvgen_ns.densify import DensifyConfig, densify
+from fvgen_ns.densify import densify
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.parts import BACKGROUND, DENSE, SEEDS, VIEWS, asked_for, candidates
 

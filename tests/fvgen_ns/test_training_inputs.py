@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 from fvgen.checks import InputError
 from fvgen.data.capture import CaptureFrame
 from fvgen.data.decoded_frame import DecodedFrame
-from fvgen_ns.densify import DensifyConfig
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.training_photo import TrainingCamera, TrainingPhoto

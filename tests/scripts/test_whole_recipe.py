@@ -13,7 +13,8 @@ from fvgen.data.shards import ShardDataset
 from fvgen.data.working_size import make_capture
 from fvgen.generation.fixed_frames import fixed_frames_of
 from fvgen_ns.capture_split import CaptureSplit
-from fvgen_ns.densify import DensifyConfig, densify
+from fvgen_ns.densify import densify
+from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 
 
