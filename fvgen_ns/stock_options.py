@@ -1,4 +1,7 @@
-"""Nerfstudio's options that a splat by this plugin has no use for: refused, where ignoring them would mislead."""
+"""Nerfstudio's options that a splat by this plugin has no use for: refused, where ignoring them would mislead.
+
+Options of the log's looks (``--logging.local-writer``) change no result: commands that set them go on to work.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,10 @@ from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 _ONE_PROCESS = "The number of Gaussians changes while they train: one process does that."
 _ALL_HELD_OUT = "All held-out photos are evaluated."
 _CAMERA_ORDER = "Each photo is seen once an epoch, in an order that the seed decides."
-_ONE_BAR = "Training shows one bar; --vis tensorboard records the rest."
 _RAYS = "It is about rays, and a splat has none."
 
 UNUSED: Mapping[str, str] = {
     "prompt": "A splat takes no text.",
-    "logging.local_writer.stats_to_track": _ONE_BAR,
-    "logging.local_writer.max_log_size": _ONE_BAR,
     "machine.num_devices": _ONE_PROCESS,
     "machine.num_machines": _ONE_PROCESS,
     "pipeline.datamanager.camera_res_scale_factor": "Use --pipeline.datamanager.image-size.",

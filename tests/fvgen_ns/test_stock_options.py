@@ -23,7 +23,6 @@ OTHERS = {
     "train_cameras_sampling_strategy": "fps",
     "rasterize_mode": "antialiased",
     "grid_shape": (8, 8, 8),
-    "stats_to_track": (),
 }
 
 
@@ -45,6 +44,13 @@ def test_options_without_effect_are_refused_by_name(option):
     setattr(owner, name, other_value(name, getattr(owner, name)))
     with pytest.raises(InputError, match=f"^--{option.replace('_', '-')} must stay .*no effect here"):
         refuse_unused(config)
+
+
+def test_options_of_the_logs_looks_are_put_up_with():
+    config = deepcopy(fvgen_splat_cpu.config)
+    config.logging.local_writer.max_log_size = 0
+    config.logging.local_writer.stats_to_track = ()
+    refuse_unused(config)
 
 
 INHERITED = {
