@@ -3,6 +3,11 @@
 What makes it fast: the splat is the outer loop and the pixels the inner one, over contiguous arrays in a function of
 its own, so it vectorises; a splat visits only the rows and the half tile it can reach; exp is a polynomial. The
 backward pass walks front to back too: what lies behind a splat is the final colour minus what has been passed.
+
+What belongs together comes as one tuple. ``seen`` are means2d [C N, 2], splats [C N, 8] and pixel boxes [C N, 4] of
+`fvgen.rendering.numba_projection`; ``picture`` is rgb [C, H, W, 3] over the background, transmittance [C, H, W] and
+depth [C, H, W] (weighted, not normalised); ``limits`` are the least alpha that is drawn, the largest alpha, and the
+transmittance at which a pixel is finished.
 """
 
 from __future__ import annotations
@@ -176,8 +181,10 @@ def _runs(box, x0, y0):
 
 
 @kernel_part
-def _draw_tile(c, x0, y0, first, last, means2d, splats, boxes, splat_of, limits, background, rgb, transmittance, depth):
+def _draw_tile(c, x0, y0, first, last, seen, splat_of, limits, background, picture):
     """Draw the splats at positions ``first`` to ``last``; returns one past the last position that could be seen."""
+    means2d, splats, boxes = seen
+    rgb, transmittance, depth = picture
     planes = _new_planes(7, x0, y0)
     for position in range(first, last):
         s = splat_of[position]
@@ -200,57 +207,25 @@ def _draw_tile(c, x0, y0, first, last, means2d, splats, boxes, splat_of, limits,
 
 
 @kernel
-def composite(
-    first, last, means2d, splats, boxes, starts, splat_of, limits, background, rgb, transmittance, depth, ends
-):
-    """Draw tiles ``first`` to ``last``.
+def composite(first, last, seen, starts, splat_of, limits, background, picture, ends):
+    """Draw tiles ``first`` to ``last`` into ``picture``.
 
-    Fills ``rgb`` [C, H, W, 3] over the background, ``transmittance`` [C, H, W] and ``depth`` [C, H, W] (weighted, not
-    normalised), and ``ends`` [C T]: one past the last position that could be seen in the tile.
+    Fills ``ends`` [C T], too: one past the last position that could be seen in the tile.
     """
-    columns, rows = (rgb.shape[2] + TILE - 1) // TILE, (rgb.shape[1] + TILE - 1) // TILE
+    _, height, width, _ = picture[0].shape
+    columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     for t in range(first, last):
-        x0, y0 = t % columns * TILE, t // columns % rows * TILE
-        ends[t] = _draw_tile(
-            t // (rows * columns),
-            x0,
-            y0,
-            starts[t],
-            starts[t + 1],
-            means2d,
-            splats,
-            boxes,
-            splat_of,
-            limits,
-            background,
-            rgb,
-            transmittance,
-            depth,
-        )
+        c, x0, y0 = t // (rows * columns), t % columns * TILE, t // columns % rows * TILE
+        ends[t] = _draw_tile(c, x0, y0, starts[t], starts[t + 1], seen, splat_of, limits, background, picture)
 
 
 @kernel_part
 def _draw_tile_backward(
-    c,
-    x0,
-    y0,
-    first,
-    last,
-    means2d,
-    splats,
-    boxes,
-    splat_of,
-    slot_of,
-    limits,
-    rgb,
-    transmittance,
-    depth,
-    grad_rgb,
-    grad_transmittance,
-    grad_depth,
-    absolute,
-    pair_gradients,
+    c, x0, y0, first, last, seen, splat_of, slot_of, limits, picture, grads, grad_depth, absolute, pair_gradients
 ):
+    means2d, splats, boxes = seen
+    rgb, transmittance, depth = picture
+    grad_rgb, grad_transmittance = grads
     planes = _new_planes(8, x0, y0)
     for row in range(min(TILE, rgb.shape[1] - y0)):
         for column in range(min(TILE, rgb.shape[2] - x0)):
@@ -275,50 +250,30 @@ def _draw_tile_backward(
 
 @kernel
 def composite_backward(
-    first,
-    last,
-    means2d,
-    splats,
-    boxes,
-    starts,
-    ends,
-    splat_of,
-    slot_of,
-    limits,
-    rgb,
-    transmittance,
-    depth,
-    grad_rgb,
-    grad_transmittance,
-    grad_depth,
-    absolute,
-    pair_gradients,
+    first, last, seen, starts, ends, splat_of, slot_of, limits, picture, grads, grad_depth, absolute, pair_gradients
 ):
     """Add the gradient sums of every (splat, tile) pair to its slot of ``pair_gradients`` [pairs, GRADIENTS].
 
-    ``grad_transmittance`` leaves out what passes through the background in ``rgb``. ``grad_depth`` may be
-    None, and ``absolute`` is None where the absolute sums are not wanted: they cost a fifth of the time.
+    ``grads`` are those of rgb and transmittance; the second leaves out what passes through the background in rgb.
+    ``grad_depth`` may be None, and ``absolute`` is None where the absolute sums are not wanted: they cost a fifth of
+    the time. These two stand apart because numba drops code for None where that is an argument of its own.
     """
-    columns, rows = (rgb.shape[2] + TILE - 1) // TILE, (rgb.shape[1] + TILE - 1) // TILE
+    _, height, width, _ = picture[0].shape
+    columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     for t in range(first, last):
-        x0, y0 = t % columns * TILE, t // columns % rows * TILE
+        c, x0, y0 = t // (rows * columns), t % columns * TILE, t // columns % rows * TILE
         _draw_tile_backward(
-            t // (rows * columns),
+            c,
             x0,
             y0,
             starts[t],
             ends[t],
-            means2d,
-            splats,
-            boxes,
+            seen,
             splat_of,
             slot_of,
             limits,
-            rgb,
-            transmittance,
-            depth,
-            grad_rgb,
-            grad_transmittance,
+            picture,
+            grads,
             grad_depth,
             absolute,
             pair_gradients,

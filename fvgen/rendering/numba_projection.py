@@ -4,6 +4,9 @@ The conventions are those of gsplat 1.4.0's ``fully_fused_projection``. Per came
 world-to-camera rotation (9, row by row), its translation (3), fx, fy, cx, cy, and the camera's position (3). A splat is
 eight numbers: the inverse 2D covariance (xx, xy, yy), opacity, red, green, blue, depth.
 
+What belongs together comes as one tuple: ``gaussians`` are means [N, 3], quaternions [N, 4], scales [N, 3] and
+opacities [N]; ``size`` is (width, height) in pixels.
+
 All arithmetic is float64: it costs nothing in scalar code, and the determinant of a long thin Gaussian needs it.
 """
 
@@ -122,27 +125,11 @@ def _pixel_box(x, y, radius, extent_x, extent_y, width, height, tile, box):
 
 
 @kernel_part
-def _project_one(
-    c,
-    i,
-    means,
-    quats,
-    scales,
-    opacities,
-    cameras,
-    width,
-    height,
-    near,
-    far,
-    eps2d,
-    alpha_min,
-    tile,
-    antialiased,
-    means2d,
-    splats,
-    radii,
-    boxes,
-):
+def _project_one(c, i, gaussians, cameras, size, limits, antialiased, seen):
+    means, quats, scales, opacities = gaussians
+    width, height = size
+    near, far, eps2d, alpha_min, tile = limits
+    means2d, splats, radii, boxes = seen
     camera, mean = cameras[c], _row(means, i)
     row_x, row_y, row_z, shift = _view(camera)
     z = _dot(row_z, mean) + shift[2]
@@ -177,55 +164,16 @@ def _project_one(
 
 
 @kernel
-def project(
-    first,
-    last,
-    means,
-    quats,
-    scales,
-    opacities,
-    cameras,
-    width,
-    height,
-    near,
-    far,
-    eps2d,
-    alpha_min,
-    tile,
-    antialiased,
-    means2d,
-    splats,
-    radii,
-    boxes,
-):
+def project(first, last, gaussians, cameras, size, limits, antialiased, seen):
     """Project Gaussians ``first`` to ``last`` into every camera.
 
-    Fills ``means2d`` [C, N, 2], ``splats`` [C, N, 8] except colours, ``radii`` [C, N] and pixel ``boxes`` [C, N, 4]. A
-    Gaussian that is not seen, or not finite, keeps radius 0, and its other outputs stay as they are.
+    ``limits`` are the near and far plane, the blur in square pixels, the least alpha that is drawn, and a tile's side.
+    Fills ``seen``: ``means2d`` [C, N, 2], ``splats`` [C, N, 8] except colours, ``radii`` [C, N] and pixel ``boxes``
+    [C, N, 4]. A Gaussian that is not seen, or not finite, keeps radius 0, and its other outputs stay as they are.
     """
     for i in range(first, last):
         for c in range(len(cameras)):
-            _project_one(
-                c,
-                i,
-                means,
-                quats,
-                scales,
-                opacities,
-                cameras,
-                width,
-                height,
-                near,
-                far,
-                eps2d,
-                alpha_min,
-                tile,
-                antialiased,
-                means2d,
-                splats,
-                radii,
-                boxes,
-            )
+            _project_one(c, i, gaussians, cameras, size, limits, antialiased, seen)
 
 
 @kernel_part
@@ -286,25 +234,10 @@ def _weigh_axes(weights, axes):
 
 
 @kernel_part
-def _project_one_backward(
-    c,
-    i,
-    means,
-    quats,
-    scales,
-    opacities,
-    cameras,
-    width,
-    height,
-    eps2d,
-    antialiased,
-    grad_means2d,
-    grad_splats,
-    grad_means,
-    grad_quats,
-    grad_scales,
-    grad_opacities,
-):
+def _project_one_backward(c, i, gaussians, cameras, size, eps2d, antialiased, grad_means2d, grad_splats, grads):
+    means, quats, scales, opacities = gaussians
+    width, height = size
+    grad_means, grad_quats, grad_scales, grad_opacities = grads
     camera, mean, scale, grad = cameras[c], _row(means, i), _row(scales, i), grad_splats[c, i]
     row_x, row_y, row_z, shift = _view(camera)
     inverse_z = 1.0 / (_dot(row_z, mean) + shift[2])
@@ -340,45 +273,13 @@ def _project_one_backward(
 
 @kernel
 def project_backward(
-    first,
-    last,
-    means,
-    quats,
-    scales,
-    opacities,
-    cameras,
-    width,
-    height,
-    eps2d,
-    antialiased,
-    radii,
-    grad_means2d,
-    grad_splats,
-    grad_means,
-    grad_quats,
-    grad_scales,
-    grad_opacities,
+    first, last, gaussians, cameras, size, eps2d, antialiased, radii, grad_means2d, grad_splats, grads
 ):
-    """Add the gradients of `project`'s inputs to the last four arguments, summed over the cameras in their order."""
+    """Add the gradients of ``gaussians`` to ``grads``, arrays of the same shapes, summed over the cameras in their
+    order; ``eps2d`` is the blur in square pixels."""
     for i in range(first, last):
         for c in range(len(cameras)):
             if radii[c, i] > 0:
                 _project_one_backward(
-                    c,
-                    i,
-                    means,
-                    quats,
-                    scales,
-                    opacities,
-                    cameras,
-                    width,
-                    height,
-                    eps2d,
-                    antialiased,
-                    grad_means2d,
-                    grad_splats,
-                    grad_means,
-                    grad_quats,
-                    grad_scales,
-                    grad_opacities,
+                    c, i, gaussians, cameras, size, eps2d, antialiased, grad_means2d, grad_splats, grads
                 )

@@ -29,6 +29,7 @@ from fvgen.rendering.splat_rasterizer import (
 from fvgen.types import Cameras
 
 _LIMITS = (np.float32(ALPHA_MIN), np.float32(ALPHA_MAX), np.float32(TRANSMITTANCE_MIN))
+_PROJECTION_LIMITS = (NEAR_PLANE, FAR_PLANE, EPS2D, ALPHA_MIN, TILE)
 
 
 def _camera_numbers(cameras: Cameras) -> NDArray[np.float64]:
@@ -40,14 +41,14 @@ def _camera_numbers(cameras: Cameras) -> NDArray[np.float64]:
     return np.concatenate([rotation.reshape(-1, 9), shift, focal_and_centre, position], 1)
 
 
-def _arrays(*tensors: Tensor) -> list[NDArray]:
+def _arrays(*tensors: Tensor) -> tuple[NDArray, ...]:
     """The same memory as numpy arrays."""
-    return [t.detach().numpy() for t in tensors]
+    return tuple(t.detach().numpy() for t in tensors)
 
 
-def _flat(*tensors: Tensor) -> list[NDArray]:
+def _flat(*tensors: Tensor) -> tuple[NDArray, ...]:
     """[C, N, D] tensors as [C N, D] arrays over the same memory."""
-    return [t.detach().view(-1, t.shape[-1]).numpy() for t in tensors]
+    return tuple(t.detach().view(-1, t.shape[-1]).numpy() for t in tensors)
 
 
 class _Project(torch.autograd.Function):
@@ -62,17 +63,12 @@ class _Project(torch.autograd.Function):
         run_parallel(
             numba_projection.project,
             len(means),
-            *inputs[:4],
+            inputs[:4],
             cameras,
-            width,
-            height,
-            NEAR_PLANE,
-            FAR_PLANE,
-            EPS2D,
-            ALPHA_MIN,
-            TILE,
+            (width, height),
+            _PROJECTION_LIMITS,
             antialiased,
-            *outputs,
+            outputs,
         )
         run_parallel(numba_harmonics.colours, len(means), inputs[0], inputs[4], degree, cameras, outputs[2], outputs[1])
         ctx.save_for_backward(means, quats, scales, opacities, sh, splats, radii)
@@ -90,18 +86,14 @@ class _Project(torch.autograd.Function):
         run_parallel(
             numba_projection.project_backward,
             len(means),
-            means,
-            quats,
-            scales,
-            opacities,
+            (means, quats, scales, opacities),
             cameras,
-            width,
-            height,
+            (width, height),
             EPS2D,
             antialiased,
             radii,
             *incoming,
-            *outgoing[:4],
+            outgoing[:4],
         )
         run_parallel(
             numba_harmonics.colours_backward,
@@ -132,12 +124,12 @@ class _Composite(torch.autograd.Function):
         run_parallel(
             numba_compositing.composite,
             len(ends),
-            *_flat(means2d, splats, boxes),
+            _flat(means2d, splats, boxes),
             lists.starts,
             lists.splat_of,
             _LIMITS,
             background.numpy(),
-            *_arrays(rgb, transmittance, depth),
+            _arrays(rgb, transmittance, depth),
             ends,
         )
         ctx.save_for_backward(means2d, splats, boxes, rgb, transmittance, depth)
@@ -158,13 +150,14 @@ class _Composite(torch.autograd.Function):
         run_parallel(
             numba_compositing.composite_backward,
             len(ctx.ends),
-            *_flat(means2d, splats, boxes),
+            _flat(means2d, splats, boxes),
             lists.starts,
             ctx.ends,
             lists.splat_of,
             lists.slot_of,
             _LIMITS,
-            *_arrays(rgb, transmittance, depth, grad_rgb, grad_transmittance),
+            _arrays(rgb, transmittance, depth),
+            _arrays(grad_rgb, grad_transmittance),
             grad_depth,
             absolute.numpy() if ctx.absgrad else None,
             pairs,
