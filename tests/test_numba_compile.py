@@ -1,11 +1,15 @@
-"""How work is shared between threads."""
+"""Kernels compile anywhere, and work is shared between threads."""
+
+from __future__ import annotations
 
 import threading
 
+import numba
+import numpy as np
 import pytest
 import torch
 
-from fvgen.numba_compile import for_each, run_parallel, threads_for_kernels
+from fvgen.numba_compile import for_each, kernel, run_parallel, threads_for_kernels
 
 
 @pytest.fixture
@@ -45,3 +49,28 @@ def test_kernels_keep_the_threads_that_torch_gives_up(three_threads):
         assert torch.get_num_threads() == 1
         run_parallel(lambda first, last: ranges.append((first, last)), 120)
     assert len(ranges) == 12 and torch.get_num_threads() == 3
+
+
+def test_kernels_compile_where_no_cache_can_be_written():
+    namespace: dict = {}
+    exec("def twice(x):\n    return 2 * x", namespace)  # no source file: numba finds no place for a cache
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        numba.njit(cache=True)(namespace["twice"])
+    assert kernel(namespace["twice"])(21) == 42
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_run_parallel_covers_every_item_once(threads):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for count in (0, 1, 3, 100):
+            hits = np.zeros(count, int)
+
+            def work(first, last, hits=hits):
+                hits[first:last] += 1
+
+            run_parallel(work, count)
+            assert (hits == 1).all()
+    finally:
+        torch.set_num_threads(before)

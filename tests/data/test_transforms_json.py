@@ -1,3 +1,5 @@
+"""transforms.json: what is refused, and what costs one photo alone."""
+
 import json
 import math
 import re
@@ -6,33 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transforms_edits import edit, first, only_left_out, pose, set_pose
 
 from fvgen.checks import InputError
 from fvgen.data.read_capture import read_capture
 from fvgen.data.working_size import load_capture
 from fvgen.geometry.points import read_ply
-
-
-def edit(capture, change):
-    """Apply ``change(meta)`` to the capture's description."""
-    file = capture / "transforms.json"
-    meta = json.loads(file.read_text())
-    change(meta)
-    file.write_text(json.dumps(meta))
-
-
-def first(capture):
-    """The photo file of the first frame."""
-    return capture / json.loads((capture / "transforms.json").read_text())["frames"][0]["file_path"]
-
-
-def set_pose(meta, matrix, frame=0):
-    meta["frames"][frame]["transform_matrix"] = np.asarray(matrix).tolist()
-
-
-def pose(meta, frame=0):
-    return np.array(meta["frames"][frame]["transform_matrix"])
-
 
 REFUSED = {
     "one photo": (lambda m: m.update(train_filenames=m["train_filenames"][:1]), "at least 2 photos"),
@@ -67,6 +48,8 @@ REFUSED = {
     "depth unit of zero": (lambda m: m.update(depth_unit_scale_factor=0), "depth_unit_scale_factor"),
 }  # fmt: skip
 """What no photo, or too few, can be used with."""
+
+
 LEFT_OUT = {
     "NaN pose": (lambda m: set_pose(m, pose(m) * np.nan), "pose of images/train_00.png must be finite"),
     "infinite pose": (lambda m: set_pose(m, np.where(pose(m) == 1, np.inf, pose(m))), "must be finite"),
@@ -138,13 +121,6 @@ def test_a_broken_description_is_refused(capture, text):
         read_capture(capture)
 
 
-def only_left_out(capture):
-    """What the one note says that lists all that was left out, and the names of the photos that are left."""
-    files = read_capture(capture)
-    (note,) = (note for note in files.notes if note.startswith("Left out: "))
-    return note, [frame.name for frame in files.frames]
-
-
 def test_a_truncated_photo_is_left_out(capture):
     photo = first(capture)
     photo.write_bytes(photo.read_bytes()[:-2000])
@@ -180,136 +156,6 @@ def test_fewer_than_two_photos_that_can_be_used_are_refused_with_every_reason(ca
     assert "Flip one axis back" in text
 
 
-@pytest.mark.parametrize("way", ["link", "link to the folder", "absolute path"])
-def test_photos_outside_the_capture_are_read_and_named(capture, tmp_path, way):
-    photo = first(capture)
-    if way == "link to the folder":
-        photo.parent.rename(tmp_path / "store")
-        photo.parent.symlink_to(tmp_path / "store")
-    else:
-        photo.rename(tmp_path / "elsewhere.png")
-        if way == "link":
-            photo.symlink_to(tmp_path / "elsewhere.png")
-        else:
-            rename_first(capture, str(tmp_path / "elsewhere.png"))
-    files = read_capture(capture)
-    (note,) = files.notes
-    assert note.startswith("Read from outside the capture: ") and str(tmp_path) in note
-    assert len(files.frames) == 6
-
-
-def rename_first(capture, name):
-    """Another spelling of the first frame's photo, in the list of training photos too."""
-
-    def change(meta):
-        old = meta["frames"][0]["file_path"]
-        meta["frames"][0]["file_path"] = name
-        meta["train_filenames"][meta["train_filenames"].index(old)] = name
-
-    edit(capture, change)
-
-
-@pytest.mark.parametrize(
-    "spelling", [str.upper, lambda name: name.replace("/", "\\"), lambda name: name.removesuffix(".jpg"),
-                 lambda name: f"C:\\Users\\me\\{name}", lambda name: f"/home/me/scan/{name}"],
-    ids=["letter case", "backslash", "no suffix", "another machine's path", "another machine's folder"],
-)  # fmt: skip
-def test_other_spellings_of_one_file_are_found_and_named(capture, spelling):
-    photo = first(capture)
-    Image.open(photo).convert("RGB").save(photo.with_suffix(".jpg"), quality=95)
-    photo.unlink()
-    name = spelling(f"images/{photo.stem}.jpg")
-    rename_first(capture, name)
-    files = read_capture(capture)
-    assert len(files.split("train")) == 4
-    assert files.notes == (f"Found under another spelling: {name} is images/{photo.stem}.jpg.",)
-
-
-def test_a_spelling_of_two_files_is_left_out(capture):
-    photo = first(capture)
-    for suffix in (".jpg", ".webp"):
-        Image.open(photo).convert("RGB").save(photo.with_suffix(suffix))
-    photo.unlink()
-    rename_first(capture, f"images/{photo.stem}")
-    note, names = only_left_out(capture)
-    assert f"which may be {photo.stem}.jpg or {photo.stem}.webp" in note and len(names) == 5
-
-
-def test_a_capture_behind_a_link_is_read(capture, tmp_path):
-    (tmp_path / "link").symlink_to(capture)
-    assert len(read_capture(tmp_path / "link").frames) == 6
-
-
-@pytest.mark.parametrize("state", ["not named", "missing", "zero bytes", "zero points"])
-def test_without_sparse_points_it_goes_on_and_says_so(capture, state):
-    ply = capture / "sparse_pc.ply"
-    if state == "not named":
-        edit(capture, lambda meta: meta.pop("ply_file_path"))
-    elif state == "missing":
-        ply.unlink()
-    elif state == "zero bytes":
-        ply.write_bytes(b"")
-    else:
-        header = "ply\nformat ascii 1.0\nelement vertex 0\nproperty float x\nproperty float y\nproperty float z\n"
-        ply.write_text(f"{header}end_header\n")
-    files = read_capture(capture)
-    assert files.points is None
-    assert len(files.notes) == 1
-    assert "going on without them" in files.notes[0]
-    assert load_capture(capture, long_side=96)[0].sparse is None
-
-
-def test_sparse_points_that_are_not_finite_are_left_out(capture):
-    cloud = read_ply(capture / "sparse_pc.ply")
-    lines = [" ".join(map(str, point)) for point in cloud.xyz.tolist()]
-    lines[3], lines[5] = "nan 0 0", "0 inf 0"
-    header = f"ply\nformat ascii 1.0\nelement vertex {len(lines)}\n" + "".join(f"property float {c}\n" for c in "xyz")
-    (capture / "sparse_pc.ply").write_text(f"{header}end_header\n" + "\n".join(lines) + "\n")
-    note, _ = only_left_out(capture)
-    assert f"2 of {len(lines)} sparse points" in note
-    points = read_capture(capture).points
-    assert len(points) == len(lines) - 2 and bool(torch.isfinite(points.xyz).all())
-
-
-def test_sparse_points_that_are_no_ply_are_refused(capture):
-    (capture / "sparse_pc.ply").write_text("solid cube\n")
-    with pytest.raises(InputError, match="PLY"):
-        read_capture(capture)
-
-
-def wrong_shape(depth):
-    Image.fromarray(np.ones((64, 64), np.uint16)).save(depth)
-
-
-def in_colour(depth):
-    Image.fromarray(np.ones((64, 96, 3), np.uint8)).save(depth)
-
-
-def truncated(depth):
-    depth.write_bytes(depth.read_bytes()[:-500])
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [(wrong_shape, "have the shape of its photo"), (in_colour, "one channel"), (truncated, "be a whole image")],
-)
-def test_depth_that_cannot_be_used_is_left_out_alone(capture, spoil, message):
-    spoil(capture / "depth" / "train_00.png")
-    files = read_capture(capture)
-    assert "the depth of images/train_00.png: " in files.notes[0] and message in files.notes[0]
-    assert [frame.depth is None for frame in files.frames] == [
-        frame.name == "images/train_00.png" for frame in files.frames
-    ]
-
-
-@pytest.mark.parametrize("value", ["far", 1j, True])
-def test_depth_that_is_no_number_is_left_out(capture, value):
-    np.save(capture / "depth.npy", np.full((64, 96), value))
-    edit(capture, lambda meta: meta["frames"][0].update(depth_file_path="depth.npy"))
-    note, names = only_left_out(capture)
-    assert "floating-point numbers" in note and len(names) == 6
-
-
 def test_tiny_photos_are_left_out(capture):
     edit(capture, lambda meta: meta["frames"][0].update(w=1, h=1, cx=0.5, cy=0.5))
     Image.new("RGB", (1, 1)).save(first(capture))
@@ -321,48 +167,6 @@ def test_a_wholly_transparent_photo_is_left_out(capture):
     Image.new("RGBA", (96, 64), (200, 10, 10, 0)).save(first(capture))
     note, names = only_left_out(capture)
     assert "have visible pixels" in note and len(names) == 5
-
-
-@pytest.mark.parametrize("key", ["depth_file_path", "mask_path"])
-def test_null_stands_for_no_file(capture, key):
-    edit(capture, lambda meta: meta["frames"][0].update({key: None}))
-    assert read_capture(capture).frames[2].depth is None or key == "mask_path"
-
-
-def test_depth_of_a_thin_photo_may_be_rounded(capture):
-    edit(capture, lambda meta: meta["frames"][0].update(w=96, h=9, cy=4))
-    Image.new("RGB", (96, 9)).save(first(capture))
-    Image.fromarray(np.ones((4, 48), np.uint16)).save(capture / "depth" / "train_00.png")
-    assert len(read_capture(capture).frames) == 6
-
-
-def test_photos_both_trained_on_and_held_out_are_told(capture):
-    edit(capture, lambda meta: meta["train_filenames"].append(meta["test_filenames"][0]))
-    assert any("both trained on and held out" in warning for warning in read_capture(capture).notes)
-
-
-def test_without_named_splits_every_photo_trains(capture):
-    edit(capture, lambda meta: [meta.pop(f"{split}_filenames") for split in ("train", "val", "test")])
-    files = read_capture(capture)
-    assert len(files.split("train")) == 6
-    assert files.split("test") == ()
-
-
-def test_held_out_photos_never_train(capture):
-    edit(capture, lambda meta: meta.pop("train_filenames"))
-    files = read_capture(capture)
-    assert not set(files.split("train")) & set(files.split("test"))
-    assert len(files.split("train")) == 4
-
-
-@pytest.mark.parametrize(
-    "spelling",
-    ["./{}".format, str.upper, "/home/me/scan/{}".format, lambda name: name[:-4], lambda name: name.split("/")[-1]],
-)
-def test_split_files_may_be_spelled_differently(capture, spelling):
-    edit(capture, lambda m: m.update(train_filenames=[*map(spelling, m["train_filenames"]), ""]))
-    files = read_capture(capture)
-    assert len(files.split("train")) == 4 and files.notes == ()
 
 
 def test_intrinsics_of_a_frame_override_those_of_the_capture(capture):
@@ -384,17 +188,6 @@ def test_an_angle_of_view_gives_the_focal_length(capture):
 
     edit(capture, change)
     assert np.allclose(read_capture(capture).frames[0].K, [[48, 0, 48], [0, 48, 32], [0, 0, 1]])
-
-
-def test_a_blender_path_without_suffix_is_found(capture):
-    def change(meta):
-        for entry in meta["frames"]:
-            entry["file_path"] = entry["file_path"].removesuffix(".png")
-        for split in ("train", "val", "test"):
-            meta.pop(f"{split}_filenames")
-
-    edit(capture, change)
-    assert len(read_capture(capture).frames) == 6
 
 
 def test_real_captures_are_read(real_captures):

@@ -3,52 +3,21 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
-import numba
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from splat_scenes import HEIGHT, INPUTS, WIDTH, make_cameras, make_gaussians
 
-from fvgen import numba_compile
-from fvgen.checks import InputError
 from fvgen.rendering import numba_compositing, splat_rasterizer
-from fvgen.rendering.splat_rasterizer import RASTERIZERS, resolve
-from fvgen.rendering.splat_rasterizer_gsplat import build_failure
+from fvgen.rendering.splat_rasterizer import resolve
 from fvgen.rendering.splat_rasterizer_torch import harmonics_basis
 from fvgen.types import Cameras
 
-WIDTH, HEIGHT = 70, 45  # no multiples of the tile size
-INPUTS = ("means", "quats", "scales", "opacities", "sh")
 # float32 rounding of positions (half a ulp at 64 px, times slopes of up to 4 / px) and of the running transmittance,
 # amplified up to 1000 times by 1 / (1 - alpha) where alpha nears its cap; relative to the largest value of each tensor
 TOLERANCE = 1e-4
-
-
-def make_cameras(count: int = 2) -> Cameras:
-    """Cameras on an arc, principal point off centre."""
-    c2w = torch.eye(4).repeat(count, 1, 1)
-    for c in range(count):
-        angle = 0.2 * c
-        c2w[c, 0, 0] = c2w[c, 2, 2] = math.cos(angle)
-        c2w[c, 0, 2], c2w[c, 2, 0], c2w[c, 0, 3] = math.sin(angle), -math.sin(angle), 0.3 * c
-    K = torch.tensor([[[60.0, 0, 34], [0, 55, 21], [0, 0, 1]]]).repeat(count, 1, 1)
-    return Cameras(c2w, K, HEIGHT, WIDTH)
-
-
-def make_gaussians(count: int = 300, size: float = 0.08, seed: int = 0) -> list[torch.Tensor]:
-    """Random Gaussians in front of, beside and behind the cameras, from thin needles to ones wider than the image."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    means = normal(count, 3) * torch.tensor([1.2, 1.0, 1.5]) + torch.tensor([0, 0, 2.5])
-    scales = torch.exp(0.8 * normal(count, 3)) * size
-    return [means, normal(count, 4), scales, torch.sigmoid(2 * normal(count) + 0.5), 0.3 * normal(count, 16, 3)]
 
 
 def render_and_differentiate(name, gaussians, cameras, degree=3, mode="classic", dtype=torch.float32, device="cpu"):
@@ -292,82 +261,9 @@ def test_default_strategy_densifies_on_the_cpu():
         assert losses[-1] < losses[0]
 
 
-def test_resolve_chooses_and_refuses():
-    assert resolve("auto", "cpu").name == "numba"
-    assert resolve("torch", "cpu").name == "torch"
-    with pytest.raises(InputError, match="rasterizer must be one of auto, gsplat, numba, torch, got 'cpu'"):
-        resolve("cpu", "cpu")
-    with pytest.raises(InputError, match=r"rasterizer gsplat must run on a CUDA GPU, got cpu\. Use auto"):
-        resolve("gsplat", "cpu")
-    with pytest.raises(InputError, match=r"rasterizer numba must run on the CPU, got cuda\. Use auto"):
-        resolve("numba", "cuda")
-
-
-@pytest.mark.parametrize("name", ["numba", "torch"])
-def test_bad_input_is_refused_by_name(name):
-    gaussians, cameras = make_gaussians(10), make_cameras()
-    rasterize = resolve(name, "cpu").rasterize
-    for index, argument in enumerate(INPUTS):
-        wrong = [t[:9] if i == index else t for i, t in enumerate(gaussians)]
-        with pytest.raises(InputError, match=f"{argument if index else 'quats'} must have shape"):
-            rasterize(*wrong, cameras, 3)
-    with pytest.raises(InputError, match=r"sh must have shape .* for degree 3, got"):
-        rasterize(*gaussians[:4], gaussians[4][:, :9], cameras, 3)
-    with pytest.raises(InputError, match=r"sh_degree must be 0, 1, 2 or 3, got 4\."):
-        rasterize(*gaussians, cameras, 4)
-    with pytest.raises(InputError, match="background must have shape"):
-        rasterize(*gaussians, cameras, 3, torch.zeros(2, 3))
-    moving = Cameras(cameras.c2w.clone().requires_grad_(), cameras.K, HEIGHT, WIDTH)
-    with pytest.raises(InputError, match="cameras must be constants"):
-        rasterize(*gaussians, moving, 3)
-
-
-def test_protocol_module_imports_no_backend():
-    code = (
-        "import sys, fvgen.rendering.splat_rasterizer;"
-        "sys.exit(any(m in sys.modules for m in ('numba', 'gsplat', 'nerfstudio')))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert set(RASTERIZERS) == {"gsplat", "numba", "torch"}
-
-
 def test_tile_size_is_one():
     """The kernels hold their own constant, because numba's cache would not notice a change in another file."""
     assert numba_compositing.TILE == splat_rasterizer.TILE
-
-
-def test_kernels_compile_where_no_cache_can_be_written():
-    namespace: dict = {}
-    exec("def twice(x):\n    return 2 * x", namespace)  # no source file: numba finds no place for a cache
-    with pytest.raises(RuntimeError, match="cannot cache"):
-        numba.njit(cache=True)(namespace["twice"])
-    assert numba_compile.kernel(namespace["twice"])(21) == 42
-
-
-@pytest.mark.parametrize("threads", [1, 4])
-def test_run_parallel_covers_every_item_once(threads):
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        for count in (0, 1, 3, 100):
-            hits = np.zeros(count, int)
-
-            def work(first, last, hits=hits):
-                hits[first:last] += 1
-
-            numba_compile.run_parallel(work, count)
-            assert (hits == 1).all()
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_build_failure_is_one_line_with_the_cause():
-    output = (
-        "Error building extension 'gsplat_cuda': [1/24] nvcc ...\nx.cu:1: fatal error: cuda_runtime.h: No such file\n"
-    )
-    text = str(build_failure(RuntimeError(output)))
-    assert "fatal error: cuda_runtime.h" in text and "CUDA_HOME" in text and "\n" not in text
-    assert "no nvcc on the PATH" in str(build_failure(None))
 
 
 @pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""COLMAP models of a capture's frames, written by COLMAP itself (pycolmap)."""
+"""COLMAP models of a capture's frames, written by COLMAP itself (pycolmap), and what is read from them."""
 
 from __future__ import annotations
 
@@ -62,3 +62,12 @@ def write_colmap(
     model.mkdir(parents=True, exist_ok=True)
     (reconstruction.write_text if text else reconstruction.write_binary)(str(model))
     return model
+
+
+def same_cameras(found: Sequence[CaptureFrame], expected: Sequence[CaptureFrame], tolerance: float = 1e-9) -> None:
+    """Of the same photos, in the same order, and poses within ``tolerance``."""
+    assert [frame.photo.name for frame in found] == [frame.photo.name for frame in expected]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a.c2w, b.c2w, atol=tolerance)
+        np.testing.assert_allclose(a.K, b.K, rtol=1e-12)
+        assert a.size == b.size and a.photo.is_file()
