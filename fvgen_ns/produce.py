@@ -13,7 +13,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 import fvgen
 from fvgen.data.capture import CaptureFrame
-from fvgen.data.masks import read_mask
+from fvgen.data.masks import frame_mask
 from fvgen.data.photos import is_portable, read_photo
 from fvgen.devices import default_device, free_memory
 from fvgen.generation.fixed_frames import thinned
@@ -104,7 +104,7 @@ def stored_photo(frame: CaptureFrame) -> StoredPhoto:
         K=frame.K,
         size=frame.size,
         distortion=frame.distortion,
-        mask=None if frame.mask is None else read_mask(frame.mask, frame.size),
+        mask=None if frame.mask is None else frame_mask(frame, frame.size),
     )
 
 

@@ -36,7 +36,8 @@ class CaptureFrame:
     """OpenCV's k1 k2 p1 p2 k3."""
     depth: Path | None = None
     mask: Path | None = None
-    """Picture that says where the photo counts, see `fvgen.data.masks.read_mask`."""
+    """Picture that says where the photo counts, see `fvgen.data.masks.frame_mask`; the photo itself where its
+    transparent pixels do not count."""
     exif_ignored: bool = False
     """Whether pose and intrinsics are those of the stored pixels, though an EXIF orientation would turn them and the
     photo's size fits both."""

@@ -9,7 +9,7 @@ import numpy as np
 from fvgen.data.capture import CaptureFrame
 from fvgen.data.depth_files import read_depth
 from fvgen.data.masks import read_mask, require_white
-from fvgen.data.photos import read_photo, require_visible
+from fvgen.data.photos import opaque_pixels, read_photo, require_visible
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ def decode_frame(frame: CaptureFrame, depth_unit: float, *, at_least: int | None
     require_visible(frame.photo, pixels.shape[2] == 3 or bool(pixels[..., 3].any()))
     mask = None
     if frame.mask is not None:
-        mask = read_mask(frame.mask, (pixels.shape[1], pixels.shape[0]))
+        own = frame.mask == frame.photo
+        mask = opaque_pixels(pixels) if own else read_mask(frame.mask, (pixels.shape[1], pixels.shape[0]))
         require_white(frame.mask, mask)
     depth = None if frame.depth is None else read_depth(frame.depth, depth_unit)
     return DecodedFrame(frame, pixels, mask, depth)

@@ -54,7 +54,7 @@ def check_frame(frame: CaptureFrame) -> None:
         f"{frame.size[0]}x{frame.size[1]}",
         "Use the photo at its full size.",
     )
-    if frame.mask is not None:
+    if frame.mask not in (None, frame.photo):
         check_mask_size(frame.mask, frame.size)
     if frame.depth is not None:
         check_depth_size(frame.depth, frame.size)
@@ -143,7 +143,7 @@ def check_pixels(frame: CaptureFrame) -> None:
 @lru_cache(maxsize=10_000)
 def _check_pixels(photo: Path, mask: Path | None, size: tuple[int, int], changed: tuple) -> None:
     check_whole(photo)
-    if mask is not None:
+    if mask not in (None, photo):
         require_white(mask, read_mask(mask, size))
 
 

@@ -16,8 +16,9 @@ from fvgen.data.capture import CaptureFrame
 from fvgen.data.capture_notes import CaptureNotes
 from fvgen.data.file_places import FilePlaces
 from fvgen.data.image_files import load, open_image
-from fvgen.data.photos import photo_size, same_shape
+from fvgen.data.photos import opaque_pixels, photo_size, read_photo, same_shape
 from fvgen.data.points_in_photos import pixels_at, points_in_photo
+from fvgen.data.transparency import masked_by_transparency
 from fvgen.types import PointCloud
 
 _FOLDERS = ("masks", "mask")
@@ -28,8 +29,11 @@ _WHOLE = 252
 _REDRAW = "Make the mask from the photo that the poses were made from, or take it out of the capture."
 
 
-def find_masks(folder: Path, frames: Sequence[CaptureFrame], notes: CaptureNotes) -> list[CaptureFrame]:
-    """The frames with the masks that lie beside the photos, where their description names none.
+def find_masks(
+    folder: Path, frames: Sequence[CaptureFrame], train: Sequence[int], notes: CaptureNotes
+) -> list[CaptureFrame]:
+    """The frames with the masks that lie beside the photos, where their description names none, or else with those
+    that their transparency makes (`fvgen.data.transparency.masked_by_transparency`).
 
     As COLMAP and other tools lay them out: a folder ``masks`` in place of one in the photo's path, or at any level of
     it, with the photo's other folders kept. A mask of ``a.jpg`` is called ``a.png``, ``a.jpg.png``, ``a_mask.png``,
@@ -38,10 +42,12 @@ def find_masks(folder: Path, frames: Sequence[CaptureFrame], notes: CaptureNotes
     Args:
         folder: the capture.
         frames: its photos.
+        train: indices of those that train.
         notes: told how many photos have a mask, and of masks that belong to no photo.
     """
     inside = FilePlaces(folder, notes)
     found = [frame if frame.mask else replace(frame, mask=_mask_of(frame.photo, inside)) for frame in frames]
+    found = masked_by_transparency(found, train, notes)
     masked = sum(frame.mask is not None for frame in found)
     if 0 < masked < len(found):
         notes.add(f"{masked} of {len(found)} photos have a mask; the others count whole.")
@@ -95,13 +101,27 @@ def visible_points(points: PointCloud, frames: Sequence[CaptureFrame], notes: Ca
     photographed, shown = np.zeros(len(points), bool), np.zeros(len(points), bool)
     for frame in frames:
         index, places, _ = points_in_photo(frame, points.xyz.numpy())
-        counts = True if frame.mask is None else pixels_at(read_mask(frame.mask, frame.size), places)
+        counts = True if frame.mask is None else pixels_at(frame_mask(frame, frame.size), places)
         photographed[index] = True
         shown[index] |= counts
     keep = shown | ~photographed
     if not keep.all():
         notes.add(f"{int((~keep).sum())} of {len(keep)} sparse points lie where masks hide the photos: not used.")
     return points[torch.from_numpy(keep)] if keep.any() else None
+
+
+def frame_mask(frame: CaptureFrame, size: tuple[int, int]) -> np.ndarray:
+    """Where a photo with a mask counts: as `read_mask`; where it is its own mask, its opaque pixels do.
+
+    Args:
+        frame: the photo.
+        size: (width, height) to give it in.
+    """
+    assert frame.mask is not None
+    if frame.mask != frame.photo:
+        return read_mask(frame.mask, size)
+    pixels = read_photo(frame.photo, frame.size, exif_ignored=frame.exif_ignored)
+    return _resized(opaque_pixels(pixels), size)
 
 
 def check_mask_size(path: Path, photo: tuple[int, int]) -> None:
@@ -135,7 +155,11 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
         levels = _levels(ImageOps.exif_transpose(load(image, path, "mask")))
         lossy = image.format in ("JPEG", "MPO", "WEBP")
     highest = float(levels.max())
-    counts = levels > highest / 2 if highest > _LABELS else (levels > 0) & (not lossy)
+    return _resized(levels > highest / 2 if highest > _LABELS else (levels > 0) & (not lossy), size)
+
+
+def _resized(counts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[H, W] bool at (width, height); a pixel that counts in part does not count."""
     within = (min(size[0], counts.shape[1]), min(size[1], counts.shape[0]))
     shrunk = cv2.resize(255 * counts.astype(np.uint8), within, interpolation=cv2.INTER_AREA) > _WHOLE
     return cv2.resize(shrunk.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) > 0

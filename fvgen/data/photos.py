@@ -20,6 +20,8 @@ _SHAPE_TOLERANCE = 0.02
 """A copy, mask or depth map may have a slightly other shape than its photo, beyond what rounding its size does."""
 _LARGE = 32_000_000
 """Pixels beyond which a photo is shrunk while it is decoded: its float32 copies would take gigabytes."""
+_OPAQUE = 252
+"""Of 255: a pixel with less alpha is mixed with what it hides."""
 _COMMON_FORMATS = {"JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP"}
 
 
@@ -159,6 +161,21 @@ def check_whole(path: Path) -> None:
         load(image, path)
         if transparent:
             require_visible(path, bool(np.asarray(image.convert("RGBA").getchannel("A")).any()))
+
+
+def has_transparency(path: Path) -> bool:
+    """Whether a photo can have transparent pixels, from its header.
+
+    Raises:
+        InputError: the file is missing or no image.
+    """
+    with open_image(path) as image:
+        return _is_transparent(image)
+
+
+def opaque_pixels(photo: np.ndarray) -> np.ndarray:
+    """[H, W] bool: where a photo [H, W, 3 or 4] uint8 is not transparent, not even in part."""
+    return photo[..., 3] > _OPAQUE if photo.shape[2] == 4 else np.ones(photo.shape[:2], bool)
 
 
 def require_visible(path: Path, visible: bool) -> None:

@@ -56,7 +56,7 @@ def read_capture(path: Path, *, decode: bool = True) -> CaptureFiles:
     notes = CaptureNotes()
     files = _finite_points(_described(path, notes), notes)
     _note_found_poses(files.folder, notes)
-    frames = find_masks(files.folder, files.frames, notes)
+    frames = find_masks(files.folder, files.frames, files.split("train"), notes)
     _note_photos_without_pose(frames, notes)
     frames = settle_orientation(frames, files.points, notes)
     files = keep_usable(replace(files, frames=tuple(frames)), notes, decode=decode)
@@ -102,7 +102,7 @@ def _note_photos_without_pose(frames: Sequence[CaptureFrame], notes: CaptureNote
     """Say so where only some of the photos in a folder were given a pose."""
     posed = {PureWindowsPath(name).name.casefold() for name in (*(frame.name for frame in frames), *notes.left_out)}
     posed |= {frame.photo.name.casefold() for frame in frames}
-    masks = {frame.mask for frame in frames}
+    masks = {frame.mask for frame in frames if frame.mask != frame.photo}
     kinds = {frame.photo.suffix.lower() for frame in frames} & PHOTO_SUFFIXES
     for folder in sorted({frame.photo.parent for frame in frames}):
         photos = [path.name for path in folder.iterdir() if path.suffix.lower() in kinds and path not in masks]

@@ -221,6 +221,19 @@ def test_transparency_is_left_to_the_models_background(tiny_room, tmp_path):
     assert image.shape[2] == 4
 
 
+def test_an_alpha_channel_that_hides_something_is_trained_and_scored_as_a_mask(capture):
+    opaque = np.full((64, 96), 255, np.uint8)
+    opaque[20:40, 30:60] = 0
+    for photo in sorted((capture / "images").glob("*.png")):
+        image = Image.open(photo).convert("RGB")
+        image.putalpha(Image.fromarray(opaque))
+        image.save(photo)
+    for split in ("train", "val"):
+        outputs = CaptureSplit.of(FVGenDataParserConfig(data=capture).setup().get_dataparser_outputs(split))
+        batch = FVGenDataset(outputs, 96, ViewWeights(covered=0.35, holes=0.15)).get_data(0)
+        assert np.array_equal(batch["mask"][..., 0].numpy(), opaque > 0)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
