@@ -20,14 +20,13 @@ from fvgen.models.attention import (
     ContextTokens,
     CrossAttention,
     SelfAttention,
-    SpatialTransformer,
     TemporalTransformer,
     zero_initialised,
 )
 from fvgen.models.embeddings import TimeAndFpsEmbedding
 from fvgen.models.group_norm import GroupNorm32
-from fvgen.models.unet_3d_blocks import MiddleBlock, ResBlock, Stage, Upsample
 from fvgen.models.unet_3d_inputs import check_inputs
+from fvgen.models.unet_3d_stages import StageBuilder
 
 Features = Literal["none", "middle", "multiscale"]
 _FEATURES = get_args(Features)
@@ -143,11 +142,11 @@ class VideoUNet(ModelMixin, ConfigMixin):
             if initial_attention
             else None
         )
-        encoder, skip_widths = self._build_encoder()
+        stages = StageBuilder(self.config)
+        encoder, skip_widths = stages.encoder()
         self.encoder = nn.ModuleList(encoder)
-        width = skip_widths[-1]
-        self.middle = MiddleBlock(self._resnet(width, width), resnet=self._resnet(width, width), **self._attend(width))
-        self.decoder = nn.ModuleList(self._build_decoder(skip_widths))
+        self.middle = stages.middle(skip_widths[-1])
+        self.decoder = nn.ModuleList(stages.decoder(skip_widths))
         self.norm_out = GroupNorm32(norm_num_groups, model_channels * channel_mult[0])
         predicted = out_channels * (1 + gated_inputs)
         self.conv_out = zero_initialised(nn.Conv2d(model_channels * channel_mult[0], predicted, 3, padding=1))
@@ -174,66 +173,6 @@ class VideoUNet(ModelMixin, ConfigMixin):
         """
         tokens = self._split_context(context, frames)
         return tokens._replace(projected=tuple(layer.project(tokens) for layer in self._cross_attentions()))
-
-    def _resnet(self, in_channels: int, out_channels: int) -> ResBlock:
-        config: Any = self.config
-        return ResBlock(
-            in_channels,
-            out_channels,
-            embedding_channels=4 * config.model_channels,
-            norm_groups=config.norm_num_groups,
-            dropout=config.dropout,
-            temporal_dropout=config.temporal_dropout if config.temporal_conv else None,
-        )
-
-    def _attend(self, channels: int) -> dict[str, Any]:
-        config: Any = self.config
-        head, depth, groups = config.num_head_channels, config.transformer_depth, config.norm_num_groups
-        spatial = SpatialTransformer(
-            channels,
-            head,
-            depth,
-            groups,
-            context_dim=config.context_dim,
-            image_tokens=config.image_cross_attention,
-            learnable_image_scale=config.learnable_image_scale,
-        )
-        temporal = TemporalTransformer(
-            channels, channels // head, head, depth, groups, causal=config.causal_temporal_attention
-        )
-        return {
-            "spatial_attention": spatial,
-            "temporal_attention": temporal if config.temporal_attention else None,
-        }
-
-    def _build_encoder(self) -> tuple[list[Stage], list[int]]:
-        """The stages, and the width of every map the decoder takes back (the first convolution's included)."""
-        config: Any = self.config
-        stages: list[Stage] = []
-        widths = [config.model_channels]
-        for level, mult in enumerate(config.channel_mult):
-            channels = mult * config.model_channels
-            for _ in range(config.num_res_blocks):
-                attend = self._attend(channels) if 2**level in config.attention_resolutions else {}
-                stages.append(Stage(self._resnet(widths[-1], channels), **attend))
-                widths.append(channels)
-            if level < len(config.channel_mult) - 1:
-                stages.append(Stage(resample=nn.Conv2d(channels, channels, 3, stride=2, padding=1)))
-                widths.append(channels)
-        return stages, widths
-
-    def _build_decoder(self, skip_widths: list[int]) -> list[Stage]:
-        config: Any = self.config
-        stages: list[Stage] = []
-        width, skips = skip_widths[-1], list(skip_widths)
-        for level, mult in reversed(list(enumerate(config.channel_mult))):
-            channels = mult * config.model_channels
-            for block in range(config.num_res_blocks + 1):
-                attend = self._attend(channels) if 2**level in config.attention_resolutions else {}
-                grow = Upsample(channels) if level > 0 and block == config.num_res_blocks else None
-                stages.append(Stage(self._resnet(width + skips.pop(), channels), resample=grow, **attend))
-                width = channels
-        return stages
 
     def forward(
         self,
