@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from fvgen import GEOMETRY_PROVIDERS, PATH_STYLES, VIEW_GENERATORS, ViewsWriter, __version__, load_capture
-from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, png
+from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto
 from fvgen.geometry.similarity import Similarity
-from fvgen.pictures import image_bytes
+from fvgen.pictures import image_bytes, png
 
 
 def main(data: Path, output: Path, generator: str = "warp", long_side: int = 320) -> None:

@@ -1,4 +1,4 @@
-"""Pictures for people: frames as bytes, contact sheets and H.264 films."""
+"""Pictures as files: PNGs, contact sheets and H.264 films."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ def image_bytes(image: Tensor) -> np.ndarray:
     """[3, H, W] in [0, 1] as [H, W, 3] uint8."""
     pixels = (255 * image.clamp(0, 1)).round().to(torch.uint8)
     return np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """[H, W] or [H, W, 3 or 4] uint8, or [H, W] uint16, as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)  # of 9: a fourth of the time, files a little larger
+    return buffer.getvalue()
 
 
 def encode_mp4(frames: Tensor, frames_per_second: int) -> bytes:

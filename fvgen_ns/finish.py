@@ -18,8 +18,7 @@ from torch import Tensor
 
 from fvgen.checks import InputError
 from fvgen.files import disk_errors, store
-from fvgen.generation.views_folder import png
-from fvgen.pictures import encode_mp4, image_bytes
+from fvgen.pictures import encode_mp4, image_bytes, png
 from fvgen_ns.config_file import config_text
 from fvgen_ns.report_page import Report, report_html
 from fvgen_ns.run_figures import METRICS, RunFigures, compare_photos, figures_of, film_of

@@ -19,12 +19,13 @@ from fvgen.devices import default_device, free_memory
 from fvgen.generation.fixed_frames import thinned
 from fvgen.generation.hole_points import hole_points
 from fvgen.generation.view_generator import VIEW_GENERATORS
-from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter, png
+from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter
 from fvgen.geometry.background import background_points
 from fvgen.geometry.points import empty_cloud, write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of
 from fvgen.models.find import NEEDS_MODEL
+from fvgen.pictures import png
 from fvgen.types import Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.densify_config import DensifyConfig

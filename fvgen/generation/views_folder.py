@@ -17,7 +17,6 @@ back may follow the views: they are in ``test_filenames``, and not trained on.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,13 +25,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fvgen.checks import require
 from fvgen.files import disk_errors, intact, read_json, sha256, store
 from fvgen.geometry.points import write_ply
 from fvgen.geometry.similarity import Similarity
+from fvgen.pictures import png
 from fvgen.types import Cameras, PointCloud
 
 FORMAT = 3
@@ -313,10 +312,3 @@ def _intrinsics(K: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
 def _png(image: Tensor) -> bytes:
     """[H, W] or [H, W, 3] in [0, 1] with 8 bits a channel."""
     return png((255 * image.cpu().float().clamp(0, 1)).round().to(torch.uint8).numpy())
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """[H, W] or [H, W, 3 or 4] uint8, or [H, W] uint16, as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)  # of 9: a fourth of the time, files a little larger
-    return buffer.getvalue()

@@ -16,11 +16,12 @@ from fvgen.checks import InputError
 from fvgen.data.read_capture import read_capture
 from fvgen.files import sha256, store
 from fvgen.generation.view_generator import VIEW_GENERATORS
-from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter, is_complete, png
+from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter, is_complete
 from fvgen.generation.views_reading import load_views
 from fvgen.geometry.points import read_ply
 from fvgen.geometry.similarity import Similarity
 from fvgen.geometry.trajectory import path_between
+from fvgen.pictures import png
 
 MOVED = Similarity(np.array([[0.0, -1, 0, 3], [1, 0, 0, -2], [0, 0, 1, 0.5]]), 0.25)
 UNMOVED = Similarity(np.eye(4)[:3], 1.0)
