@@ -11,6 +11,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 
@@ -20,8 +21,9 @@ from fvgen.devices import is_gpu
 from fvgen.generation.view_weights import ViewWeights
 from fvgen.poses.options import PoseOptions
 from fvgen_ns.capture_split import CaptureSplit, GivenOutputsConfig
-from fvgen_ns.densify import densify
+from fvgen_ns.densify import GeneratedFrames, densify
 from fvgen_ns.densify_config import DensifyConfig
+from fvgen_ns.frames import concatenate
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_dataset import FVGenDataset
 from fvgen_ns.refusal import refuse
@@ -142,7 +144,7 @@ class FVGenDataManager(FullImageDatamanager[FVGenDataset]):
         self.train_dataparser_outputs = split.outputs
         self.notes = split.notes if inputs is None else gathered([*split.notes, *inputs.held_out.notes])
         dataset = self._dataset(split, None if inputs is None else inputs.photos)
-        self.is_photo = dataset.is_photo
+        self.is_photo = list(dataset.is_photo)
         self._photos = [i for i, is_photo in enumerate(dataset.is_photo) if is_photo]
         self._generated = [i for i, is_photo in enumerate(dataset.is_photo) if not is_photo]
         return dataset
@@ -159,6 +161,31 @@ class FVGenDataManager(FullImageDatamanager[FVGenDataset]):
         if isinstance(config.dataparser, FVGenDataParserConfig) and config.dataparser.downscale_factor:  # of ns-render
             image_size = max(round(image_size / config.dataparser.downscale_factor), 1)
         return FVGenDataset(split, image_size, weights, dict(enumerate(photos or [])))
+
+    def read_views(self, views: GeneratedFrames) -> tuple[list[dict[str, Any]], Cameras]:
+        """Generated views, at least one and in the dataparser's frame, as `add_views` takes them."""
+        assert views.cameras is not None
+        count = len(views.frames)
+        metadata = {"is_photo": [False] * count, "confidence_filenames": views.confidences}
+        outputs = DataparserOutputs([frame.photo for frame in views.frames], views.cameras, metadata=metadata)
+        dataset = self._dataset(CaptureSplit.of(outputs))
+        return [dataset.get_data(i, self.config.cache_images_type) for i in range(count)], dataset.cameras
+
+    def add_views(self, batches: list[dict[str, Any]], cameras: Cameras) -> None:
+        """Train on further generated views, which `read_views` has read, from the next step on; while no step runs."""
+        images, _ = self.cached_train, self.cached_eval  # loading either sets the cameras anew
+        for batch in batches:
+            self._generated.append(len(images))
+            self.is_photo.append(False)
+            images.append(batch | {"image_idx": len(images)})
+        self.train_cameras = concatenate(self.train_cameras.to("cpu"), cameras.to("cpu")).to(self.device)
+
+    def drop_views(self, count: int) -> None:
+        """No longer train on the last ``count`` generated views that were added; while no step runs."""
+        left = len(self.cached_train) - count
+        del self.cached_train[left:], self.is_photo[left:]
+        self._generated = [index for index in self._generated if index < left]
+        self.train_cameras = self.train_cameras[:left]
 
     def _load_images(self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]) -> list[dict]:
         try:

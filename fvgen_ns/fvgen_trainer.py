@@ -32,7 +32,8 @@ from fvgen_ns.checkpoint import (
 )
 from fvgen_ns.config_file import config_text, make_paths_absolute
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
-from fvgen_ns.fvgen_model import FVGenModelConfig
+from fvgen_ns.fvgen_model import FVGenModel, FVGenModelConfig
+from fvgen_ns.generate_here import ViewsHere, copy_views
 from fvgen_ns.plain_words import plain
 from fvgen_ns.posed_input import pose_photos
 from fvgen_ns.quality import FirstOptions, follow_quality
@@ -121,8 +122,21 @@ class FVGenTrainer(Trainer):
             start = time.monotonic()
             super().setup(test_mode)
             self._seconds = {"points and views": time.monotonic() - start}
+            self._restore_views()
         except InputError as error:  # a full disk, say: known only now
             refuse(error)
+
+    def _restore_views(self) -> None:
+        """Train again on the views that somebody asked for in the run that this one goes on from."""
+        checkpoint = find_checkpoint(self.config)
+        if checkpoint is None:
+            return
+        with disk_errors("--output-dir", self.base_dir, "Free some space or choose another folder."):
+            copy_views(checkpoint.parent.parent, self.base_dir)
+        model, manager = cast(FVGenModel, self.pipeline.model), cast(FVGenDataManager, self.pipeline.datamanager)
+        count = ViewsHere(model, manager, self.train_lock, self.base_dir).restore()
+        if count:
+            CONSOLE.print(f"{count} views that were generated in the viewer are trained on again.")
 
     def setup_optimizers(self) -> Optimizers:
         # A step of the means is a distance in the scene: in a scene twice as large it is twice as long (as in 3DGS).

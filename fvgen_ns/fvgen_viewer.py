@@ -17,9 +17,11 @@ from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
 
 from fvgen_ns.comparison import DIFFERENCE_GAIN, Comparison, evaluating
+from fvgen_ns.generate_here import ViewsHere
 from fvgen_ns.page_text import markdown_picture
 from fvgen_ns.run_state import RunState
 from fvgen_ns.viewer_cameras import DrawnCameras, Kind, SceneCamera, scene_cameras, stand_in
+from fvgen_ns.viewer_generation import GenerationPanel
 from fvgen_ns.viewer_support import ViewerSupport
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class FVGenControl(ViewerControl):
         self._pipeline = pipeline
         self._jobs: queue.Queue[Callable[[], None]] = queue.Queue()
         self._cameras: list[SceneCamera] = []
+        self._added: dict[int, viser.CameraFrustumHandle] = {}
+        """Of views that were added since the scene was drawn."""
 
     @property
     def _model(self) -> FVGenModel:
@@ -74,6 +78,8 @@ class FVGenControl(ViewerControl):
         self._add_panel(viewer)
         # Nerfstudio would draw all cameras alike, pixelated, and has no hook there.
         viewer.init_scene = self._init_scene  # type: ignore[method-assign]
+        for button in (viewer.hide_images, viewer.show_images):
+            button.on_click(lambda _: self._show_added())
         viewer.viser_server.on_client_connect(self._start_client)
         threading.Thread(target=self._work, daemon=True).start()
 
@@ -90,6 +96,11 @@ class FVGenControl(ViewerControl):
                 self._compared_picture = gui.add_markdown("", image_root=Path.cwd())
                 enlarge = gui.add_button("Enlarge", visible=False)
                 self._enlarge = enlarge
+            trainer = viewer.trainer
+            run = None if trainer is None else ViewsHere(self._model, self._manager, self._lock, trainer.base_dir)
+            self._generation = GenerationPanel(
+                viewer.viser_server, run, lambda: self._step, lambda: self._jobs.put(self._draw_changed)
+            )
 
         @real_only.on_update
         def _(_: Any) -> None:
@@ -115,12 +126,30 @@ class FVGenControl(ViewerControl):
         """In place of Nerfstudio's `Viewer.init_scene`, whose fields it fills."""
         viewer = self.viewer
         self._cameras = scene_cameras(self._manager)
-        chosen = viewer._pick_drawn_image_idxs(len(train_dataset))
+        chosen = viewer._pick_drawn_image_idxs(len(self._manager.is_photo))
         viewer.camera_handles = self._drawn.draw(self._cameras, chosen)
         viewer.original_c2w = {one.index: one.c2w for one in self._cameras if one.index in viewer.camera_handles}
         viewer.train_state, viewer.train_util = train_state, 0.9
         self._state.start()
         self._hide_around()
+
+    def _draw_changed(self) -> None:
+        """Views have been added to the training, or taken away again."""
+        before, self._cameras = self._cameras, scene_cameras(self._manager)
+        known, now = ({id(one.batch): one for one in cameras} for cameras in (before, self._cameras))
+        for key in known.keys() - now.keys():
+            self._drawn.remove(known[key])
+            del self._added[key]
+        for key in now.keys() - known.keys():
+            self._added[key] = self._drawn.add(now[key])
+        self._show_added()
+        self._hide_around()
+
+    def _show_added(self) -> None:
+        """As Nerfstudio's "Hide Train Cams" says. It goes through ``camera_handles``, which must not change while
+        training reads them."""
+        for frustum in list(self._added.values()):
+            frustum.visible = self.viewer.hide_images.visible
 
     def _start_client(self, client: viser.ClientHandle) -> None:
         """Start in the first photo, and hide the cameras that a user stands in."""
@@ -162,6 +191,8 @@ class FVGenControl(ViewerControl):
         """Bring up to date what somebody looks at."""
         if not self._cameras or not self.viewer.viser_server.get_clients():
             return
+        if self.viewer.trainer is not None and not self._is_training:
+            self._generation.close()
         self._state.measure(self._cameras, self._step)
         self._state_text.content = self._state.text(self._step, self._is_training)
         if self.support.is_due(self._step):

@@ -131,6 +131,15 @@ def _writer(
     return ViewsWriter(folder, key, split.similarity, depth_unit, provenance, if_full=if_full)
 
 
+def generator_of(config: DensifyConfig) -> Any:
+    """The `fvgen.generation.view_generator.ViewGenerator` that a configuration names."""
+    settings: dict[str, Any] = {}
+    if config.generator in NEEDS_MODEL:
+        settings = {name: getattr(config, name) for name in ("model", "low_memory", "confidence_seeds")}
+        settings["steps"] = config.sampling_steps
+    return VIEW_GENERATORS[config.generator](**settings)
+
+
 def _generate(
     capture: Capture,
     geometry: SceneGeometry,
@@ -145,11 +154,7 @@ def _generate(
     for.
     """
     has_model = config.generator in NEEDS_MODEL
-    settings: dict[str, Any] = {}
-    if has_model:
-        settings = {name: getattr(config, name) for name in ("model", "low_memory", "confidence_seeds")}
-        settings["steps"] = config.sampling_steps
-    generator: Any = VIEW_GENERATORS[config.generator](**settings)
+    generator = generator_of(config)
     within_clip = progress if has_model else no_progress  # a network's clip may take minutes
     wanted = PATH_STYLES[config.path](capture.cameras, config.frames_per_clip)
     length = generator.fixed_frames if has_model else None

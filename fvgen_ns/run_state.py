@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 _STEPS = 100
 """Training steps after which the photos are compared again."""
 _SHARE_OF_TIME = 0.03
-"""Most of the time that comparing may take."""
+"""Share of the time that comparing takes, unless `_LONGEST_WAIT` asks for more."""
+_LONGEST_WAIT = 30.0
+"""Seconds: the first comparison, which loads compiled code, says little of what others cost."""
 
 
 class RunState:
@@ -53,7 +55,7 @@ class RunState:
         name = "Held-out PSNR" if kind is Kind.HELD_OUT else "PSNR of training photos (none are held out)"
         self._psnr = f"{name}: {sum(found) / len(found):.2f} dB at step {step}"
         self._step = step
-        self._next_time = time.monotonic() + (time.monotonic() - start) / _SHARE_OF_TIME
+        self._next_time = time.monotonic() + min((time.monotonic() - start) / _SHARE_OF_TIME, _LONGEST_WAIT)
 
     def text(self, step: int, is_training: bool) -> str:
         """Markdown, a line each."""

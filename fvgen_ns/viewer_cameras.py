@@ -54,6 +54,11 @@ class SceneCamera:
     """Nerfstudio's: ``image`` [H, W, 3 or 4] and, where it has them, ``mask`` and ``confidence`` [H, W, 1]."""
 
     @property
+    def node(self) -> str:
+        """Its scene node."""
+        return f"{self.kind.node}/{self.index:05d}"
+
+    @property
     def c2w(self) -> np.ndarray:
         """[3, 4], OpenGL axes."""
         return self.camera.camera_to_worlds[0].cpu().numpy()
@@ -77,7 +82,7 @@ class SceneCamera:
 def scene_cameras(manager: FVGenDataManager) -> list[SceneCamera]:
     """All cameras of a run; held-out photos that are training photos, too, are not listed twice."""
     held_out, pictures = manager.eval_dataset, manager.cached_train
-    cameras = manager.train_dataset.cameras
+    cameras = manager.train_cameras  # to which views may have been added
     found = [
         SceneCamera(Kind.PHOTO if is_photo else Kind.GENERATED, i, cameras[i : i + 1], pictures[i])
         for i, is_photo in enumerate(manager.is_photo)
@@ -106,7 +111,7 @@ class DrawnCameras:
         """
         self._server, self._scale, self._on_click = server, scale, on_click
         self._size = 1.0
-        self._places: list[tuple[viser.FrameHandle, np.ndarray]] = []
+        self._places: dict[str, tuple[viser.FrameHandle, np.ndarray]] = {}
         self.kinds = {kind: server.scene.add_frame(kind.node, show_axes=False) for kind in Kind}
 
     def draw(self, cameras: list[SceneCamera], chosen: list[int]) -> dict[int, viser.CameraFrustumHandle]:
@@ -123,7 +128,7 @@ class DrawnCameras:
 
     def add(self, one: SceneCamera) -> viser.CameraFrustumHandle:
         """Draw one camera."""
-        name = f"{one.kind.node}/{one.index:05d}"
+        name = one.node
         frame = self._server.scene.add_frame(name, show_axes=False)
         frustum = self._server.scene.add_camera_frustum(
             f"{name}/frustum",
@@ -142,12 +147,17 @@ class DrawnCameras:
             stand_in(event.client, one, float(np.linalg.norm(event.client.camera.look_at - one.position)))
             self._on_click(one)
 
-        self._places.append((frame, one.position))
+        self._places[name] = frame, one.position
         return frustum
+
+    def remove(self, one: SceneCamera) -> None:
+        """Take one camera away again."""
+        frame, _ = self._places.pop(one.node)
+        frame.remove()
 
     def hide_around(self, positions: list[np.ndarray]) -> None:
         """Hide the cameras near which a user stands, of users at these [3] ``positions``."""
-        for frame, place in list(self._places):
+        for frame, place in list(self._places.values()):
             frame.visible = all(np.linalg.norm(place - user) > _INSIDE * self._size for user in positions)
 
 
