@@ -118,7 +118,7 @@ def test_views_are_generated_where_the_user_stands_and_join_the_training(tiny_ro
         page.step_back()
         page.press("Add Keyframe")
         page.press("Generate along path")
-        page.wait_for_text("are trained on now", 240)
+        wait_for((views / "001/transforms.json").is_file, 240, "writing views along the path")
         along = provenance(views / "001")
         assert len(along["asked_for"]) == 2
         page.wait_for_text(f"4 photos, {6 + first + along['count']} generated views", 60)
