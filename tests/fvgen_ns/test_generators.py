@@ -16,7 +16,7 @@ from fvgen.data.working_size import make_capture
 from fvgen.generation import diffusion_views
 from fvgen.models.find import BUNDLED, find_model, locate_model
 from fvgen.models.folder import model_fingerprint
-from fvgen_ns import densify as densify_module
+from fvgen_ns import densify_config
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.densify import densify, views_key
 from fvgen_ns.densify_config import DensifyConfig
@@ -67,7 +67,7 @@ def test_student_draws_once_is_freed_and_is_never_loaded_for_inference(outputs, 
 
 
 def test_inference_without_cache_or_weights_shows_the_photos(outputs, tmp_path, monkeypatch):
-    monkeypatch.setattr(densify_module, "find_model", lambda *a: pytest.fail("weights were looked for"))
+    monkeypatch.setattr(densify_config, "find_model", lambda *a: pytest.fail("weights were looked for"))
     config = settings(tmp_path / "cache", generator="student", model=tmp_path / "gone")
     shown = made(outputs, config, generate=False)
     assert len(shown.image_filenames) == len(outputs.image_filenames)
