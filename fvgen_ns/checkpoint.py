@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 GAUSSIANS = "_model.gauss_params."
 """Start of the names of the Gaussians' parameters in a pipeline's state."""
-_OF_EACH = (GAUSSIANS, "_model.is_background")
+_OF_EACH = (GAUSSIANS, "_model.is_background", "_model.is_guess")
 """Starts of the names of all that it holds of each Gaussian."""
 _AS_THEN = "Name the options of the run that the checkpoint is of, or train from the start without --load-dir."
 

@@ -25,7 +25,7 @@ from fvgen.data.capture_notes import CaptureNotes
 from fvgen.data.frame_checks import check_frame
 from fvgen.data.transforms_json import read_transforms
 from fvgen.files import require_writable
-from fvgen.generation.views_folder import is_complete
+from fvgen.generation.views_folder import BACKGROUND, GUESSES, is_complete
 from fvgen.geometry.points import merge, read_ply, voxel_thin
 from fvgen.geometry.similarity import Similarity
 from fvgen.models.find import NEEDS_MODEL, locate_model
@@ -60,19 +60,20 @@ def densify(
     made = _made_views(split, config, capture)
     views = made if config.views is None else read_generated(config.views, split.similarity)
     seeds = _seeds(split, made, max_points, image_size)
-    background = _points(split, made.background)
+    background, guesses = (_points(split, files) for files in (made.background, made.guesses))
     outputs, photos = split.outputs, len(split.frames)
     metadata: dict[str, Any] = {
         **outputs.metadata,
         "num_photos": photos,
         "scene_scale": split.scene_scale(seeds),
-        "num_background": len(background),
+        "num_background": len(background) + len(guesses),
+        "num_guesses": len(guesses),
         "is_photo": [True] * photos + [False] * len(views.frames),
         "confidence_filenames": [None] * photos + views.confidences,
         "notes": [*outputs.metadata.get("notes", []), *made.notes],
     }
     metadata.pop("depth_filenames", None)  # done with; Nerfstudio wants one per image or none
-    start = merge([seeds, background])
+    start = merge([seeds, background, guesses])
     if len(start):
         metadata |= {"points3D_xyz": start.xyz, "points3D_rgb": (255 * start.rgb).round().to(torch.uint8)}
     else:  # Nerfstudio takes them for a cloud even where there are none
@@ -132,6 +133,8 @@ class GeneratedFrames:
     """PLY files in the capture's frame."""
     background: list[Path] = field(default_factory=list)
     """PLY files of points for what those leave empty, in the capture's frame."""
+    guesses: list[Path] = field(default_factory=list)
+    """The same, of guessed depth."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -158,8 +161,8 @@ def read_generated(folder: Path, similarity: Similarity) -> GeneratedFrames:
     made = GeneratedFrames()
     if is_ours:
         clouds = [files.folder / name for name in ("dense.ply", "hole_seeds.ply") if (files.folder / name).is_file()]
-        background = [path for path in [files.folder / "background.ply"] if path.is_file()]
-        made = GeneratedFrames(clouds=clouds, background=background, notes=meta["fvgen"]["notes"])
+        background, guesses = ([p for p in [files.folder / name] if p.is_file()] for name in (BACKGROUND, GUESSES))
+        made = GeneratedFrames(clouds=clouds, background=background, guesses=guesses, notes=meta["fvgen"]["notes"])
     if not frames:
         return made
     moved = [replace(f, c2w=similarity.pose_to_working(f.c2w), depth=None) for f in frames]

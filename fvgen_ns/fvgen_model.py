@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 FEW_PHOTOS = 3
 """So few photos leave most of the scene to one of them: dropout helps, and Gaussians that grow fast become fog."""
 BACKGROUND_OPACITY = 0.1
-"""Opacity that Gaussians of the background start with: their depth is a guess, and photos that contradict it fade them
-out the sooner."""
+"""Opacity that Gaussians of the background start with: their depth is uncertain, and photos that contradict it fade
+them out the sooner."""
+_FLAGS = ("is_background", "is_guess")
+"""Buffers with a flag of each Gaussian; they follow it when it is split or removed."""
 LARGEST_START = 0.5
 """Most that a Gaussian starts with, in typical distances from the cameras; a lonely point would give it more."""
 VIEWER_GREY = (0.1490, 0.1647, 0.2157)
@@ -97,12 +99,15 @@ class FVGenModelConfig(SplatfactoModelConfig):
 class FVGenModel(SplatfactoModel):
     """`SplatfactoModel` that draws with any `SplatRasterizer`.
 
-    Nerfstudio gives it in ``metadata``: ``num_photos``, ``scene_scale`` and ``num_background`` (`fvgen_ns.densify`).
+    Nerfstudio gives it in ``metadata``: ``num_photos``, ``scene_scale``, ``num_background`` and ``num_guesses``
+    (`fvgen_ns.densify`).
     """
 
     config: FVGenModelConfig
     is_background: Tensor
     """[N] bool: Gaussians of the background (`fvgen.geometry.background`)."""
+    is_guess: Tensor
+    """[N] bool: those of the background whose depth no other photo confirms."""
     _lpips_metric: tuple[nn.Module] | None = None
     """In a tuple: as an attribute of its own it would count as a part of the model."""
     viewer_support: ViewerSupport | None = None
@@ -112,7 +117,8 @@ class FVGenModel(SplatfactoModel):
         metadata = self.kwargs["metadata"]
         self.num_photos: int = metadata.get("num_photos", self.num_train_data)
         self.scene_scale: float = metadata.get("scene_scale", 1.0)
-        self.gauss_params = nn.ParameterDict(self._initial_gaussians(metadata.get("num_background", 0)))
+        background, guesses = metadata.get("num_background", 0), metadata.get("num_guesses", 0)
+        self.gauss_params = nn.ParameterDict(self._initial_gaussians(background, guesses))
         self.camera_optimizer = self.config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         if self.config.photo_colour == "affine":
             self.photo_colours = nn.Parameter(torch.eye(3, 4).repeat(self.num_photos, 1, 1))
@@ -145,17 +151,19 @@ class FVGenModel(SplatfactoModel):
         )
         self.strategy_state = self.strategy.initialize_state(scene_scale=self.scene_scale)
 
-    def _initial_gaussians(self, num_background: int) -> dict[str, nn.Parameter]:
-        """The last ``num_background`` of the seed points are the background's."""
+    def _initial_gaussians(self, num_background: int, num_guesses: int) -> dict[str, nn.Parameter]:
+        """The last ``num_background`` of the seed points are the background's, its guesses last."""
         config = self.config
         bases = num_sh_bases(config.sh_degree)
         if self.seed_points is not None and not config.random_init:
             means, colours = self.seed_points[0].float(), self.seed_points[1].float() / 255
         else:
             means = (torch.rand(config.num_random, 3) - 0.5) * config.random_scale
-            colours, num_background = torch.rand(config.num_random, 3), 0
-        is_background = torch.arange(len(means)) >= len(means) - num_background
+            colours, num_background, num_guesses = torch.rand(config.num_random, 3), 0, 0
+        from_end = len(means) - torch.arange(len(means))
+        is_background = from_end <= num_background
         self.register_buffer("is_background", is_background)
+        self.register_buffer("is_guess", from_end <= num_guesses)
         sh = torch.zeros(len(means), bases, 3)
         sh[:, 0] = RGB2SH(colours) if config.sh_degree > 0 else torch.logit(colours, eps=1e-4)
         tensors = {
@@ -179,11 +187,12 @@ class FVGenModel(SplatfactoModel):
     def step_post_backward(self, step: int) -> None:
         # The strategy resets opacities at multiples of its period, and 0 is one: it would fade out the dense start.
         if step > 0:
-            self.strategy_state["is_background"] = self.is_background  # follows each Gaussian that is split or removed
+            self.strategy_state |= {flag: getattr(self, flag) for flag in _FLAGS}  # changed as the Gaussians are
             if (gradients := self.strategy_state["grad2d"]) is not None:
                 gradients[self.is_background] = 0  # none of these is split
             super().step_post_backward(step)
-            self.is_background = self.strategy_state["is_background"]
+            for flag in _FLAGS:
+                setattr(self, flag, self.strategy_state[flag])
 
     @property
     def size_growth(self) -> float:
@@ -201,13 +210,15 @@ class FVGenModel(SplatfactoModel):
         parameters = {k.removeprefix(prefix): v for k, v in dict.items() if k.startswith(prefix)}
         whole = whole_gaussians(parameters)
         dict = {"is_background": torch.zeros_like(whole)} | dict  # checkpoints of older versions do not say
+        dict = {"is_guess": dict["is_background"]} | dict
         if not whole.all():
             count, broken = len(whole), int((~whole).sum())
             CONSOLE.log(
                 f"[yellow]Left out {broken} of the checkpoint's {count} Gaussians: their numbers are not finite."
             )
-            dict = {k: v[whole] if k.startswith((prefix, "is_background")) else v for k, v in dict.items()}
-        self.is_background = torch.zeros_like(dict["is_background"], device=self.device)
+            dict = {k: v[whole] if k.startswith((prefix, *_FLAGS)) else v for k, v in dict.items()}
+        for flag in _FLAGS:
+            setattr(self, flag, torch.zeros_like(dict[flag], device=self.device))
         for name, parameter in self.named_parameters():
             stored = dict.get(name)
             if not name.startswith(prefix) and stored is not None and stored.shape[1:] == parameter.shape[1:]:
@@ -280,15 +291,15 @@ class FVGenModel(SplatfactoModel):
         )
 
     def _trained(self, parameter: Tensor) -> Tensor:
-        """A parameter [N, ..] that learns nothing of the background, whose depth is a guess: sharpened, and coloured by
-        the direction of view, a guess is a photo learnt by heart."""
+        """A parameter [N, ..] that learns nothing of guesses: sharpened, and coloured by the direction of view, a guess
+        is a photo learnt by heart."""
         if not self.training:
             return parameter
-        return torch.where(self.is_background.view(-1, *[1] * (parameter.dim() - 1)), parameter.detach(), parameter)
+        return torch.where(self.is_guess.view(-1, *[1] * (parameter.dim() - 1)), parameter.detach(), parameter)
 
     @property
     def trained_scales(self) -> Tensor:
-        """[N, 3] logarithms of the sizes; the background keeps its own."""
+        """[N, 3] logarithms of the sizes; guesses keep theirs."""
         return self._trained(self.scales)
 
     def _after_dropout(self, opacities: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
+from torch import Tensor
 
 from fvgen.generation.hole_points import hole_points
 from fvgen.generation.trials import Addition, Trials, run_trials
 from fvgen.generation.view_generator import VIEW_GENERATORS
-from fvgen.geometry.background import background_points
+from fvgen.geometry.background import background_points, room_of
 from fvgen.geometry.points import empty_cloud, merge, voxel_thin
 from fvgen.geometry.trajectory import PATH_STYLES
 from fvgen.models.find import NEEDS_MODEL
@@ -85,8 +86,10 @@ def choose_parts(
     if not config.trials or len(tried) < 2:
         return Choice(default, {}, [])
 
+    walls = room_of(capture, geometry)
+
     def make(part: Capture, known: SceneGeometry) -> dict[str, Addition]:
-        return _additions(config, tried, part, known, scene_scale)
+        return _additions(config, tried, part, known, scene_scale, walls)
 
     trials = run_trials(capture, geometry, make, scene_scale=scene_scale, seed=config.seed, progress=progress)
     if not trials.errors:
@@ -107,7 +110,12 @@ def views_for_seeds(config: DensifyConfig, capture: Capture, geometry: SceneGeom
 
 
 def _additions(
-    config: DensifyConfig, tried: list[Parts], capture: Capture, geometry: SceneGeometry, scene_scale: float
+    config: DensifyConfig,
+    tried: list[Parts],
+    capture: Capture,
+    geometry: SceneGeometry,
+    scene_scale: float,
+    walls: Tensor,
 ) -> dict[str, Addition]:
     """What each of the tried parts adds to photos of a trial."""
     pixel = scene_scale / float(capture.cameras.K[:, 0, 0].mean())
@@ -115,7 +123,7 @@ def _additions(
     clouds: dict[str, PointCloud] = {DENSE: voxel_thin(geometry.points, pixel)}
     warped = views_for_seeds(config, capture, geometry)
     clouds[SEEDS] = hole_points(warped)
-    background = background_points(capture, geometry)
+    background = background_points(capture, geometry, walls)
     drawn = warped
     if config.generator == "points":
         path = PATH_STYLES["between"](capture.cameras, TRIAL_FRAMES)

@@ -8,7 +8,8 @@
     confidence/ covered/ 8-bit PNG per generated view: confidence, and where the point cloud was seen
     masks/               8-bit PNG, 255 where a photo counts; for every frame as soon as one photo has a mask
     dense.ply            the fused cloud
-    background.ply       points for what the cloud leaves empty, when there are some
+    background.ply       points for what the cloud leaves empty, when there are some; background_guess.ply has
+                         those whose depth no other photo confirms
     frames/              one JSON per finished frame with its checksums: what a killed run goes on from
 
 Poses, depth and points are in the capture's own frame, whatever frame they were made in. Photos that the capture holds
@@ -34,8 +35,10 @@ from fvgen.geometry.similarity import Similarity
 from fvgen.pictures import png
 from fvgen.types import Cameras, PointCloud
 
-FORMAT = 3
+FORMAT = 4
 """Version of the folder's layout; folders of another are made anew."""
+BACKGROUND, GUESSES = "background.ply", "background_guess.ply"
+"""Points for what the cloud leaves empty: confirmed ones, and guesses."""
 DEPTH_STEPS = 65535
 OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 """OpenCV camera axes to Nerfstudio's OpenGL ones, and back."""
@@ -202,7 +205,7 @@ class ViewsWriter:
             count: of frames.
             points: the fused cloud, which other tools start from, too.
             notes: sentences to keep.
-            background: points for what that leaves empty.
+            background: points for what that leaves empty; confidence 0 marks a guess.
 
         Raises:
             InputError: a frame is missing, or the folder cannot be written.
@@ -217,7 +220,10 @@ class ViewsWriter:
             "Store them with put_photo or put_view.",
         )
         done = [record for record in records if record is not None]
-        clouds = {"dense.ply": points, "background.ply": background}
+        clouds: dict[str, PointCloud | None] = {"dense.ply": points, BACKGROUND: None, GUESSES: None}
+        if background is not None:
+            is_guess = background.confidence <= 0
+            clouds |= {BACKGROUND: background[~is_guess], GUESSES: background[is_guess]}
         self._guarded(lambda: self._finish(done, clouds, list(notes)))
 
     def _finish(self, records: list[dict[str, Any]], clouds: dict[str, PointCloud | None], notes: list[str]) -> None:

@@ -2,8 +2,8 @@
 
 A depth map of few cells is completed per photo. Empty cells look for a depth at which the other photos show the same
 colour and none of them sees something farther through it. Where that says nothing, surfaces go on smoothly from what is
-known and turn into a sphere around the scene farther away. Photos are completed one after another, so that one
-layer of points serves all that see it.
+known and turn into the room around the scene farther away (`fvgen.geometry.room`). Photos are completed one after
+another, so that one layer of points serves all that see it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.nn import functional
 from fvgen.geometry.cameras import project, unproject
 from fvgen.geometry.points import empty_cloud, merge
 from fvgen.geometry.push_pull import push_pull
+from fvgen.geometry.room import find_room, room_inverse_depth
 from fvgen.types import Cameras, Capture, PointCloud, SceneGeometry
 
 GRID = 48
@@ -33,7 +34,7 @@ SPHERE = 3.0
 NEAR_FIELD = 0.5
 """Share of the nearest known depth in front of a camera where no background lies."""
 _REACH = 0.15
-"""Share of the grid's longer side over which surfaces go on before they have turned into the sphere."""
+"""Share of the grid's longer side over which surfaces go on before they have turned into the room."""
 _LEVELS = 32
 """Depths that a cell chooses from, evenly spaced in inverse depth."""
 _THROUGH = 0.95
@@ -45,35 +46,54 @@ _SILENT = 0.35
 _UNEXPECTED = 0.3
 """Cost of the nearest depth where the sphere is expected, or the other way round."""
 _DETAIL = 0.05
-"""Deviation of the colours within a cell from which it gets four points."""
+"""Deviation of the colours within a cell from which it gets several points."""
+_FINE, _FINE_ON_WALL = 2, 4
+"""Points along a side of a cell with detail, and of one on a wall of the room, whose depth is known better."""
+_ON_WALL = 0.01
+"""Share of its depth within which a point lies on a wall."""
 _SAME_COLOUR = 0.08
 """Difference of colours up to which a point of one photo completes the map of another, too."""
 
 
-def background_points(capture: Capture, geometry: SceneGeometry) -> PointCloud:
-    """Points where no photo has any of the cloud, four where it shows detail; of confidence 0.
+def background_points(capture: Capture, geometry: SceneGeometry, walls: Tensor | None = None) -> PointCloud:
+    """Points where no photo has any of the cloud, more where it shows detail. Confidence is 1 on walls and where
+    another photo shows the same colour, and 0 where the depth is a guess.
 
-    They lie within `SPHERE` radii of the scene and outside the near field of every camera.
+    They lie within `SPHERE` radii of the scene, and outside the near field of every camera or on a wall.
 
     Args:
         capture: V photos.
         geometry: of the same photos; without points there is nothing to start from, and nothing is returned.
+        walls: [K, 4] of `room_of`, where they are known already.
     """
     if not len(geometry.points):
         return empty_cloud(capture.photos.device)
     maps = _CellMaps.of(capture, geometry)
+    maps.put_up(_walls(maps, geometry) if walls is None else walls)
     clouds = []
     for photo in maps.share.mean(dim=(1, 2)).argsort(stable=True).tolist():  # the emptiest first: it sees most of it
         gaps = binary_closing(maps.covered[photo].cpu().numpy())
         hole = maps.usable[photo] & ~maps.covered[photo] & ~torch.from_numpy(gaps).to(maps.covered.device)
         if not hole.any() or not maps.covered[photo].any():
             continue
-        inverse = _completed(maps, photo, hole)
-        clouds.append(_points(maps, photo, inverse, hole))
+        inverse, confirmed = _completed(maps, photo, hole)
+        clouds.append(_points(maps, photo, inverse, hole, confirmed))
         _pass_on(maps, photo, inverse, hole)
-    points = merge(clouds) if clouds else empty_cloud(capture.photos.device)
-    distance = torch.cdist(points.xyz.double(), maps.cameras.positions.double())
-    return points[(distance > maps.near).all(dim=1)]
+    return merge(clouds) if clouds else empty_cloud(capture.photos.device)
+
+
+def room_of(capture: Capture, geometry: SceneGeometry) -> Tensor:
+    """[K, 4] planes of the room around a scene (`fvgen.geometry.room`), in the capture's frame; none without points."""
+    if not len(geometry.points):
+        return capture.photos.new_zeros(0, 4)
+    return _walls(_CellMaps.of(capture, geometry), geometry)
+
+
+def _walls(maps: _CellMaps, geometry: SceneGeometry) -> Tensor:
+    def cost(photo: int, cells: Tensor, inverse: Tensor) -> Tensor:
+        return _disagreement(maps, photo, cells, inverse)
+
+    return find_room(maps.far, maps.cameras, geometry.points.xyz, maps.usable & ~maps.covered, cost)
 
 
 @dataclass
@@ -83,7 +103,7 @@ class _CellMaps:
     cameras: Cameras
     """For pictures of h x w pixels."""
     photos: Tensor
-    """[V, 3, 2h, 2w]: four colours a cell"""
+    """[V, 3, H, W]"""
     colour: Tensor
     """[V, 3, h, w]"""
     detail: Tensor
@@ -97,7 +117,9 @@ class _CellMaps:
     inverse: Tensor
     """[V, h, w] inverse depth where covered"""
     far: Tensor
-    """[V, h, w] inverse depth of the sphere"""
+    """[V, h, w] inverse depth of the sphere, or of a wall in front of it"""
+    is_wall: Tensor
+    """[V, h, w] bool"""
     near: Tensor
     """[V] distance from a camera within which no background lies"""
 
@@ -118,7 +140,7 @@ class _CellMaps:
         spread = (pool(capture.photos**2, size) - colour**2).clamp_min(0).mean(dim=1).sqrt()
         return cls(
             cameras=small,
-            photos=pool(capture.photos, (2 * size[0], 2 * size[1])),
+            photos=capture.photos,
             colour=colour,
             detail=spread >= _DETAIL,
             usable=pool(capture.valid[:, None].to(colour), size)[:, 0] > _USABLE,
@@ -126,8 +148,14 @@ class _CellMaps:
             covered=covered,
             inverse=inverse,
             far=_sphere(geometry.points, small),
+            is_wall=torch.zeros_like(covered),
             near=(NEAR_FIELD / nearest).double(),
         )
+
+    def put_up(self, walls: Tensor) -> None:
+        """Let planes [K, 4] stand in front of the sphere."""
+        nearer = room_inverse_depth(walls, self.far, self.cameras)
+        self.far, self.is_wall = nearer, nearer > self.far
 
 
 def _drawn(cloud: PointCloud, cameras: Cameras, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -168,8 +196,8 @@ def _quantile(values: Tensor, share: float) -> Tensor:
     return values.flatten().kthvalue(max(round(share * values.numel()), 1)).values
 
 
-def _completed(maps: _CellMaps, photo: int, hole: Tensor) -> Tensor:
-    """[h, w] inverse depth of one photo, chosen in the cells of ``hole`` [h, w]."""
+def _completed(maps: _CellMaps, photo: int, hole: Tensor) -> tuple[Tensor, Tensor]:
+    """[h, w] inverse depth of one photo, chosen in the cells of ``hole`` [h, w], and [h, w] bool: others confirm it."""
     far, covered = maps.far[photo], maps.covered[photo]
     smooth = push_pull(maps.inverse[photo][None, None], covered[None, None].to(far))[0, 0]
     away = torch.from_numpy(distance_transform_edt((~covered).cpu().numpy())).to(far)
@@ -178,9 +206,12 @@ def _completed(maps: _CellMaps, photo: int, hole: Tensor) -> Tensor:
     top = _quantile(maps.inverse[photo][covered], 0.98)  # what is nearer would hide the scene from other cameras
     levels = torch.linspace(0, 1, _LEVELS, device=far.device, dtype=far.dtype)
     inverse = torch.cat([prior[..., None], far[..., None] + (top - far).clamp_min(0)[..., None] * levels], dim=-1)
-    cost = _mean_around(_disagreement(maps, photo, inverse).permute(2, 0, 1), hole).permute(1, 2, 0)
-    cost = cost + _UNEXPECTED * (inverse - prior[..., None]).abs() / (top - far.min()).clamp_min(1e-9)
-    return inverse.gather(-1, cost.argmin(dim=-1, keepdim=True))[..., 0]
+    every = torch.arange(far.numel(), device=far.device)
+    contradicted = _disagreement(maps, photo, every, inverse.flatten(0, 1)).view_as(inverse)
+    contradicted = _mean_around(contradicted.permute(2, 0, 1), hole).permute(1, 2, 0)
+    cost = contradicted + _UNEXPECTED * (inverse - prior[..., None]).abs() / (top - far.min()).clamp_min(1e-9)
+    chosen = cost.argmin(dim=-1, keepdim=True)
+    return inverse.gather(-1, chosen)[..., 0], contradicted.gather(-1, chosen)[..., 0] < _SILENT
 
 
 def _mean_around(values: Tensor, where: Tensor) -> Tensor:
@@ -191,12 +222,13 @@ def _mean_around(values: Tensor, where: Tensor) -> Tensor:
     return mean
 
 
-def _disagreement(maps: _CellMaps, photo: int, inverse: Tensor) -> Tensor:
-    """[h, w, L] in [0, 1]: how much the other photos contradict each cell at L inverse depths [h, w, L]."""
-    height, width, levels = inverse.shape
-    rays = unproject(torch.ones_like(inverse[None, ..., 0]), maps.cameras[photo])[0] - maps.cameras.positions[photo]
-    xyz = (maps.cameras.positions[photo] + rays[..., None, :] / inverse[..., None]).view(-1, 3)
-    own = maps.colour[photo].permute(1, 2, 0)[:, :, None]
+def _disagreement(maps: _CellMaps, photo: int, cells: Tensor, inverse: Tensor) -> Tensor:
+    """[N, L] in [0, 1]: how much the other photos contradict N cells of a photo [N] at inverse depths [N, L]."""
+    height, width = maps.far.shape[1:]
+    ones = torch.ones_like(maps.far[photo][None])
+    rays = (unproject(ones, maps.cameras[photo])[0] - maps.cameras.positions[photo]).view(-1, 3)[cells]
+    xyz = (maps.cameras.positions[photo] + rays[:, None] / inverse[..., None]).view(-1, 3)
+    own = maps.colour[photo].flatten(1).T[cells][:, None]
     total, count = torch.zeros_like(inverse), torch.zeros_like(inverse)
     for other in range(len(maps.cameras)):
         if other == photo:
@@ -207,25 +239,33 @@ def _disagreement(maps: _CellMaps, photo: int, inverse: Tensor) -> Tensor:
         ratio = (z[0] * maps.inverse[other].flatten()[place]).view_as(inverse)
         known = (inside & maps.covered[other].flatten()[place]).view_as(inverse)
         says = (inside & maps.usable[other].flatten()[place]).view_as(inverse)
-        grid = (uv[0] / uv.new_tensor([width, height]) * 2 - 1).view(1, height, width * levels, 2)
+        grid = (uv[0] / uv.new_tensor([width, height]) * 2 - 1).view(1, *inverse.shape, 2)
         theirs = functional.grid_sample(maps.colour[other][None], grid, align_corners=False, padding_mode="border")[0]
-        theirs = theirs.view(3, height, width, levels).permute(1, 2, 3, 0)
-        differs = ((theirs - own).abs().mean(dim=-1) / _COLOUR).clamp_max(1)
+        differs = ((theirs.permute(1, 2, 0) - own).abs().mean(dim=-1) / _COLOUR).clamp_max(1)
         says &= ~(known & (ratio > 1 / _THROUGH))  # hidden there
         total += torch.where(known & (ratio < _THROUGH), 1.0, differs) * says
         count += says
     return torch.where(count > 0, total / count.clamp_min(1), _SILENT)
 
 
-def _points(maps: _CellMaps, photo: int, inverse: Tensor, hole: Tensor) -> PointCloud:
-    """One point in the middle of each empty cell, four where it shows detail."""
+def _points(maps: _CellMaps, photo: int, inverse: Tensor, hole: Tensor, confirmed: Tensor) -> PointCloud:
+    """One point in the middle of each empty cell, several where it shows detail; none in a camera's near field, but for
+    those on walls, which hide nothing."""
+    detail = hole & maps.detail[photo]
+    wall = maps.is_wall[photo] & ((inverse / maps.far[photo] - 1).abs() < _ON_WALL)
     clouds = []
-    for fine, wanted in ((1, hole & ~maps.detail[photo]), (2, hole & maps.detail[photo])):
+    for fine, wanted in ((1, hole & ~detail), (_FINE, detail & ~wall), (_FINE_ON_WALL, detail & wall)):
         cameras = maps.cameras[photo].resized(fine * inverse.shape[0], fine * inverse.shape[1])
-        depth, chosen = (m.repeat_interleave(fine, 0).repeat_interleave(fine, 1) for m in (1 / inverse, wanted))
-        colours = (maps.photos if fine == 2 else maps.colour)[photo].permute(1, 2, 0)
+        each = (1 / inverse, wanted, wall, confirmed)
+        depth, chosen, on_wall, certain = (m.repeat_interleave(fine, 0).repeat_interleave(fine, 1) for m in each)
+        colours = functional.adaptive_avg_pool2d(maps.photos[photo], (chosen.shape[0], chosen.shape[1])).permute(
+            1, 2, 0
+        )
         xyz = unproject(depth[None], cameras)[0][chosen]
-        clouds.append(PointCloud(xyz, colours[chosen], torch.zeros_like(xyz[:, 0])))
+        distance = torch.cdist(xyz.double(), maps.cameras.positions.double())
+        kept = (distance > maps.near).all(dim=1) | on_wall[chosen]
+        cloud = PointCloud(xyz, colours[chosen], (certain | on_wall)[chosen].to(xyz))
+        clouds.append(cloud[kept])
     return merge(clouds)
 
 

@@ -12,20 +12,20 @@ FAR = -6.0
 """Between the scene, at z = -3, and its background, at -10."""
 
 
-def model_of(scene: int = 40, background: int = 10, **options) -> FVGenModel:
+def model_of(scene: int = 40, background: int = 10, guesses: int = 4, **options) -> FVGenModel:
     generator = torch.Generator().manual_seed(0)
     xyz = torch.rand(scene + background, 3, generator=generator) - 0.5
     xyz[:, 2] -= torch.where(torch.arange(scene + background) < scene, 3.0, 10.0)
     return FVGenModelConfig(num_random=30, background_color="black", **options).setup(
         scene_box=SceneBox(torch.eye(3)[:2]),
         num_train_data=4,
-        metadata={"num_photos": 4, "scene_scale": 3.0, "num_background": background},
+        metadata={"num_photos": 4, "scene_scale": 3.0, "num_background": background, "num_guesses": guesses},
         seed_points=(xyz, torch.full(xyz.shape, 128.0)),
     )
 
 
 def test_they_start_faint_and_the_others_do_not_change_their_size():
-    model, alone = model_of(), model_of(background=0)
+    model, alone = model_of(), model_of(background=0, guesses=0)
     assert model.is_background.sum() == 10 and (model.means[model.is_background][:, 2] < FAR).all()
     opacities = torch.sigmoid(model.opacities)[:, 0]
     torch.testing.assert_close(opacities[model.is_background], torch.full((10,), BACKGROUND_OPACITY))
@@ -52,6 +52,7 @@ def test_the_tag_follows_each_gaussian_that_is_split_copied_or_removed():
     model.step_post_backward(7)
     assert model.num_points > 50 and len(model.is_background) == model.num_points
     assert torch.equal(model.is_background, model.means[:, 2] < FAR) and model.is_background.any()
+    assert 0 < model.is_guess.sum() < model.is_background.sum() and not (model.is_guess & ~model.is_background).any()
 
 
 def test_the_tag_is_saved_and_checkpoints_without_one_load():
@@ -59,12 +60,16 @@ def test_the_tag_is_saved_and_checkpoints_without_one_load():
     model = model_of()
     model.load_state_dict(dict(state))
     assert model.is_background.tolist() == [False] * 25 + [True] * 5
+    assert model.is_guess.tolist() == [False] * 26 + [True] * 4
+    del state["is_guess"]
+    model.load_state_dict(dict(state))
+    assert torch.equal(model.is_guess, model.is_background)  # what older versions took the background for
     del state["is_background"]
     model.load_state_dict(dict(state))
-    assert model.is_background.tolist() == [False] * 30
+    assert not model.is_background.any() and not model.is_guess.any()
 
 
-def test_training_fades_and_moves_them_but_does_not_sharpen_them():
+def test_training_fades_and_moves_guesses_but_does_not_sharpen_them():
     model = model_of(rasterizer="torch", sh_degree_interval=1)
     model.train()
     model.step = 3
@@ -75,8 +80,8 @@ def test_training_fades_and_moves_them_but_does_not_sharpen_them():
     for optimizer in model.optimizers.values():
         optimizer.step()
     changed = {name: (value != before[name]).flatten(1).any(1) for name, value in model.gauss_params.items()}
-    background = model.is_background
+    guess = model.is_guess
     for name in ("scales", "features_rest"):
-        assert not changed[name][background].any() and changed[name][~background].any(), name
+        assert not changed[name][guess].any() and changed[name][~guess & model.is_background].any(), name
     for name in ("means", "features_dc", "opacities"):
-        assert changed[name][background].any(), name
+        assert changed[name][guess].any(), name
