@@ -34,8 +34,10 @@ _OUTSIDE = 0.05
 """Most of the points that may lie behind a plane: some of a cloud are always wrong."""
 _CLEARANCE = 0.02
 """Least distance of a camera from a plane, in typical depths of the scene."""
-_CELLS = 120
-"""Empty cells of a photo that are looked at."""
+_PHOTOS = 6
+"""Photos whose empty cells are looked at, evenly spread; each is compared with all others."""
+_CELLS, _COMPARISONS = 120, 3600
+"""Most empty cells of a photo that are looked at; fewer where they would be compared more often than that in all."""
 _POINTS = 20_000
 """Points that are looked at."""
 _GAIN = 0.03
@@ -58,7 +60,8 @@ def find_room(far: Tensor, cameras: Cameras, xyz: Tensor, holes: Tensor, cost: C
         [K, 4] planes n x = d as (n, d), n the unit normal that points inwards; K from 0 to `MOST_PLANES`.
     """
     found = far.new_zeros(0, 4)
-    cells = [_Cells.of(photo, far, cameras, holes, cost) for photo in range(len(cameras)) if holes[photo].any()]
+    photos = torch.linspace(0, len(cameras) - 1, min(_PHOTOS, len(cameras))).round().long().tolist()
+    cells = [_Cells.of(photo, far, cameras, holes, cost) for photo in photos if holes[photo].any()]
     space = _Space.of(cameras, xyz)
     first = space.beyond(_directions().to(far), far.new_tensor(_DISTANCES))
     first_costs = [c.costs(first) for c in cells]
@@ -99,7 +102,8 @@ class _Cells:
     @classmethod
     def of(cls, photo: int, far: Tensor, cameras: Cameras, holes: Tensor, cost: Cost) -> _Cells:
         every = holes[photo].flatten().nonzero()[:, 0]
-        index = every[:: max(len(every) // _CELLS, 1)]
+        most = min(_CELLS, max(_COMPARISONS // (_PHOTOS * max(len(cameras) - 1, 1)), 1))
+        index = every[:: max(len(every) // most, 1)]
         rays = _rays(cameras[photo])[index].to(far)
         return cls(photo, index, rays, cameras.positions[photo].to(far), far[photo].flatten()[index], cost)
 
