@@ -60,7 +60,7 @@ def run_plugin(
         method: "fvgen-splat" or "fvgen-splat-cpu".
         seed: of everything random.
         options: dotted path below the trainer's configuration -> value.
-        cloud: dense points in the capture's frame, by which the scores are told apart; the run takes nothing of it.
+        cloud: dense points in the capture's frame, which splits the scores by region; the run itself does not see it.
         iterations: steps, by default the method's.
     """
     config = _config(capture, method, options)

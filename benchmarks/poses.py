@@ -106,7 +106,7 @@ def run_capture(benchmark: Benchmark, name: str) -> dict[str, Any]:
 
 
 def _photos(frames: list[CaptureFrame], folder: Path) -> tuple[Photo, ...]:
-    """Copies of photos without anything that tells their poses, in the order of the frames."""
+    """Copies of photos without anything that gives away their poses, in the order of the frames."""
     folder.mkdir()
     copies = [folder / f"{i:03d}{frame.photo.suffix}" for i, frame in enumerate(frames)]
     for frame, copy in zip(frames, copies, strict=True):

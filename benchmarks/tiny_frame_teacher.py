@@ -16,7 +16,7 @@ from fvgen.files import whole_folder
 def train_frame_teacher(folder: Path, clips: Path, crop: int, updates: int = 400, batch: int = 4) -> None:
     """Train one and store it as a pipeline folder, unless it is there.
 
-    It predicts eps of frames alone, under no condition, as AVDM2's image model is told nothing of the other frames.
+    It predicts eps of frames alone, under no condition, as AVDM2's image model does not see the other frames.
 
     Args:
         folder: to write.

@@ -137,7 +137,7 @@ class CaptureSplit:
             work: is given one photo after another.
             at_least: longest side that it needs (`fvgen.data.decoded_frame.decode_frame`).
             what: the photos are called in the progress.
-            progress: is told how many photos are done.
+            progress: called with the number of photos that are done.
             known: what ``work`` has made of photos before; these are not decoded again.
 
         Returns:

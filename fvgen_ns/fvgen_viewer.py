@@ -1,4 +1,4 @@
-"""What fvgen adds to the viewer: cameras told apart, a start in the scene, support, comparisons and the run's state."""
+"""What fvgen adds to the viewer: cameras by kind, a start in the scene, support, comparisons and the run's state."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def agreeing_positions(
         frames: as the model gives them.
         seen: by the frames' names, the points [M, 3] that they show: x and y in pixels, number of the point.
         points: of the model.
-        notes: told how many positions are new, and by how many pixels the old ones were off.
+        notes: receives how many positions are new, and by how many pixels the old ones were off.
     """
     centres = np.array([frame.c2w[:3, 3] for frame in frames if np.isfinite(frame.c2w).all()]).reshape(-1, 3)
     extent = float(np.ptp(centres, axis=0).max()) if len(centres) else 0.0

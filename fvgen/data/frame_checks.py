@@ -27,7 +27,7 @@ _FOCAL_LENGTHS = (0.1, 100)
 _UNIT_TOLERANCE = 3.0
 """Measured depth this many times nearer or farther than the sparse points has a wrong unit; occlusion does less."""
 _FEWEST_MEASURED = 20
-"""Sparse points that must have a measured depth before its unit is judged by them."""
+"""Sparse points that must have a measured depth before its unit is checked against them."""
 
 
 def check_frame(frame: CaptureFrame) -> None:

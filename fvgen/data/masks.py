@@ -43,7 +43,7 @@ def find_masks(
         folder: the capture.
         frames: its photos.
         train: indices of those that train.
-        notes: told how many photos have a mask, and of masks that belong to no photo.
+        notes: receives how many photos have a mask, and the masks that belong to no photo.
     """
     inside = FilePlaces(folder, notes)
     found = [frame if frame.mask else replace(frame, mask=_mask_of(frame.photo, inside)) for frame in frames]
@@ -94,7 +94,7 @@ def visible_points(points: PointCloud, frames: Sequence[CaptureFrame], notes: Ca
     Args:
         points: float64, in the frame of the cameras.
         frames: photos that train.
-        notes: told how many points are hidden.
+        notes: receives how many points are hidden.
     """
     if not any(frame.mask for frame in frames):
         return points

@@ -17,7 +17,7 @@ _HEAD_LINES = 5
 
 
 def not_a_capture(path: Path) -> InputError:
-    """The error that says what ``path`` is, as far as that can be told, and the command that makes a capture of it."""
+    """The error that says what ``path`` is, as far as that can be seen, and the command that makes a capture of it."""
     made = "Make one of photos or a video: fvgen poses PHOTOS CAPTURE"
     return of_another_tool(path) or InputError(complaint("--data", f"be {_CAPTURE}", path, made))
 

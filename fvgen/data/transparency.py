@@ -37,7 +37,7 @@ def masked_by_transparency(
     Args:
         frames: photos, those without a mask of their own are looked at.
         train: indices of those that train, which decide for all.
-        notes: told what transparency was taken for.
+        notes: receives what transparency was taken for.
     """
     candidates = [i for i, frame in enumerate(frames) if frame.mask is None and _may_be_transparent(frame)]
     if set(train) <= set(candidates) and _are_cut_out([frames[i] for i in train]):

@@ -182,8 +182,8 @@ def _phases(
     critics = [name for name in trained if name != "student"]
     if critics:
         scored = kept(whole) if "fake_score" in trained else 0
-        judged = 2 * kept(encoder) if "discriminator" in trained else 0  # real and generated clips
-        phases["critic"] = worst(critics, scored + judged + kept(image))
+        discriminated = 2 * kept(encoder) if "discriminator" in trained else 0  # real and generated clips
+        phases["critic"] = worst(critics, scored + discriminated + kept(image))
     return phases
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 from urllib.parse import urlsplit
 
 import torch
@@ -19,7 +19,6 @@ from fvgen.checks import InputError, complaint, require
 from fvgen.files import disk_errors, sha256, whole_file
 
 ExtractorName = Literal["vgg16", "alexnet", "inception"]
-EXTRACTORS: tuple[ExtractorName, ...] = get_args(ExtractorName)
 
 
 @dataclass(frozen=True)

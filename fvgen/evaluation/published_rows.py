@@ -51,12 +51,6 @@ def published_table(name: str) -> PublishedTable:
     return PublishedTable(found["protocol"], tuple(found["notes"]), found["sources"], tuple(found["rows"]))
 
 
-def best_row(rows: Sequence[dict[str, Any]], *, weights_free: bool) -> dict[str, Any] | None:
-    """The row with the highest PSNR among those with or without pretrained networks; None where there is none."""
-    chosen = [row for row in rows if row.get("weights_free") is weights_free and row.get("psnr") is not None]
-    return max(chosen, key=lambda row: float(row["psnr"]), default=None)
-
-
 def published_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The rows as lines of a Markdown table."""
     head = "| method | scene | photos | PSNR | SSIM | LPIPS | weights-free | source |"

@@ -57,7 +57,7 @@ def photometric_agreement(
     Args:
         images: per photo [H, W, 3] uint8 from `check_image`; heights may differ.
         model: poses to check.
-        progress: is told each photo.
+        progress: called after each photo.
     """
     capture = _capture(images, model)
     right = _confirmed(capture, progress)

@@ -49,10 +49,10 @@ def camera_facts(image: Image.Image) -> CameraFacts:
 def _is_cropped(size: tuple[int, int], details: Image.Exif | dict) -> bool:
     try:
         width, height = (float(details[tag]) for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight))
-        shape, told = min(size) / max(size), min(width, height) / max(width, height)
+        shape, recorded = min(size) / max(size), min(width, height) / max(width, height)
     except (KeyError, TypeError, ValueError, ZeroDivisionError):  # not said
         return False
-    return abs(shape / told - 1) > _SHAPE_TOLERANCE
+    return abs(shape / recorded - 1) > _SHAPE_TOLERANCE
 
 
 def _focal(make: str | None, model: str | None, details: Image.Exif | dict, shape: float) -> float | None:

@@ -43,7 +43,7 @@ def photos_to_capture(
         source: folder or zip archive of photos, or a video (or a folder or archive with one).
         target: folder to write.
         options: how.
-        progress: is told each step.
+        progress: called after each step.
 
     Returns:
         notes for the user; the summary ("5 of 8 photos placed: ...") first.

@@ -46,7 +46,7 @@ def place_photos(
         photos: at least two.
         matcher: finds and compares keypoints.
         known: intrinsics where the user has given them.
-        progress: is told each step.
+        progress: called after each step.
 
     Raises:
         PlacementRefusedError: fewer than two photos can be placed, or several reconstructions explain them.
@@ -182,7 +182,7 @@ def _camera_notes(best: Candidate, photos: Sequence[Photo]) -> list[str]:
         notes.append(
             f"Focal length{of}: {focal * side:.0f} pixels at {photos[i].size[0]}x{photos[i].size[1]}, {origin}."
         )
-        told = photos[i].focal
-        if told is not None and not best.cameras.fixed and not 1 / _EXIF_OFF < focal / told < _EXIF_OFF:
-            notes.append(f"The metadata of {photos[i].name} says {told * side:.0f} pixels: was the photo cropped?")
+        recorded = photos[i].focal
+        if recorded is not None and not best.cameras.fixed and not 1 / _EXIF_OFF < focal / recorded < _EXIF_OFF:
+            notes.append(f"The metadata of {photos[i].name} says {recorded * side:.0f} pixels: was the photo cropped?")
     return notes

@@ -74,7 +74,7 @@ def search(
         points: per photo [N, 2] keypoints in the sensor frame.
         pairs: verified matches of the photos to place; photos without a pair stay out.
         cameras: one camera per group of photos; focal lengths that are not known are tried from `FIRST_FOCALS`.
-        progress: is told each start.
+        progress: called after each start.
     """
     candidates: list[Candidate] = []
     starts = list(_starts(pairs, cameras))

@@ -55,11 +55,6 @@ class SparseModel:
         """The photos with a pose."""
         return tuple(sorted(self.c2w))
 
-    @property
-    def observations(self) -> int:
-        """Keypoints that see a point."""
-        return int(sum((seen >= 0).sum() for seen in self.point_of.values()))
-
     def explained(self, pairs: Mapping[Pair, VerifiedPair]) -> dict[Pair, int]:
         """Verified matches that see one point, for each pair of placed photos: what the model has in its favour."""
         counts = {}

@@ -59,7 +59,7 @@ def extract_frames(video: Path, target: Path, progress: Progress = no_progress) 
     Args:
         video: the file.
         target: folder to write into, which exists.
-        progress: is told the seconds looked at.
+        progress: called with the seconds looked at.
 
     Raises:
         InputError: no video, one that cannot be decoded, or one without motion.

@@ -1,4 +1,4 @@
-"""Photos whose EXIF orientation their poses may or may not honour, told by sizes or by the sparse points' colours."""
+"""Photos whose EXIF orientation their poses may or may not honour, found by sizes or by the sparse points' colours."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ TOLERANCE = 2e-5
 def launched(tmp_path: Path, config: str, *options: object) -> subprocess.Popen:
     """The stand-in under one of the shipped configurations, in two processes on the CPU."""
     command = [*two_processes(tmp_path, config), str(STAND_IN), *map(str, options)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MASTER_PORT": "0"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

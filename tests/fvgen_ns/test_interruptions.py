@@ -1,4 +1,4 @@
-"""kill -9 in the middle of ns-train: the next run goes on, and nothing half-written is trusted."""
+"""kill -9 in the middle of ns-train: the next run goes on, and nothing half-written is used."""
 
 from __future__ import annotations
 

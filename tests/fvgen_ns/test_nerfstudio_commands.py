@@ -1,4 +1,4 @@
-"""What ns-render and ns-export cannot do with a splat, told from their command line."""
+"""What ns-render and ns-export cannot do with a splat, recognised by their command line."""
 
 from __future__ import annotations
 

@@ -96,9 +96,9 @@ def store(path, tags, details, size=(120, 90)):
 def test_the_35_mm_equivalent_gives_the_focal_length(tmp_path):
     store(tmp_path / "a.jpg", {}, {ExifTags.Base.FocalLengthIn35mmFilm: 26})
     store(tmp_path / "b.jpg", {}, {})
-    told, silent = taken_in(tmp_path, tmp_path).photos
+    recorded, silent = taken_in(tmp_path, tmp_path).photos
     # 43.27 mm is the diagonal of 36 x 24 mm, 150 that of 120 x 90 pixels
-    assert told.focal == pytest.approx(26 / 43.27 * 150 / 120, rel=2e-3)
+    assert recorded.focal == pytest.approx(26 / 43.27 * 150 / 120, rel=2e-3)
     assert silent.focal is None
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import tyro
 from full_disk import files_up_to
+from launcher import free_port
 
 from fvgen.checks import InputError
 from fvgen.data import prepare
@@ -113,7 +114,7 @@ def test_a_disk_that_fills_up(prepare_clips, tmp_path):
 def test_processes_of_accelerate_share_the_scenes(tmp_path):
     config = ROOT / "scripts" / "accelerate" / "ddp_cpu.yaml"
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    launcher += ["--main_process_port", "0", "-m", "fvgen_ns.cli"]
+    launcher += ["--main_process_port", str(free_port()), "-m", "fvgen_ns.cli"]
     command = ["clips", "procedural", "--output", str(tmp_path), "--clips", "3", "--block", "1", *SMALL]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 
@@ -13,5 +14,12 @@ def two_processes(folder: Path, config: str) -> list[str]:
     file = folder / config
     text = (ACCELERATE / config).read_text()
     file.write_text(text if "use_cpu" in text else text + "use_cpu: true\n")
-    options = ["--config_file", str(file), "--num_processes", "2", "--main_process_port", "0"]
+    options = ["--config_file", str(file), "--num_processes", "2", "--main_process_port", str(free_port())]
     return [sys.executable, "-m", "accelerate.commands.launch", *options]
+
+
+def free_port() -> int:
+    """A port that nobody listens on; accelerate looks for one itself (port 0) only in versions after 1.6."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
