@@ -19,7 +19,7 @@ class PoseOptions:
     camera: str | None = None
     """Camera of all photos as COLMAP's cameras.txt has it, such as "SIMPLE_RADIAL 3072 2304 2559.8 1536 1152 -0.02"."""
     hold_out: int | None = None
-    """Hold every so manyth photo out of training, 0 for none; by default none of up to 5 photos, else every sixth."""
+    """Hold every n-th photo out of training, 0 for none; by default none of up to 5 photos, else every sixth."""
 
 
 def check_options(options: PoseOptions) -> None:
