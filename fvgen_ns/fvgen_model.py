@@ -25,6 +25,7 @@ from fvgen.types import Cameras as PinholeCameras
 from fvgen_ns.checkpoint import whole_gaussians
 from fvgen_ns.frames import to_fvgen
 from fvgen_ns.opacity_dropout import drop
+from fvgen_ns.pose_refinement import moved_for
 from fvgen_ns.short_forms import short_forms
 from fvgen_ns.splat_parameters import gaussians_of
 
@@ -246,7 +247,7 @@ class FVGenModel(SplatfactoModel):
         if chosen is not None and not chosen.any():
             return self.get_empty_outputs(width, height, background)
         gaussians = {name: value if chosen is None else value[chosen] for name, value in gaussians.items()}
-        picture = self.rasterize(gaussians, view, background)
+        picture = self.rasterize(self._as_refined_pose_sees(gaussians, camera), view, background)
         if self.training:
             self.info = picture.info
             self.strategy.step_pre_backward(
@@ -309,17 +310,21 @@ class FVGenModel(SplatfactoModel):
         return drop(opacities, config.dropout * min((self.step + 1) / config.dropout_rise, 1))
 
     def _view(self, camera: Cameras):
-        """Height, width and camera at the resolution of the schedule, with optimised pose."""
+        """Height, width and camera at the resolution of the schedule."""
         factor = self._get_downscale_factor()
         camera.rescale_output_resolution(1 / factor)
         height, width = int(camera.height.item()), int(camera.width.item())
         view = to_fvgen(camera, height, width).to(self.device)
         camera.rescale_output_resolution(factor)
-        if self.training and self.config.camera_optimizer.mode != "off":
-            c2w = self.camera_optimizer.apply_to_camera(camera) * camera.camera_to_worlds.new_tensor([1, -1, -1, 1])
-            last_row = c2w.new_tensor([[[0, 0, 0, 1]]]).expand(len(c2w), 1, 4)
-            view = type(view)(torch.cat([c2w, last_row], dim=1), view.K, height, width)
         return height, width, view
+
+    def _as_refined_pose_sees(self, gaussians: dict[str, Tensor], camera: Cameras) -> dict[str, Tensor]:
+        """In training with camera optimizer: the Gaussians as a photo's refined pose sees them."""
+        index = (camera.metadata or {}).get("cam_idx")
+        off = not self.training or self.config.camera_optimizer.mode == "off"
+        if off or index is None or index >= self.num_photos:
+            return gaussians
+        return moved_for(gaussians, camera.camera_to_worlds[0], self.camera_optimizer.apply_to_camera(camera)[0])
 
     def _visible_in_crop(self, means: Tensor) -> Tensor | None:
         if self.crop_box is None or self.training:

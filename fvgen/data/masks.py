@@ -51,10 +51,18 @@ def find_masks(
     masked = sum(frame.mask is not None for frame in found)
     if 0 < masked < len(found):
         notes.add(f"{masked} of {len(found)} photos have a mask; the others count whole.")
-    unused = [path for name in _FOLDERS for path in inside.folders_alike(name) if not masked and any(path.iterdir())]
-    if unused:
-        notes.add(f"No mask in {unused[0]} has the name and folders of a photo: all photos count whole.")
+    if not masked:
+        _note_unused(folder, notes)
     return found
+
+
+def _note_unused(folder: Path, notes: CaptureNotes) -> None:
+    """Say so where folders look like masks, and no photo has one."""
+    for path in sorted(path for path in folder.iterdir() if path.is_dir() and "mask" in path.name.lower()):
+        if path.name.lower() not in _FOLDERS:
+            notes.add(f"{path} is not used: masks lie in a folder called masks, white where the photo counts.")
+        elif any(path.iterdir()):
+            notes.add(f"No mask in {path} has the name and folders of a photo: all photos count whole.")
 
 
 def _mask_of(photo: Path, inside: FilePlaces) -> Path | None:

@@ -145,10 +145,10 @@ def _frame(places: FilePlaces, meta: dict[str, Any], entry: Any, notes: CaptureN
 
 def _optional(places: FilePlaces, entry: dict[str, Any], key: str, name: str) -> Path | None:
     value = entry.get(key)
-    if value is None:
+    if value in (None, ""):  # some exporters leave the key there
         return None
     what = f"{key} of {name}"
-    require(isinstance(value, str) and value != "", what, "be a path in the capture", repr(value), _RESTORE)
+    require(isinstance(value, str), what, "be a path in the capture", repr(value), _RESTORE)
     return places.find(value, what)
 
 

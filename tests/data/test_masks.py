@@ -166,6 +166,21 @@ def test_masks_that_belong_to_no_photo_are_named(capture):
     )
 
 
+def test_a_folder_of_another_name_is_noted_for_white_may_mean_the_opposite_there(capture):
+    save_masks(capture, lambda name: Path("dynamic_masks") / name)
+    note = f"{capture / 'dynamic_masks'} is not used: masks lie in a folder called masks, white where the photo counts."
+    assert note in read_capture(capture).notes
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_frame_may_say_that_it_has_no_mask(capture, value):
+    meta = json.loads((capture / "transforms.json").read_text())
+    for frame in meta["frames"]:
+        frame["mask_path"] = value
+    (capture / "transforms.json").write_text(json.dumps(meta))
+    assert [frame.mask for frame in read_capture(capture).frames] == [None] * 6
+
+
 def test_the_description_has_the_last_word(capture):
     save_masks(capture, lambda name: Path("masks") / name)
     meta = json.loads((capture / "transforms.json").read_text())
