@@ -11,6 +11,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: processor time is then what one core takes
 
+import json
 import shutil
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fvgen.checks import InputError
-from fvgen.data.capture import CaptureFiles, CaptureFrame
+from fvgen.data.capture import CaptureFrame
 from fvgen.data.read_capture import read_capture
 from fvgen.files import read_json
 from fvgen.poses.alignment import pose_difference
@@ -42,6 +43,7 @@ from fvgen.poses.sensor_frame import SENSOR_WIDTH, SensorFrame
 from fvgen.poses.two_view import SEED
 from fvgen.types import no_progress
 
+METHOD = "fvgen-splat-cpu"
 DENSIFY = "pipeline.datamanager.densify"
 PARTNERS = 2
 """Train photos, the nearest, that a held-out photo is matched with."""
@@ -65,6 +67,8 @@ class Benchmark:
     """Whether splats are trained."""
     pose_refinement: bool = False
     """Whether a third splat is trained, whose camera poses are optimised with it."""
+    seed: int = 0
+    """Random seed of the splats."""
 
 
 def main(benchmark: Benchmark) -> None:
@@ -76,7 +80,7 @@ def main(benchmark: Benchmark) -> None:
     results: dict[str, Any] = (read_json(benchmark.output) or {}).get("captures", {})
     for name in chosen_captures(benchmark.captures, benchmark.only):
         results[name] = run_capture(benchmark, name)
-        settings = {"matcher": benchmark.matcher, "method": "fvgen-splat-cpu", "seed": 0}
+        settings = {"matcher": benchmark.matcher, "method": METHOD, "seed": benchmark.seed}
         ordered = {one: results[one] for one in sorted(results)}
         write_json(benchmark.output, {"captures": ordered, "settings": settings})
         Console(width=140).print(_table(ordered))
@@ -99,9 +103,12 @@ def run_capture(benchmark: Benchmark, name: str) -> dict[str, Any]:
             held_out = _photos(test, Path(scratch) / "test")
             partners = [_nearest(frame, train, placement.model.placed) for frame in test]
             whole = _with_held_out(placement, matcher, held_out, partners)
-            write_capture(whole, Path(scratch) / name, [i for i in whole.model.placed if i >= len(photos)])
-            row |= {"held_out": len(test), "held_out_placed": len(whole.model.placed) - row["placed"]}
-            row |= _splats(benchmark, files, name, Path(scratch))
+            compared = [i for i in whole.model.placed if i >= len(photos)]
+            found, given = Path(scratch) / "found", Path(scratch) / "given"
+            write_capture(whole, found, compared)
+            _with_test_photos(files.folder, [test[i - len(photos)].name for i in compared], given)
+            row |= {"held_out": len(test), "held_out_placed": len(compared)}
+            row |= _splats(benchmark, given, found, Path(scratch))
     return row
 
 
@@ -187,22 +194,34 @@ def _absolute_pose(xy: np.ndarray, xyz: np.ndarray, placement: Placement, like: 
     return pose
 
 
-def _splats(benchmark: Benchmark, files: CaptureFiles, name: str, scratch: Path) -> dict[str, float]:
-    """PSNR of a splat with the capture's poses and of one with found poses, on held-out photos."""
-    from plugin_run import run_plugin
+def _splats(benchmark: Benchmark, given: Path, found: Path, scratch: Path) -> dict[str, float]:
+    """PSNR of a splat with the capture's poses and of one with found poses, on the same held-out photos."""
+    from plugin_run import dense_cloud, run_plugin
 
-    options = {f"{DENSIFY}.cache_dir": scratch / "cache", f"{DENSIFY}.geometry": "plane-sweep"}
-    refined = {**options, "pipeline.model.camera_optimizer.mode": "SO3xR3"}
-    runs = {
-        "psnr_given_poses": (benchmark.captures / name, options),
-        "psnr_found_poses": (scratch / name, options),
-        **({"psnr_refined_poses": (scratch / name, refined)} if benchmark.pose_refinement else {}),
+    refined = {"pipeline.model.camera_optimizer.mode": "SO3xR3"}
+    runs: dict[str, tuple[Path, dict[str, Any]]] = {
+        "psnr_given_poses": (given, {}),
+        "psnr_found_poses": (found, {}),
+        **({"psnr_refined_poses": (found, refined)} if benchmark.pose_refinement else {}),
     }
     scores: dict[str, float] = {}
-    for run, (capture, chosen) in runs.items():
-        result = run_plugin(capture, scratch / run, method="fvgen-splat-cpu", seed=0, options=chosen)
-        scores |= {run: result.psnr, run.replace("psnr", "psnr_affine"): result.psnr_affine}
+    for run, (capture, more) in runs.items():
+        options = {f"{DENSIFY}.cache_dir": scratch / f"cache_{capture.name}", f"{DENSIFY}.geometry": "plane-sweep"}
+        cloud = dense_cloud(capture, METHOD, options)
+        result = run_plugin(
+            capture, scratch / run, method=METHOD, seed=benchmark.seed, options=options | more, cloud=cloud
+        )
+        scores |= {run: result.scores["psnr"], run.replace("psnr", "psnr_affine"): result.scores["psnr_affine"]}
     return scores
+
+
+def _with_test_photos(capture: Path, names: list[str], copy: Path) -> Path:
+    """The capture with no other held-out photos than these."""
+    shutil.copytree(capture, copy)
+    description = read_json(copy / "transforms.json") or {}
+    description |= {"val_filenames": names, "test_filenames": names}
+    (copy / "transforms.json").write_text(json.dumps(description))
+    return copy
 
 
 def _table(results: dict[str, dict[str, Any]]) -> Table:

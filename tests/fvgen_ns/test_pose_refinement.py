@@ -76,5 +76,6 @@ def test_training_finds_the_pose():
         optimizer.step()
         losses.append(float(loss))
     assert losses[-1] < 0.2 * losses[0]
-    assert (adjustment[0] - ADJUSTMENT[0])[3:].abs().max() < 0.01
+    turn = ADJUSTMENT[0, 3:]
+    assert (adjustment[0, 3:] - turn).norm() < 0.4 * turn.norm()
     assert not adjustment[1:].any()
