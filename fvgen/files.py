@@ -44,13 +44,16 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a temporary path to write to, which takes ``path``'s place afterwards.
 
     Args:
-        path: the file; its folder is made. A link is followed, and stays.
+        path: the file; its folder is made. A link is followed, and stays. A device is written to, not replaced.
         durable: wait until the disk has it (fsync), so that a power cut does not lose it either.
 
     Raises:
         OSError: the folder cannot be written or is full. After this or any other error ``path`` is as it was.
     """
     path = path.resolve()
+    if path.is_char_device():  # a rename would put a file in the place of /dev/null
+        yield path
+        return
     unfinished = _temporary(path)
     try:
         yield unfinished

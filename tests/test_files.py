@@ -140,6 +140,14 @@ def test_links_are_followed(tmp_path):
     assert names(tmp_path) == ["disk", "file", "folder"] and names(disk) == ["file", "folder"]
 
 
+def test_a_device_is_written_to_and_stays_one():
+    ours, theirs = os.openpty()
+    device = Path(os.ttyname(theirs))
+    with whole_file(device) as path:
+        path.write_text("text")
+    assert os.read(ours, 10) == b"text" and device.is_char_device()
+
+
 def test_a_killed_file_is_as_it_was_and_leaves_nothing_after_the_next_write(tmp_path):
     path = tmp_path / "file"
     store(path, b"old")
