@@ -148,10 +148,21 @@ def _mixture(found: dict[str, Any]) -> list[str]:
     return rows_table(found["rows"], columns, "row")
 
 
+_POSES = (
+    Column("photos", "photos", 0),
+    Column("placed", "placed", 0),
+    Column("position_percent_of_span", "off, % of the span", 2),
+    Column("degrees", "off, degrees", 2),
+    Column("focal_length_ratio", "focal length, found / given", 3),
+    Column("seconds", "processor seconds", 0),
+    Column("held_out_placed", "held-out photos", 0),
+    Column("psnr_given_poses", "PSNR, given poses", 2),
+    Column("psnr_found_poses", "PSNR, found poses", 2),
+)
+
+
 def _poses(found: dict[str, Any]) -> list[str]:
-    rows = found["captures"]
-    keys = [k for k, v in next(iter(rows.values())).items() if isinstance(v, int | float)]
-    return rows_table(rows, [Column(key, key.replace("_", " "), 2) for key in keys], "capture")
+    return rows_table(found["captures"], _POSES, "capture")
 
 
 def _evaluated(found: dict[str, Any]) -> list[str]:
