@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import photograph
 from PIL import Image
+from room_photographs import photograph
 
 from fvgen.poses.agreement import photometric_agreement
 from fvgen.poses.alignment import pose_difference
