@@ -16,8 +16,11 @@ from fvgen.conditioning.residual import ResidualSpace, WarpedClips, warped_clips
 from fvgen.data.shards import ShardDataset
 from fvgen.devices import synchronize
 from fvgen.generation.diffusion_views import DiffusionViews
+from fvgen.metrics import ssim, st_lpips
 from fvgen.models.codec import SpaceToDepth, SpaceToDepthCodec
 from fvgen.types import Cameras, PointRender
+
+SCORES = ("psnr", "covered", "holes", "ssim", "st_lpips", "sharpness", "motion", "seconds")
 
 
 def open_clips(folder: Path, side: int) -> ShardDataset:
@@ -32,8 +35,8 @@ def open_clips(folder: Path, side: int) -> ShardDataset:
 def measure_clips(
     folder: Path, count: int, methods: Sequence[str], networks: Mapping[str, DiffusionViews], side: int, seed: int
 ) -> dict[str, dict[str, float | None]]:
-    """Mean scores of ``count`` clips, evenly over the set, in windows of ``side`` x ``side`` pixels; None where no clip
-    has such pixels."""
+    """Mean `SCORES` of ``count`` clips, evenly over the set, in windows of ``side`` x ``side`` pixels; None where no
+    clip has such pixels. With each its standard error over clips, under its name and ``_se``."""
     data = open_clips(folder, side)
     codec = SpaceToDepthCodec(SpaceToDepth(data.meta["codec"]["patch_size"]))
     space = ResidualSpace(**data.meta["residual"])
@@ -48,13 +51,22 @@ def measure_clips(
             start = time.perf_counter()
             frames = draw().clamp(0, 1).to(truth)
             seconds = (time.perf_counter() - start) / int(drawn.sum())
-            rows[method].append([*_scores(frames[drawn], truth[drawn], clips.covered[0, drawn]), seconds])
-    names = ("psnr", "covered", "holes", "sharpness", "seconds")
-    means = {method: torch.tensor(values).nanmean(0).tolist() for method, values in rows.items()}
-    return {
-        method: {name: None if isnan(value) else value for name, value in zip(names, values, strict=True)}
-        for method, values in means.items()
+            scores = _scores(frames[drawn], truth[drawn], clips.covered[0, drawn])
+            rows[method].append([*scores, _motion(frames, truth), seconds])
+    return {method: _summary(torch.tensor(values)) for method, values in rows.items()}
+
+
+def _summary(values: Tensor) -> dict[str, float | None]:
+    """Means and standard errors of `SCORES` [clips, scores], some of them NaN."""
+    known = (~values.isnan()).sum(0)
+    mean = values.nanmean(0)
+    error = ((values - mean).square().nansum(0) / (known - 1) / known).sqrt()  # NaN for a single clip
+    named = {
+        f"{name}{suffix}": float(value)
+        for suffix, figures in (("", mean), ("_se", error))
+        for name, value in zip(SCORES, figures, strict=True)
     }
+    return {name: None if isnan(value) else value for name, value in named.items()}
 
 
 def _draw(
@@ -92,6 +104,14 @@ def _draw(
 
 
 def _scores(frames: Tensor, truth: Tensor, covered: Tensor) -> list[float]:
-    """PSNR whole, covered and in the holes, NaN where no frame has such pixels; sharpness."""
+    """PSNR whole, covered and in the holes, NaN where no frame has such pixels; SSIM, ST-LPIPS, sharpness."""
     found = [mean_psnr(frames, truth, mask) for mask in (torch.ones_like(covered), covered, ~covered)]
-    return [*(nan if value is None else value for value in found), sharpness(frames, truth)]
+    alike = [torch.stack([score(*pair) for pair in zip(frames, truth, strict=True)]) for score in (ssim, st_lpips)]
+    means = (float(values.mean()) for values in alike)
+    return [*(nan if value is None else value for value in found), *means, sharpness(frames, truth)]
+
+
+def _motion(frames: Tensor, truth: Tensor) -> float:
+    """Mean squared difference of frames [F, 3, H, W] that follow each other, over that of the real ones."""
+    drawn, real = (float(x.diff(dim=0).square().mean()) for x in (frames, truth))
+    return drawn / max(real, 1e-12)

@@ -18,6 +18,8 @@ from torch import Tensor
 from fvgen.checks import require
 from fvgen.data.shards import ShardDataset
 from fvgen.distillation.configs import PRESETS, PresetName
+from fvgen.distillation.density_ratio import DensityRatio
+from fvgen.distillation.divergences import DIVERGENCES
 from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS, draw_clips
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.start import Start, start_roles
@@ -29,6 +31,10 @@ FRAME_TEACHER = "frame_teacher"
 """Folder of the image model, beside the clips."""
 CLIPS = 4
 """Number of clips that a discriminator sees at once."""
+FIRST = 0.75
+"""Share of a row's updates that its first stage has: the discriminator needs that many to be above chance."""
+CRITIC_WARMUP = 2
+"""Updates in which critics' learning rates rise: fewer than the student's, whom they have to be ahead of."""
 BLOCK = 4
 """Clips of a shard: small, so that all cores have work to the end."""
 
@@ -52,13 +58,17 @@ _UNGUIDED = ("--objective.matching.guidance-scale", 1)
 _TEACHERS_ODE = ("--objective.guidance-scale", 1, "--objective.teacher-steps", 10)
 _AVDM2 = ("--objective.matching.text-tokens", 0, "--objective.video-matching.guidance-scale", 1)
 
+# A discriminator starts from nothing, so a first stage has the paper's 5 updates of it whatever the budget.
+_GAN = Stage("tiny-stage1", FIRST, more=("--objective.critic-steps", 5))
+_REST = 1 - FIRST
+
 ROWS: Mapping[str, Sequence[Stage]] = {
     "no GAN": (Stage("tiny-no-gan", 1.0),),
     "no GAN, reverse KL": (Stage("tiny-no-gan-reverse-kl", 1.0),),
-    "GAN only": (Stage("tiny-stage1", 1.0),),
-    "GAN, reverse KL": (Stage("tiny-stage1", 0.5), Stage("tiny-gan-dmd", 0.5)),
-    "GAN, softened": (Stage("tiny-stage1", 0.5), Stage("tiny-stage2", 0.5)),
-    "GAN, softened, regression": (Stage("tiny-stage1", 0.5, 1.0), Stage("tiny-stage2", 0.5, 3.0)),
+    "GAN only": (_GAN, replace(_GAN, share=_REST)),
+    "GAN, reverse KL": (_GAN, Stage("tiny-gan-dmd", _REST)),
+    "GAN, softened": (_GAN, Stage("tiny-stage2", _REST)),
+    "GAN, softened, regression": (replace(_GAN, regression=1.0), Stage("tiny-stage2", _REST, 3.0)),
     "simulated": (
         Stage("fvgen-simulated-stage1", 0.5),
         Stage("fvgen-simulated-stage2", 0.5, more=_UNGUIDED),
@@ -77,13 +87,13 @@ same number of student updates."""
 class Budget:
     """Budget of every row."""
 
-    updates: int = 80
+    updates: int = 64
     """Updates of the student, over all stages of a row."""
     critic_steps: int = 2
-    """Updates of the fake score or the discriminator for each update of the student."""
-    batch: int = 2
+    """Updates of the fake score and the discriminator for each update of the student. A first stage has 5."""
+    batch: int = 8
     """Clips in each update."""
-    crop: int = 64
+    crop: int = 32
     """Height and width in pixels of the window that clips are cut to."""
     views: int = 16
     """Ways in which each clip is seen."""
@@ -93,16 +103,14 @@ class Budget:
     """Highest learning rate of the student, in every stage."""
     warmup_steps: int = 5
     """Updates in which the learning rates rise, in every stage."""
-    seed: int = 0
-    """Random seed of training."""
 
     def __post_init__(self) -> None:
         require(
-            self.updates >= 2 and self.updates % 2 == 0,
+            self.updates >= 4 and self.updates % 4 == 0,
             "updates",
-            "be even and at least 2, for two stages",
+            "be a multiple of 4, for stages of halves and quarters",
             self.updates,
-            "80 were published.",
+            "64 were published.",
         )
 
 
@@ -163,10 +171,16 @@ def prepare_clips(folder: Path, count: int, seed: int, jobs: int) -> None:
             call.result()
 
 
-def planned_rows(work: Path, budget: Budget) -> dict[str, list[Plan]]:
-    """The runs of every row, in order. Rows that begin alike share a run, under one folder."""
+def planned_rows(work: Path, budget: Budget, names: Sequence[str] = tuple(ROWS)) -> dict[str, list[Plan]]:
+    """The runs of these rows, in order. Rows that begin alike share a run, under one folder.
+
+    Raises:
+        InputError: there is no such row.
+    """
     rows: dict[str, list[Plan]] = {}
-    for name, stages in ROWS.items():
+    for name in names:
+        require(name in ROWS, "only", f"name rows out of {', '.join(ROWS)}", name, "Leave it out for all.")
+        stages = ROWS[name]
         before: Path | None = None
         rows[name] = []
         for stage in stages:
@@ -179,9 +193,11 @@ def planned_rows(work: Path, budget: Budget) -> dict[str, list[Plan]]:
     return rows
 
 
-def train_rows(work: Path, clips: Path, teacher: Path, budget: Budget, jobs: int) -> dict[str, list[Run]]:
-    """The runs of every row, trained by ``jobs`` processes at once. Shared and finished ones are trained once."""
-    rows = planned_rows(work, budget)
+def train_rows(
+    work: Path, clips: Path, teacher: Path, budget: Budget, jobs: int, names: Sequence[str] = tuple(ROWS), seed: int = 0
+) -> dict[str, list[Run]]:
+    """The runs of these rows, trained by ``jobs`` processes at once. Shared and finished ones are trained once."""
+    rows = planned_rows(work, budget, names)
     plans = {plan.output: plan for row in rows.values() for plan in row}
     awaited = {plan.before for plan in plans.values()}
     # What others start from comes first, and nothing before what it starts from: who waits, waits for a run that is on.
@@ -189,7 +205,7 @@ def train_rows(work: Path, clips: Path, teacher: Path, budget: Budget, jobs: int
     trained: dict[Path | None, Future[None]] = {}
     with ThreadPoolExecutor(jobs) as pool:
         for plan in order:
-            trained[plan.output] = pool.submit(_train, plan, trained.get(plan.before), clips, teacher, budget)
+            trained[plan.output] = pool.submit(_train, plan, trained.get(plan.before), clips, teacher, budget, seed)
         for future in trained.values():
             future.result()
     return {name: [_finished(plan) for plan in row] for name, row in rows.items()}
@@ -209,9 +225,10 @@ def untrained_student(teacher: Path, folder: Path) -> Path:
 
 @torch.no_grad()
 def discriminator_on_clips(run: Run, teacher: Path, clips: Path, crop: int) -> dict[str, float]:
-    """How a stage 1's discriminator fares against its student in the end, on clips that neither was trained on.
+    """How a run's discriminator fares against its student in the end, on clips that neither was trained on.
 
-    Each clip is seen twice; low noise are timesteps below a quarter of all. Nothing where there is no discriminator.
+    Each clip is seen twice; low noise are timesteps below a quarter of all. Mean and spread of the weights h(r) are
+    those that softened reverse KL gives the student's clips by this discriminator. Nothing where there is none.
     """
     folder = run.output / "discriminator"
     if not folder.is_dir():
@@ -236,10 +253,12 @@ def discriminator_on_clips(run: Run, teacher: Path, clips: Path, crop: int) -> d
         figures[f"{name}, real right"] = float((real > 0).float().mean())
         figures[f"{name}, fake right"] = float((fake < 0).float().mean())
         figures[f"{name}, loss"] = float(loss.mean())
+        h = DIVERGENCES["softened_reverse_kl"].h(DensityRatio()(fake))
+        figures[f"{name}, h mean"], figures[f"{name}, h spread"] = float(h.mean()), float(h.std(unbiased=False))
     return figures
 
 
-def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, budget: Budget) -> None:
+def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, budget: Budget, seed: int) -> None:
     """Train a run after the one that it starts from, unless that is done."""
     if before is not None:
         before.result()
@@ -256,18 +275,19 @@ def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, 
         "--student.decay-steps": plan.updates,
         "--student.lr": budget.lr,
         "--student.warmup-steps": budget.warmup_steps,
-        "--critic.warmup-steps": budget.warmup_steps,
+        "--critic.warmup-steps": CRITIC_WARMUP,
+        "--critic.decay-steps": plan.updates * 5 // 4,  # they learn to the end
         "--precision": "fp32",  # which all CPUs are quick at
         "--global-batch": budget.batch,
         "--micro-batch": budget.batch,
-        "--seed": budget.seed,
+        "--seed": seed,
         "--held-out": 0,
         "--views": budget.views,
         "--crop": (budget.crop, budget.crop),
         "--meters.log-every": 1,
         "--meters.samples-every": 0,
     }
-    if PRESETS[plan.stage.preset].objective.critic_steps > 0:
+    if PRESETS[plan.stage.preset].objective.critic_steps > 0 and "--objective.critic-steps" not in plan.stage.more:
         options["--objective.critic-steps"] = budget.critic_steps
     if plan.stage.regression is not None:
         options["--objective.regression.weight"] = plan.stage.regression

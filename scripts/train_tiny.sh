@@ -55,13 +55,12 @@ train() { # PRESET FOLDER OPTIONS...
 prepare "$work/clips" "$clips" 0
 prepare "$work/clips_held_out" "$held_out" 1000000
 train tiny-teacher "$work/teacher" "${teacher[@]}"
-# As the bundled pair was made, with a cheaper discriminator and fewer updates of it than the presets have by now.
+# As the bundled pair was made: with a weaker discriminator than the presets have by now (see docs/training.md).
 train tiny-stage1 "$work/stage1" --teacher "$work/teacher/teacher" \
     --objective.adversarial.features middle --objective.adversarial.r1-weight 100 --objective.critic-steps 2 \
-    --critic.lr 2e-4 "${stage[@]}"
+    --objective.student-input noised_real --discriminator-lr-scale 1 "${stage[@]}"
 train tiny-stage2 "$work/stage2" --teacher "$work/teacher/teacher" --init-student "$work/stage1/student" \
-    --objective.student-input backward_simulation --objective.discriminator-every 0 \
-    --objective.adversarial.features middle --objective.critic-steps 2 --critic.lr 2e-4 "${stage[@]}"
+    --objective.discriminator-every 0 --objective.adversarial.features middle --objective.critic-steps 2 "${stage[@]}"
 say "done: $work/teacher/teacher and $work/stage2/student"
 if [ -n "$smoke" ]; then
     say "this was a smoke run: these weights are no good. Start it without --smoke for better ones."

@@ -16,7 +16,7 @@ from fvgen.distillation.activations import Activations, ClipLatents, count_activ
 from fvgen.distillation.adapters import AdaptedNetwork
 from fvgen.distillation.objectives.frame_matching import FrameMatching
 from fvgen.distillation.roles import Roles
-from fvgen.distillation.settings import OptimizerConfig, TrainConfig
+from fvgen.distillation.settings import OptimizerConfig, TrainConfig, optimizer_of
 
 _MOMENTS = {"adamw": 8.0, "adamw8bit": 2.0}
 """Bytes per trained parameter of an optimiser's two moments."""
@@ -114,8 +114,7 @@ def plan_memory(
     trained = roles.trainable()
     # What a role trains comes first: a shared backbone holds the adapters of all.
     for name, module in (trained | {other: m for other, m in roles.modules().items() if other not in trained}).items():
-        settings = config.student if name == "student" else config.critic
-        own = _role(module, seen, config, settings, name == "student", split)
+        own = _role(module, seen, config, optimizer_of(name, config), name == "student", split)
         if own.parameters:
             memory[name] = own
     return MemoryPlan(memory, _phases(roles, memory, config, shape, matching))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from fvgen.checks import require
@@ -108,6 +108,9 @@ class TrainConfig:
     """Optimiser of the student."""
     critic: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser of the fake score and the discriminator."""
+    discriminator_lr_scale: float = 1.0
+    """Learning rate of the discriminator as a multiple of the critic's: it starts from nothing, a fake score as the
+    teacher."""
     meters: MeterConfig = field(default_factory=MeterConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
 
@@ -116,6 +119,8 @@ class TrainConfig:
             require(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name), "Give a count.")
         for name in ("seed", "held_out"):
             require(getattr(self, name) >= 0, name, "be 0 or more", getattr(self, name), "Give a count.")
+        scale = self.discriminator_lr_scale
+        require(scale > 0, "discriminator_lr_scale", "be positive", scale, "1 trains all critics alike.")
         require(0 <= self.ema_decay < 1, "ema_decay", "lie in [0, 1)", self.ema_decay, "0.999 is usual, 0 is none.")
 
 
@@ -141,6 +146,13 @@ class NetworkConfig:
     """Groups of input channels that go straight into the prediction: the noisy latents, then the condition."""
     base_scale: float = 1.0
     """Base scale of the noise schedule's dynamic rescale."""
+
+
+def optimizer_of(role: str, config: TrainConfig) -> OptimizerConfig:
+    """The settings that a role is trained by."""
+    if role == "discriminator":
+        return replace(config.critic, lr=config.critic.lr * config.discriminator_lr_scale)
+    return config.student if role == "student" else config.critic
 
 
 _FREE = ("steps", "meters", "checkpoints", "micro_batch", "gradient_checkpointing")

@@ -31,7 +31,7 @@ from fvgen.distillation.optimizers import build_optimizer, set_learning_rate
 from fvgen.distillation.parallel import Processes, whole
 from fvgen.distillation.randomness import BatchRandom
 from fvgen.distillation.roles import Roles
-from fvgen.distillation.settings import TrainConfig
+from fvgen.distillation.settings import TrainConfig, optimizer_of
 from fvgen.models.folder import align_weights
 from fvgen.types import Progress, no_progress
 
@@ -78,7 +78,7 @@ class Trainer:
         self._clips = len(places)
         prepare(roles, config, processes)
         self._trained = roles.trainable()
-        self._settings = {role: config.student if role == "student" else config.critic for role in self._trained}
+        self._settings = {role: optimizer_of(role, config) for role in self._trained}
         self._parameters = {role: trained_parameters(module) for role, module in self._trained.items()}
         optimizers = {
             role: build_optimizer(self._settings[role], own)

@@ -6,9 +6,18 @@ import pytest
 
 from fvgen.checks import InputError
 from fvgen.distillation.optimizers import check_optimizers
-from fvgen.distillation.settings import OptimizerConfig, TrainConfig
+from fvgen.distillation.settings import OptimizerConfig, TrainConfig, optimizer_of
 
 EIGHT = OptimizerConfig(kind="adamw8bit")
+
+
+def test_a_discriminator_has_a_rate_of_its_own_and_the_critics_other_settings():
+    critic = OptimizerConfig(lr=2e-4, warmup_steps=7)
+    config = TrainConfig(student=OptimizerConfig(lr=1e-5), critic=critic, discriminator_lr_scale=5.0)
+    assert optimizer_of("discriminator", config) == OptimizerConfig(lr=1e-3, warmup_steps=7)
+    assert optimizer_of("fake_score", config) == critic and optimizer_of("student", config) == config.student
+    with pytest.raises(InputError, match="discriminator_lr_scale must be positive, got 0"):
+        TrainConfig(discriminator_lr_scale=0)
 
 
 def test_moments_in_8_bits_are_refused_under_fsdp2():

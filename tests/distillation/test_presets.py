@@ -14,7 +14,7 @@ from fvgen.distillation.objectives.causvid import CausVidRegression
 from fvgen.distillation.objectives.frame_matching import FrameMatching
 from fvgen.distillation.objectives.fvgen_stage1 import FVGenStage1
 from fvgen.distillation.optimizers import build_optimizer, set_learning_rate
-from fvgen.distillation.settings import OptimizerConfig
+from fvgen.distillation.settings import OptimizerConfig, optimizer_of
 from fvgen.models.discriminator import ClipDiscriminator
 
 
@@ -47,7 +47,7 @@ def test_one_update_moves_every_role_that_a_preset_trains(name):
         moved.pop("density_ratio", None)
         getattr(objective, phase)(roles, batch(), draws())["loss"].backward()
         for role, part in moved.items():
-            config = entry.train.student if student else entry.train.critic
+            config = optimizer_of(role, entry.train)
             before = [p.detach().clone() for p in part.parameters()]
             optimizer = build_optimizer(config, dict(part.named_parameters()))
             set_learning_rate(optimizer, config, 0)
