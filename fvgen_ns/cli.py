@@ -25,6 +25,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: Mapping[str, Command] = {
+    "app": Command("fvgen_ns.app", "Open a page in the browser to choose photos, train, watch and download."),
     "views": Command("fvgen_ns.generate_views", "Write photos and generated views of a capture as a new dataset."),
     "poses": Command("fvgen.poses.command", "Find the camera poses of photos or a video."),
     "clips": Command("fvgen.data.prepare", "Prepare training clips from procedural scenes or from posed captures."),

@@ -19,7 +19,13 @@ def figures(photos: str = "held-out photos", psnr: float = 21.5, notes: list[str
 
 def report(**changes) -> Report:
     compared = [ComparedPhoto("a<b>.png", torch.rand(3, 8, 12), torch.rand(3, 8, 12), METRICS)]
-    given = {"title": "room", "figures": figures(), "compared": compared, "film": b"film", "viewer": "splat.html"}
+    given = {
+        "title": "room",
+        "figures": figures(),
+        "compared": compared,
+        "film": b"film",
+        "viewer": '<p class="x">it\'s</p>',
+    }
     return Report(**(given | {"commands": {"Look": "ns-viewer"}} | changes))
 
 
@@ -44,7 +50,7 @@ def test_a_page_is_whole_and_names_are_escaped():
     parser.feed(page)
     assert parser.open == []
     assert "a&lt;b&gt;.png, 21.5 dB" in page and "&lt;script&gt;" in page and "<script>" not in page
-    assert "<iframe src='splat.html'>" in page
+    assert "<iframe srcdoc='&lt;p class=&quot;x&quot;&gt;it&#x27;s&lt;/p&gt;'></iframe>" in page
 
 
 def test_photos_only_have_a_column_only_where_they_were_trained():

@@ -60,6 +60,12 @@ class Page:
         (tab,) = self.found(f"//button[@role='tab'][contains(., '{label}')]")
         self.browser.execute_script("arguments[0].click()", tab)
 
+    def fill_in(self, label: str, text: str) -> None:
+        """A text field, in place of what stood there."""
+        field = self.found(f"//*[text()='{label}']/following::input[1]")[0]
+        field.clear()
+        field.send_keys(text)
+
     def choose(self, label: str, option: str) -> None:
         """In a drop-down list."""
         field = self.found(f"//*[text()='{label}']/following::input[1]")[0]
