@@ -58,7 +58,7 @@ class SplatScene:
         splits = {Kind.PHOTO: CaptureSplit.read(parser, "train"), Kind.HELD_OUT: CaptureSplit.read(parser, "val")}
         trained = {frame.photo for frame in splits[Kind.PHOTO].frames}
         self._cameras = [
-            SceneCamera(kind, i, split.outputs.cameras[i : i + 1], {"image": torch.from_numpy(pixels)})
+            SceneCamera(kind, i, split.outputs.cameras[i : i + 1], {"image": torch.from_numpy(pixels.copy())})
             for kind, split in splits.items()
             for i, frame in enumerate(split.frames)
             if kind is Kind.PHOTO or frame.photo not in trained
