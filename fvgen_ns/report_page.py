@@ -31,12 +31,6 @@ figure{margin:1em 0}img,video{max-width:100%;border-radius:4px}.row{display:flex
 .row p{margin:0;font-size:14px;color:#555}code,pre{background:#f4f4f4;border-radius:4px;padding:.1em .3em}
 pre{padding:.8em;overflow:auto}iframe{width:100%;height:480px;border:1px solid #ccc;border-radius:4px}"""
 
-_ADDRESS = """<script>window.URL = class extends URL {
-    constructor(url, base) { super(url, String(base).startsWith("about:") ? "http://localhost/" : base); }
-};</script>"""
-"""A page within a page has no address that names could be relative to, and the viewer asks for one; nothing is fetched
-from there."""
-
 
 @dataclass(frozen=True)
 class Report:
@@ -48,7 +42,7 @@ class Report:
     film: bytes | None
     """H.264."""
     viewer: str | None
-    """A page that shows the splat and needs no other file; None where it could not be made."""
+    """File beside the page that shows the splat; None where it could not be made."""
     commands: Mapping[str, str]
     """What can be done next -> command."""
     photos_only: RunFigures | None = None
@@ -107,8 +101,8 @@ def _viewer(report: Report) -> str:
     if report.viewer is None:
         how = "<p>Nothing on this machine could make a web viewer. With Node installed: see the commands below.</p>"
         return f"<h2>The splat</h2>{how}"
-    page = report.viewer.replace("<head>", f"<head>{_ADDRESS}", 1)
-    return f"<h2>The splat</h2><iframe srcdoc='{escape(page)}'></iframe>"
+    name = escape(report.viewer)
+    return f"<h2>The splat</h2><iframe src='{name}'></iframe><p><a href='{name}'>Open it alone</a></p>"
 
 
 def _list(title: str, sentences: Sequence[str]) -> str:
