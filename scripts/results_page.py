@@ -198,10 +198,9 @@ def _plain(value: object) -> str:
 _ALL = (
     "Real captures, held-out photos, `fvgen-splat-cpu`; every method at equal steps, size, background and rasterizer."
 )
-_OLD = f"{_ALL} Before background and trials were built."
 TABLES: Mapping[str, ResultsTable] = {
     "splats": ResultsTable("sparse_captures_cpu.json", "Splats of four to six photos", _ALL, _splats),
-    "splats-3": ResultsTable("sparse_captures_cpu_3_views.json", "Splats of three photos", _OLD, _splats),
+    "splats-3": ResultsTable("sparse_captures_cpu_3_views.json", "Splats of three photos", _ALL, _splats),
     "llff": ResultsTable(
         "llff_cpu.json", "LLFF at the papers' size", "`fvgen evaluate splats` on two scenes, 3 photos.", _evaluated
     ),
