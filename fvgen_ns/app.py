@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +35,11 @@ def _serve(config: App) -> None:
 
     page = AppPage(config.port, config.output_dir)
     print(f"Open http://127.0.0.1:{page.port} in a browser. Ctrl-C ends it, and what it has started.", flush=True)
-    try:
-        while True:
-            page.refresh()
-            time.sleep(_REFRESH_SECONDS)
-    except KeyboardInterrupt:
-        page.stop()
+    ended = threading.Event()
+    # An exception in the middle of a message would leave viser locked; and what is started would ignore SIGINT where
+    # this process does, as in a shell's background.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    while not ended.wait(_REFRESH_SECONDS):
+        page.refresh()
+    page.close()

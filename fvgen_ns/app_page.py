@@ -188,6 +188,11 @@ class AppPage:
             if job is not None:
                 job.stop()
 
+    def close(self) -> None:
+        """End the page, too."""
+        self.stop()
+        self._server.stop()
+
     def _exported(self, training: Training, suffix: str) -> Path:
         """The run's splat as a file: as ``fvgen export`` writes it."""
         path = training.folder / f"splat{suffix}"
@@ -207,7 +212,7 @@ class AppPage:
         self._bar.value = 100 * (share or 0.0)
         lines = [self._message] if self._message else []
         if job is not None:
-            lines += _said_of(job, busy)
+            lines += _report_of(job, busy)
             found = job.capture if isinstance(job, PoseSearch) else job.folder / POSED_CAPTURE  # type: ignore[attr-defined]
             if found != self._capture and (found / POSES_FILE).is_file():
                 self._guarded(lambda: self._show_cameras(found))
@@ -216,7 +221,7 @@ class AppPage:
             self._status.content = text
 
 
-def _said_of(job: Job, busy: bool) -> list[str]:
+def _report_of(job: Job, busy: bool) -> list[str]:
     """How far a command is, and where its results are."""
     lines = []
     if job.was_stopped and not busy:

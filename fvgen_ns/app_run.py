@@ -47,7 +47,7 @@ class Job:
                 self._process = subprocess.Popen(line, stdout=file, stderr=subprocess.STDOUT, env=environment)
 
     def stop(self) -> None:
-        """End it, as Ctrl-C does."""
+        """End it, as Ctrl-C does. It heeds that where this process handles SIGINT, and does not ignore it."""
         if self.is_alive:
             self.was_stopped = True
             self._process.send_signal(signal.SIGINT)

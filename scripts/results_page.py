@@ -202,7 +202,10 @@ TABLES: Mapping[str, ResultsTable] = {
     "splats": ResultsTable("sparse_captures_cpu.json", "Splats of four to six photos", _ALL, _splats),
     "splats-3": ResultsTable("sparse_captures_cpu_3_views.json", "Splats of three photos", _ALL, _splats),
     "llff": ResultsTable(
-        "llff_cpu.json", "LLFF at the papers' size", "`fvgen evaluate splats` on two scenes, 3 photos.", _evaluated
+        "llff_cpu.json",
+        "LLFF at the papers' size",
+        "`fvgen evaluate splats` on two scenes, 3 photos, 2000 steps, one seed, `fvgen-splat-cpu`.",
+        _evaluated,
     ),
     "generators": ResultsTable(
         "generator_cpu.json",

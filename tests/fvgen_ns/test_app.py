@@ -28,6 +28,16 @@ def test_a_job_says_how_far_it_is(tmp_path):
     assert (job.exit_code, job.last_line(), job.progress()) == (3, "trials 3/4 0:01", 0.75)
 
 
+@pytest.fixture
+def heeded_interrupts():
+    """SIGINT is handled, as the app does: what runs in a shell's background starts with it ignored, and a process
+    hands that on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
 def test_a_job_can_be_stopped(tmp_path):
     job = Job([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "job.log")
     job.stop()
@@ -87,6 +97,7 @@ def test_photos_become_a_splat_by_clicks_alone(tmp_path, browser):
         wait_for(lambda: page.found("//code[contains(., 'photos placed')]"), LONG, "finding poses")
         browser.save_screenshot(str(pictures / "app_poses.png"))
 
+        wait_for(lambda: page.found("//button[contains(., 'Start')]"), 60, "ending the search")
         page.press("Start")
         (uploads,) = (tmp_path / "outputs/uploads").iterdir()
         runs = tmp_path / "outputs" / uploads.stem / "fvgen-splat"
