@@ -33,7 +33,6 @@ from fvgen_ns.checkpoint import (
 from fvgen_ns.config_file import config_text, make_paths_absolute
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModel, FVGenModelConfig
-from fvgen_ns.generate_here import ViewsHere, copy_views
 from fvgen_ns.plain_words import plain
 from fvgen_ns.posed_input import pose_photos
 from fvgen_ns.quality import FirstOptions, follow_quality
@@ -131,6 +130,8 @@ class FVGenTrainer(Trainer):
         checkpoint = find_checkpoint(self.config)
         if checkpoint is None:
             return
+        from fvgen_ns.generate_here import ViewsHere, copy_views  # it loads numba, which no ns-* command waits for
+
         with disk_errors("--output-dir", self.base_dir, "Free some space or choose another folder."):
             copy_views(checkpoint.parent.parent, self.base_dir)
         model, manager = cast(FVGenModel, self.pipeline.model), cast(FVGenDataManager, self.pipeline.datamanager)
