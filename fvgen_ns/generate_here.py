@@ -125,10 +125,9 @@ class ViewsHere:
         count = len(self._read(folders[-1]).frames)
         with self._lock:
             self._manager.drop_views(count)
-        (
-            folders[-1] / "transforms.json"
-        ).unlink()  # a kill from here on leaves an unfinished folder, which nobody reads
-        shutil.rmtree(folders[-1])
+        last = folders[-1]
+        (last / "transforms.json").unlink()  # a kill from here on leaves an unfinished folder, which nobody reads
+        shutil.rmtree(last)
         return count
 
     def restore(self) -> int:

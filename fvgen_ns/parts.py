@@ -13,7 +13,7 @@ from torch import Tensor
 from fvgen.generation.hole_points import hole_points
 from fvgen.generation.trials import Addition, Trials, run_trials
 from fvgen.generation.view_generator import VIEW_GENERATORS
-from fvgen.geometry.background import background_points, room_of
+from fvgen.geometry.background import background_points
 from fvgen.geometry.points import empty_cloud, merge, voxel_thin
 from fvgen.geometry.trajectory import PATH_STYLES
 from fvgen.models.find import NEEDS_MODEL
@@ -70,7 +70,13 @@ def candidates(config: DensifyConfig, capture: Capture) -> list[Parts]:
 
 
 def choose_parts(
-    config: DensifyConfig, capture: Capture, geometry: SceneGeometry, *, scene_scale: float, progress: Progress
+    config: DensifyConfig,
+    capture: Capture,
+    geometry: SceneGeometry,
+    *,
+    walls: Tensor | None,
+    scene_scale: float,
+    progress: Progress,
 ) -> Choice:
     """The parts asked for, or what wins over them in trials; prints a table of these.
 
@@ -78,6 +84,7 @@ def choose_parts(
         config: what is asked for, and whether there are trials.
         capture: the training photos.
         geometry: of them.
+        walls: of the room that the background stands in; None where none is asked for.
         scene_scale: typical distance from the cameras.
         progress: of the trials.
     """
@@ -85,8 +92,6 @@ def choose_parts(
     tried = candidates(config, capture)
     if not config.trials or len(tried) < 2:
         return Choice(default, {}, [])
-
-    walls = room_of(capture, geometry)
 
     def make(part: Capture, known: SceneGeometry) -> dict[str, Addition]:
         return _additions(config, tried, part, known, scene_scale, walls)
@@ -115,7 +120,7 @@ def _additions(
     capture: Capture,
     geometry: SceneGeometry,
     scene_scale: float,
-    walls: Tensor,
+    walls: Tensor | None,
 ) -> dict[str, Addition]:
     """What each of the tried parts adds to photos of a trial."""
     pixel = scene_scale / float(capture.cameras.K[:, 0, 0].mean())
@@ -123,7 +128,7 @@ def _additions(
     clouds: dict[str, PointCloud] = {DENSE: voxel_thin(geometry.points, pixel)}
     warped = views_for_seeds(config, capture, geometry)
     clouds[SEEDS] = hole_points(warped)
-    background = background_points(capture, geometry, walls)
+    background = None if walls is None else background_points(capture, geometry, walls)
     drawn = warped
     if config.generator == "points":
         path = PATH_STYLES["between"](capture.cameras, TRIAL_FRAMES)

@@ -20,7 +20,7 @@ from fvgen.generation.fixed_frames import thinned
 from fvgen.generation.hole_points import hole_points
 from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter
-from fvgen.geometry.background import background_points
+from fvgen.geometry.background import background_points, room_of
 from fvgen.geometry.points import empty_cloud, write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of
@@ -70,11 +70,12 @@ def produce(
         capture = capture.to(default_device())
         with timed("geometry"):
             geometry = GEOMETRY_PROVIDERS[config.geometry]().reconstruct(capture, progress)
+            walls = room_of(capture, geometry) if config.background else None
         if len(geometry.points) < FEWEST_POINTS:
             choice = Choice(frozenset(), {}, [NO_OVERLAP])
         else:
             scale = split.scene_scale(geometry.points)
-            choice = choose_parts(config, capture, geometry, scene_scale=scale, progress=progress)
+            choice = choose_parts(config, capture, geometry, walls=walls, scene_scale=scale, progress=progress)
         writer = _writer(split, config, folder, key, geometry, choice, if_full)
         for i, frame in enumerate(split.frames):
             if not writer.has(i):
@@ -91,7 +92,7 @@ def produce(
             if not writer.has(i):
                 writer.put_photo(i, stored_photo(frame), depth=None, held_out=True)
         points = geometry.points if DENSE in choice.parts else empty_cloud()
-        background = background_points(capture, geometry) if BACKGROUND in choice.parts else None
+        background = background_points(capture, geometry, walls) if BACKGROUND in choice.parts else None
         writer.finish(count + len(held_out), points, [*capture_notes, *choice.notes], background)
 
 

@@ -44,7 +44,7 @@ _COLOUR = 0.12
 _SILENT = 0.35
 """Cost of a place that no other photo speaks about; 0 is agreement and 1 is contradiction."""
 _UNEXPECTED = 0.3
-"""Cost of the nearest depth where the sphere is expected, or the other way round."""
+"""Cost of the nearest depth where the farthest is expected, or the other way round."""
 _DETAIL = 0.05
 """Deviation of the colours within a cell from which it gets several points."""
 _FINE, _FINE_ON_WALL = 2, 4

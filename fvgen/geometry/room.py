@@ -62,11 +62,13 @@ def find_room(far: Tensor, cameras: Cameras, xyz: Tensor, holes: Tensor, cost: C
     found = far.new_zeros(0, 4)
     photos = torch.linspace(0, len(cameras) - 1, min(_PHOTOS, len(cameras))).round().long().tolist()
     cells = [_Cells.of(photo, far, cameras, holes, cost) for photo in photos if holes[photo].any()]
-    space = _Space.of(cameras, xyz)
+    if not cells:
+        return found
+    space = _Space.of(cameras, xyz.to(far))
     first = space.beyond(_directions().to(far), far.new_tensor(_DISTANCES))
     first_costs = [c.costs(first) for c in cells]
     seen = sum(len(c.behind) for c in cells)
-    while cells and len(found) < MOST_PLANES:
+    while len(found) < MOST_PLANES:
         gain, _ = _gains(cells, first_costs)
         best = [_refined(plane, cells, space) for plane in first[gain.topk(_REFINED).indices]]
         total, count, plane = max(best, key=lambda one: one[0])
