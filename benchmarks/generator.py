@@ -38,6 +38,7 @@ from fvgen.evaluation.held_out import held_out_clips, train_and_test
 from fvgen.generation.diffusion_views import DiffusionViews
 from fvgen.generation.view_generator import ViewGenerator
 from fvgen.generation.warp import WarpViews
+from fvgen.geometry.background import with_background
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.models.find import TINY
 from fvgen.rendering.point_renderer import radius_of_pixels, resolve
@@ -146,7 +147,7 @@ def measure(
     """All methods on one capture: means over the held-out photos."""
     device = default_device()
     train, test = (part.to(device) for part in train_and_test(options.captures / name, options.long_side))
-    geometry = GEOMETRY_PROVIDERS["auto"]().reconstruct(train)
+    geometry = with_background(train, GEOMETRY_PROVIDERS["auto"]().reconstruct(train))
     clips = held_out_clips(train, test)
     front, radius = resolve("front"), radius_of_pixels(1.0, test.cameras.height, test.cameras.width)
     seen = front.render(geometry.points, test.cameras, radius).depth > 0

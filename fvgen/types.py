@@ -239,6 +239,8 @@ class SceneGeometry(TensorRecord):
     """[V, H, W] filtered depth per photo, 0 where the filters left nothing."""
     confidences: Tensor
     """[V, H, W] in [0, 1]; 0 exactly where depth is 0."""
+    background: PointCloud | None = None
+    """Points, one in each cell of a coarse grid, of what the cloud leaves empty (`fvgen.geometry.background`)."""
 
     def resized(self, height: int, width: int) -> SceneGeometry:
         """The geometry of photos at another size, by nearest pixel; the points stay."""

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from fvgen_ns.viewer_support import ViewerSupport
 
 FEW_PHOTOS = 3
-"""So few photos leave most of the scene to one of them: dropout helps, and Gaussians that grow fast become fog."""
+"""So few photos leave most of the scene to one of them: dropout helps, and without a background Gaussians that grow
+fast become fog."""
 BACKGROUND_OPACITY = 0.1
 """Opacity that Gaussians of the background start with: their depth is uncertain, and photos that contradict it fade
 them out the sooner."""
@@ -67,8 +68,8 @@ class FVGenModelConfig(SplatfactoModelConfig):
     dropout_rise: int = 600
     """Steps over which the dropout rises from 0."""
     size_growth: float = 1.0
-    """Factor on the learning rate of sizes where there are more than three photos. In a short run Gaussians of the
-    dense cloud, which start as small as a pixel, must grow faster to close what it left empty."""
+    """Factor on the learning rate of sizes, except with three photos or fewer and no background. In a short run
+    Gaussians of the dense cloud, which start as small as a pixel, must grow faster to close what it left empty."""
     photo_colour: Literal["off", "affine"] = "off"
     """Whether each photo gets its own affine colour map in training, which helps where exposure drifts."""
     lpips: bool = False
@@ -119,6 +120,7 @@ class FVGenModel(SplatfactoModel):
         self.num_photos: int = metadata.get("num_photos", self.num_train_data)
         self.scene_scale: float = metadata.get("scene_scale", 1.0)
         background, guesses = metadata.get("num_background", 0), metadata.get("num_guesses", 0)
+        self.starts_with_background: bool = background > 0
         self.gauss_params = nn.ParameterDict(self._initial_gaussians(background, guesses))
         self.camera_optimizer = self.config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         if self.config.photo_colour == "affine":
@@ -198,7 +200,8 @@ class FVGenModel(SplatfactoModel):
     @property
     def size_growth(self) -> float:
         """Factor on the learning rate of sizes (`FVGenModelConfig.size_growth`)."""
-        return 1.0 if self.num_photos <= FEW_PHOTOS else self.config.size_growth
+        becomes_fog = self.num_photos <= FEW_PHOTOS and not self.starts_with_background
+        return 1.0 if becomes_fog else self.config.size_growth
 
     def gaussians(self) -> Gaussians:
         """The splat as data, detached."""

@@ -4,7 +4,7 @@ better."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
@@ -125,19 +125,18 @@ def _additions(
     """What each of the tried parts adds to photos of a trial."""
     pixel = scene_scale / float(capture.cameras.K[:, 0, 0].mean())
     sparse = empty_cloud(capture.photos.device) if capture.sparse is None else capture.sparse
-    clouds: dict[str, PointCloud] = {DENSE: voxel_thin(geometry.points, pixel)}
-    warped = views_for_seeds(config, capture, geometry)
-    clouds[SEEDS] = hole_points(warped)
     background = None if walls is None else background_points(capture, geometry, walls)
-    drawn = warped
+    warped = views_for_seeds(config, capture, geometry)
+    clouds: dict[str, PointCloud] = {DENSE: voxel_thin(geometry.points, pixel), SEEDS: hole_points(warped)}
+    views = {False: warped, True: views_for_seeds(config, capture, replace(geometry, background=background))}
     if config.generator == "points":
         path = PATH_STYLES["between"](capture.cameras, TRIAL_FRAMES)
-        drawn = VIEW_GENERATORS["points"]().generate(capture, geometry, path, config.seed)
+        views = dict.fromkeys(views, VIEW_GENERATORS["points"]().generate(capture, geometry, path, config.seed))
     return {
         name_of(parts): Addition(
             background=background if BACKGROUND in parts else None,
             points=merge([sparse, *(cloud for name, cloud in clouds.items() if name in parts)]),
-            views=drawn if VIEWS in parts else None,
+            views=views[BACKGROUND in parts] if VIEWS in parts else None,
         )
         for parts in tried
     }

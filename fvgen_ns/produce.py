@@ -80,10 +80,12 @@ def produce(
         for i, frame in enumerate(split.frames):
             if not writer.has(i):
                 writer.put_photo(i, stored_photo(frame), geometry.depths[i])
+        background = background_points(capture, geometry, walls) if BACKGROUND in choice.parts else None
         count = len(split.frames)
         if VIEWS in choice.parts:
             with timed("generation"):
-                count += _generate(capture, geometry, config, writer, count, progress)
+                whole = dataclasses.replace(geometry, background=background)
+                count += _generate(capture, whole, config, writer, count, progress)
             free_memory()  # a network's weights leave before the splat trains
         _seed_holes(split, capture, geometry, config, folder, wanted=SEEDS in choice.parts)
         for note in choice.notes:
@@ -92,7 +94,6 @@ def produce(
             if not writer.has(i):
                 writer.put_photo(i, stored_photo(frame), depth=None, held_out=True)
         points = geometry.points if DENSE in choice.parts else empty_cloud()
-        background = background_points(capture, geometry, walls) if BACKGROUND in choice.parts else None
         writer.finish(count + len(held_out), points, [*capture_notes, *choice.notes], background)
 
 

@@ -29,6 +29,7 @@ from fvgen.evaluation.scenes import PreparedScene, find_scenes, prepare_scene
 from fvgen.evaluation.scores import NETWORK_OF, WITHOUT_DOWNLOADS, Metric, Scores, ScoreSettings, score_pictures
 from fvgen.files import whole_folder
 from fvgen.generation.view_generator import VIEW_GENERATORS
+from fvgen.geometry.background import with_background
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.models.find import NEEDS_MODEL
 from fvgen.pictures import image_bytes
@@ -175,7 +176,8 @@ class _Scene:
     def geometry(self) -> SceneGeometry:
         if self._geometry is None:
             start = time.perf_counter()
-            self._geometry = GEOMETRY_PROVIDERS[self._provider]().reconstruct(self.train)  # type: ignore[index]
+            geometry = GEOMETRY_PROVIDERS[self._provider]().reconstruct(self.train)  # type: ignore[index]
+            self._geometry = with_background(self.train, geometry)
             synchronize(self.train.photos.device)
             self.geometry_seconds = time.perf_counter() - start
         return self._geometry

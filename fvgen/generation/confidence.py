@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fvgen.generation.reprojection import Reprojection
+from fvgen.generation.reprojection import Reprojection, cover_distance
 from fvgen.types import PointRender
 
 IN_HOLES = 0.02
@@ -108,20 +106,6 @@ def hole_confidence(covered: Tensor, away: float = 1.0) -> Tensor:
     """
     beside = 1 - (1 - _JUST_OUTSIDE) * away
     return beside * torch.exp(-away * cover_distance(covered) / _REACH)
-
-
-def cover_distance(covered: Tensor) -> Tensor:
-    """[F, 1, H, W] distance to the nearest covered pixel as a share of the diagonal; 1 where nothing is covered."""
-    height, width = covered.shape[-2:]
-    out = []
-    for mask in covered[:, 0].cpu().numpy():
-        distance = (
-            cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            if mask.any()
-            else np.inf
-        )
-        out.append(np.minimum(np.broadcast_to(distance, mask.shape) / np.hypot(height, width), 1))
-    return torch.from_numpy(np.stack(out).astype(np.float32))[:, None].to(covered.device) if out else covered.float()
 
 
 def generated_view_confidence(rgb: Tensor, covered: Tensor, there: Reprojection) -> float:

@@ -28,7 +28,7 @@ from fvgen.generation.confidence import (
 from fvgen.generation.fixed_frames import check_fixed_clips, fixed_frames_of
 from fvgen.generation.load_pipeline import load_pipeline
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
-from fvgen.generation.reprojection import Neighbours, Reprojection, fill_depth, filled_photo_depths, typical_depth
+from fvgen.generation.reprojection import Neighbours, Reprojection, completed_depth, filled_photo_depths, typical_depth
 from fvgen.generation.view_generator import blank_drawing, check_path, join_with_photos
 from fvgen.generation.warp import WarpCorrection, resized
 from fvgen.geometry.trajectory import clips_of
@@ -272,7 +272,7 @@ class _Photos:
 
     def __init__(self, capture: Capture, geometry: SceneGeometry, ends: Tensor) -> None:
         self.capture = capture
-        self.far = typical_depth(geometry)
+        self.geometry, self.far = geometry, typical_depth(geometry)
         self.known = geometry.depths[:, None] > 0
         self.depths = filled_photo_depths(geometry, ends.unique().tolist())  # a path may be a clip of a long capture
 
@@ -281,5 +281,6 @@ class _Photos:
         at = torch.unique(ends).to(render.depth.device)
         capture = self.capture
         beside = Neighbours(capture.photos[at], capture.valid[at], capture.cameras[at], self.depths[at], self.known[at])
-        depth = torch.where(render.depth > 0, render.depth, fill_depth(render.depth, self.far))
+        filled = completed_depth(render.depth, self.geometry, camera, self.far)
+        depth = torch.where(render.depth > 0, render.depth, filled)
         return depth, beside.reprojected(camera, depth)

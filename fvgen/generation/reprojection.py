@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fvgen.geometry.background import GRID
 from fvgen.geometry.cameras import project, unproject
 from fvgen.geometry.photo_order import focus_point
 from fvgen.geometry.push_pull import push_pull
@@ -20,6 +23,11 @@ _FILLED: WeakKeyDictionary[SceneGeometry, dict[int, Tensor]] = WeakKeyDictionary
 """What `filled_photo_depths` has made, by geometry and photo."""
 POINT_PIXELS = 1.0
 """Radius of a point in depth renders, in pixels."""
+_BACKGROUND_RADIUS = 0.3 / GRID
+"""Radius of a point of the background, as a share of the longer side: a part of its cell, with smooth depth between."""
+_BEYOND = 0.03
+"""Distance from the cloud, as a share of the diagonal, from which the background gives the depth: nearer, it would show
+through gaps in the cloud."""
 _FEATHER = 0.06
 """Share of the shorter side over which a photo fades in from its border, so that no seam shows there."""
 _DEPTH_TOLERANCE = 0.03
@@ -123,6 +131,39 @@ def fill_depth(depth: Tensor, far: float) -> Tensor:
     return 1 / inverse
 
 
+def completed_depth(depth: Tensor, geometry: SceneGeometry, camera: Cameras, far: float) -> Tensor:
+    """[1, 1, H, W] depth of one frame without zeros: away from what is known it is the background's, where the geometry
+    has one, and between them it goes on smoothly.
+
+    Args:
+        depth: [1, 1, H, W], 0 where unknown.
+        geometry: what is known of the scene.
+        camera: the frame's.
+        far: see `fill_depth`.
+    """
+    background = geometry.background
+    if background is not None and len(background):
+        height, width = depth.shape[-2:]
+        radius = radius_of_pixels(_BACKGROUND_RADIUS * max(height, width), height, width)
+        behind = resolve("front").render(background, camera, radius).depth
+        depth = torch.where(cover_distance(depth > 0) > _BEYOND, behind, depth)
+    return fill_depth(depth, far)
+
+
+def cover_distance(covered: Tensor) -> Tensor:
+    """[F, 1, H, W] distance to the nearest covered pixel as a share of the diagonal; 1 where nothing is covered."""
+    height, width = covered.shape[-2:]
+    out = []
+    for mask in covered[:, 0].cpu().numpy():
+        distance = (
+            cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            if mask.any()
+            else np.inf
+        )
+        out.append(np.minimum(np.broadcast_to(distance, mask.shape) / np.hypot(height, width), 1))
+    return torch.from_numpy(np.stack(out).astype(np.float32))[:, None].to(covered.device) if out else covered.float()
+
+
 def filled_photo_depths(geometry: SceneGeometry, photos: Sequence[int]) -> Tensor:
     """[V, 1, H, W] each wanted photo's own depth, else that of the cloud seen from it, else filled; others are 0.
 
@@ -136,7 +177,8 @@ def filled_photo_depths(geometry: SceneGeometry, photos: Sequence[int]) -> Tenso
         if photo not in known:
             own = geometry.depths[photo][None, None]
             seen = resolve("front").render(geometry.points, geometry.cameras[photo], radius).depth
-            known[photo] = fill_depth(torch.where(own > 0, own, seen), typical_depth(geometry))
+            depth = torch.where(own > 0, own, seen)
+            known[photo] = completed_depth(depth, geometry, geometry.cameras[photo], typical_depth(geometry))
         out[photo] = known[photo][0]
     return out
 

@@ -19,7 +19,7 @@ from fvgen.devices import is_gpu
 from fvgen.generation.confidence import warped_pixel_confidence
 from fvgen.generation.reprojection import (
     POINT_PIXELS,
-    fill_depth,
+    completed_depth,
     filled_photo_depths,
     push_pull,
     typical_depth,
@@ -68,7 +68,7 @@ class WarpViews:
             near = nearest[i]
             weight = (1 / (change[i, near] ** _NEARNESS + 1e-6)).to(capture.photos)
             render = renderer.render(geometry.points, cameras[i], radius)
-            depth = fill_depth(render.depth, far)
+            depth = completed_depth(render.depth, geometry, cameras[i], far)
             colour, seen = warp_photos(
                 capture.photos[near], capture.valid[near], photo_depths[near], capture.cameras[near], cameras[i], depth
             )

@@ -8,7 +8,7 @@ another, so that one layer of points serves all that see it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from scipy.ndimage import binary_closing, distance_transform_edt
@@ -80,6 +80,11 @@ def background_points(capture: Capture, geometry: SceneGeometry, walls: Tensor |
         clouds.append(_points(maps, photo, inverse, hole, confirmed))
         _pass_on(maps, photo, inverse, hole)
     return merge(clouds) if clouds else empty_cloud(capture.photos.device)
+
+
+def with_background(capture: Capture, geometry: SceneGeometry) -> SceneGeometry:
+    """The geometry with its `background_points`, from which generated views take depth where the cloud has none."""
+    return replace(geometry, background=background_points(capture, geometry))
 
 
 def room_of(capture: Capture, geometry: SceneGeometry) -> Tensor:

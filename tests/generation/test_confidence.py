@@ -9,7 +9,6 @@ import torch
 
 from fvgen.generation.confidence import (
     IN_HOLES,
-    cover_distance,
     depth_agreement,
     generated_pixel_confidence,
     generated_view_confidence,
@@ -17,7 +16,7 @@ from fvgen.generation.confidence import (
     view_confidence,
     warped_pixel_confidence,
 )
-from fvgen.generation.reprojection import Neighbours
+from fvgen.generation.reprojection import Neighbours, cover_distance
 from fvgen.geometry.trajectory import path_between
 from fvgen.rendering.point_renderer import resolve
 
