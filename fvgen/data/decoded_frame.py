@@ -8,7 +8,7 @@ import numpy as np
 
 from fvgen.data.capture import CaptureFrame
 from fvgen.data.depth_files import read_depth
-from fvgen.data.masks import read_mask, require_white
+from fvgen.data.masks import frame_mask, require_white
 from fvgen.data.photos import opaque_pixels, read_photo, require_visible
 
 
@@ -47,7 +47,7 @@ def decode_frame(frame: CaptureFrame, depth_unit: float, *, at_least: int | None
     mask = None
     if frame.mask is not None:
         own = frame.mask == frame.photo
-        mask = opaque_pixels(pixels) if own else read_mask(frame.mask, (pixels.shape[1], pixels.shape[0]))
+        mask = opaque_pixels(pixels) if own else frame_mask(frame, (pixels.shape[1], pixels.shape[0]))
         require_white(frame.mask, mask)
     depth = None if frame.depth is None else read_depth(frame.depth, depth_unit)
     return DecodedFrame(frame, pixels, mask, depth)

@@ -16,7 +16,7 @@ from fvgen.data.capture import CaptureFrame
 from fvgen.data.capture_notes import CaptureNotes
 from fvgen.data.file_places import FilePlaces
 from fvgen.data.image_files import load, open_image
-from fvgen.data.photos import opaque_pixels, photo_size, read_photo, same_shape
+from fvgen.data.photos import opaque_pixels, photo_size, read_photo, same_shape, to_be_turned
 from fvgen.data.points_in_photos import pixels_at, points_in_photo
 from fvgen.data.transparency import masked_by_transparency
 from fvgen.types import PointCloud
@@ -127,7 +127,7 @@ def frame_mask(frame: CaptureFrame, size: tuple[int, int]) -> np.ndarray:
     """
     assert frame.mask is not None
     if frame.mask != frame.photo:
-        return read_mask(frame.mask, size)
+        return read_mask(frame.mask, size, frame.size, exif_ignored=frame.exif_ignored)
     pixels = read_photo(frame.photo, frame.size, exif_ignored=frame.exif_ignored)
     return _resized(opaque_pixels(pixels), size)
 
@@ -138,12 +138,14 @@ def check_mask_size(path: Path, photo: tuple[int, int]) -> None:
     Raises:
         InputError: so it is, or the file is missing or no image.
     """
-    size = photo_size(path, what="mask")
+    size = photo_size(path, photo, what="mask")
     rule = f"have the shape of its photo ({photo[0]}x{photo[1]})"
     require(same_shape(size, photo), f"mask {path}", rule, f"{size[0]}x{size[1]}", _REDRAW)
 
 
-def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+def read_mask(
+    path: Path, size: tuple[int, int], photo: tuple[int, int] | None = None, *, exif_ignored: bool = False
+) -> np.ndarray:
     """Where a photo counts.
 
     A mask is white where it does: 255, 65535 or, from tools that write numbers, 1, or 1, 2, 3 of several things. Of a
@@ -152,6 +154,8 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     Args:
         path: any picture.
         size: (width, height) to give it in.
+        photo: (width, height) of its photo, ``size`` by default.
+        exif_ignored: as for `read_photo`: some tools copy the photo's EXIF orientation to the mask.
 
     Returns:
         [height, width] bool; a pixel that the mask covers in part does not count.
@@ -160,7 +164,11 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
         InputError: missing, damaged or no image.
     """
     with open_image(path, "mask") as image:
-        levels = _levels(ImageOps.exif_transpose(load(image, path, "mask")))
+        expected = photo or size  # in pixels of the mask, where it has the photo's shape as it is stored
+        expected = image.size if same_shape(image.size, expected) else expected
+        turned = to_be_turned(image, expected, exif_ignored)
+        pixels = load(image, path, "mask")
+        levels = _levels(ImageOps.exif_transpose(pixels) if turned else pixels)
         lossy = image.format in ("JPEG", "MPO", "WEBP")
     highest = float(levels.max())
     return _resized(levels > highest / 2 if highest > _LABELS else (levels > 0) & (not lossy), size)

@@ -60,7 +60,7 @@ def photo_size(path: Path, expected: tuple[int, int] | None = None, what: str = 
         InputError: the file is missing or no image.
     """
     with open_image(path, what) as image:
-        sideways = _upright(image, expected, False) and orientation(image) in _SIDEWAYS
+        sideways = to_be_turned(image, expected) and orientation(image) in _SIDEWAYS
         return image.size[::-1] if sideways else image.size
 
 
@@ -134,7 +134,7 @@ def read_photo(
     if expected is not None:
         check_photo_size(path, expected)
     with open_image(path) as image:
-        upright = _upright(image, expected, exif_ignored)
+        upright = to_be_turned(image, expected, exif_ignored)
         longest, factor = max(image.size), _shrinking(image.size, at_least)
         if factor > 1:  # JPEG decodes to a half, quarter or eighth for less
             image.draft(None, (math.ceil(image.width / factor), math.ceil(image.height / factor)))
@@ -214,7 +214,7 @@ def _turned_size(image: Image.Image) -> tuple[int, int]:
     return image.size[::-1] if orientation(image) in _SIDEWAYS else image.size
 
 
-def _upright(image: Image.Image, expected: tuple[int, int] | None, exif_ignored: bool) -> bool:
+def to_be_turned(image: Image.Image, expected: tuple[int, int] | None, exif_ignored: bool = False) -> bool:
     """Whether the EXIF orientation is to be applied, see `read_photo`."""
     if orientation(image) not in range(2, 9):
         return False

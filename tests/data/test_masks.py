@@ -357,3 +357,16 @@ def test_the_alpha_channel_of_a_photo_whose_orientation_is_ignored_lies_as_its_p
     files = read_capture(capture)
     assert all(frame.exif_ignored for frame in files.frames)
     assert np.array_equal(frame_mask(files.frames[0], SIZE), hole(0))
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["honoured", "ignored"])
+def test_a_mask_that_carries_its_photos_orientation_is_turned_as_the_photo_is(tmp_path, ignored):
+    upright = Image.fromarray(255 * hole(0).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for size in (SIZE, (SIZE[0] // 2, SIZE[1] // 2)):
+        mask = upright.resize(size, Image.Resampling.NEAREST)
+        stored = mask if ignored else mask.transpose(Image.Transpose.ROTATE_180)
+        stored.save(tmp_path / "mask.png", exif=exif)
+        read = read_mask(tmp_path / "mask.png", size, SIZE, exif_ignored=ignored)
+        assert np.array_equal(read, np.asarray(mask) > 0)
