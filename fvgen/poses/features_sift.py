@@ -23,6 +23,7 @@ class SiftMatcher:
     """SIFT keypoints and their mutual nearest neighbours."""
 
     name: MatcherName = "sift"
+    parallel = False  # pycolmap's matcher keeps the last photo's index
 
     def __init__(self) -> None:
         import pycolmap

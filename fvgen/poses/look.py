@@ -13,6 +13,7 @@ from fvgen.poses.agreement import check_image
 from fvgen.poses.camera_groups import KnownCamera, sensor_points
 from fvgen.poses.features import Features, Matcher
 from fvgen.poses.intake import Photo
+from fvgen.poses.over_photos import for_all
 from fvgen.poses.sensor_frame import SensorFrame
 from fvgen.types import Progress
 
@@ -20,6 +21,8 @@ _THUMBNAIL = 32
 _SAME_PICTURE = 0.04
 """Mean difference of two thumbnails below this part of their contrast: one picture. JPEG alone changes a hundredth."""
 _SHARPNESS_WIDTH = 512
+_AT_ONCE = 2
+"""Photos, of which each takes a gigabyte while its keypoints are found."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +50,32 @@ def look_at_photos(
     Returns:
         what was seen, by the photo's number; and why the others have no place here: damaged, or seen before.
     """
-    seen: dict[int, Look] = {}
+    looks: dict[int, Look] = {}
     left_out: dict[int, str] = {}
-    for i, photo in enumerate(photos):
-        progress(i, len(photos), "finding keypoints")
+
+    def look(i: int) -> None:
         try:
-            pixels = photo.pixels()
+            looks[i] = _look(photos[i], matcher, known)
         except InputError as error:
             left_out[i] = f"it cannot be read ({error})"
-            continue
-        thumbnail = _grey(pixels, _THUMBNAIL, _THUMBNAIL)
-        twin = next((j for j, other in seen.items() if _same_picture(thumbnail, other.thumbnail)), None)
-        if twin is not None:
+
+    for_all(look, len(photos), matcher, _AT_ONCE, "finding keypoints", progress)
+    seen: dict[int, Look] = {}
+    for i in sorted(looks):
+        twin = next((j for j, other in seen.items() if _same_picture(looks[i].thumbnail, other.thumbnail)), None)
+        if twin is None:
+            seen[i] = looks[i]
+        else:
             left_out[i] = f"it is the same picture as {photos[twin].name}"
-            continue
-        seen[i] = _look(photo, pixels, thumbnail, matcher, known)
-    progress(len(photos), len(photos), "finding keypoints")
     return seen, left_out
 
 
-def _look(photo: Photo, pixels: np.ndarray, thumbnail: np.ndarray, matcher: Matcher, known: KnownCamera | None) -> Look:
+def _look(photo: Photo, matcher: Matcher, known: KnownCamera | None) -> Look:
+    """
+    Raises:
+        InputError: the photo cannot be read.
+    """
+    pixels = photo.pixels()
     features = matcher.extract(pixels)
     column, row = np.clip(features.xy.astype(int), 0, [pixels.shape[1] - 1, pixels.shape[0] - 1]).T
     return Look(
@@ -74,7 +83,7 @@ def _look(photo: Photo, pixels: np.ndarray, thumbnail: np.ndarray, matcher: Matc
         points=sensor_points(photo, features.xy, known),
         colours=pixels[row, column],
         small=check_image(SensorFrame(*photo.size).image_from_photo(pixels)),
-        thumbnail=thumbnail,
+        thumbnail=_grey(pixels, _THUMBNAIL, _THUMBNAIL),
         sharpness=_sharpness(pixels),
     )
 

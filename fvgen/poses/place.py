@@ -13,6 +13,7 @@ from fvgen.poses.focal_check import focal_length_matters
 from fvgen.poses.intake import Photo
 from fvgen.poses.look import Look, look_at_photos
 from fvgen.poses.mapping import MappingCameras
+from fvgen.poses.over_photos import for_all
 from fvgen.poses.pairs import choose_pairs
 from fvgen.poses.parallax import largest_parallax
 from fvgen.poses.placement import Matches, Placement
@@ -23,6 +24,8 @@ from fvgen.poses.two_view import Pair, VerifiedPair, verify
 from fvgen.poses.verdicts import FEW_KEYPOINTS, Verdict, reason_not_connected, strong_component, summary
 from fvgen.types import Progress, no_progress
 
+_AT_ONCE = 4
+"""Pairs that are matched."""
 _LEAST_AGREEMENT = 0.03
 """Part of a photo that its neighbours must confirm; right poses gave .04 to .7 on real captures."""
 _BEYOND_ACCIDENT = 2.0
@@ -90,11 +93,13 @@ def _match(
     """Verified matches of the pairs that are worth a comparison."""
     seen = sorted(looks)
     chosen = [(seen[i], seen[j]) for i, j in choose_pairs([looks[i].thumbnail for i in seen])]
-    found = {}
-    for done, (i, j) in enumerate(chosen):
-        progress(done, len(chosen), "matching photos")
+    found: dict[Pair, np.ndarray] = dict.fromkeys(chosen, np.zeros((0, 2), np.int64))  # in this order
+
+    def match(number: int) -> None:
+        i, j = chosen[number]
         found[i, j] = matcher.match(looks[i].features, looks[j].features)
-    progress(len(chosen), len(chosen), "matching photos")
+
+    for_all(match, len(chosen), matcher, _AT_ONCE, "matching photos", progress)
     return verify(points, [cameras.build(camera) for camera in cameras.camera_of], found)
 
 

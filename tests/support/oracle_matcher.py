@@ -39,6 +39,7 @@ class OracleMatcher:
     wrong: float = 0.05
     """Part of the matches that are accidents."""
     name = "aliked"
+    parallel = False
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(0)
