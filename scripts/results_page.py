@@ -156,8 +156,10 @@ _POSES = (
     Column("focal_length_ratio", "focal length, found / given", 3),
     Column("seconds", "processor seconds", 0),
     Column("held_out_placed", "held-out photos", 0),
+    Column("seeds", "seeds", 0),
     Column("psnr_given_poses", "PSNR, given poses", 2),
     Column("psnr_found_poses", "PSNR, found poses", 2),
+    Column("psnr_refined_poses", "PSNR, refined with the splat", 2),
 )
 
 
