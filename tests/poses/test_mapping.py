@@ -26,6 +26,7 @@ def test_a_fixed_focal_length_stays_whatever_the_matches_say(room_photos, stored
     assert [lens.focal for lens in model.lenses.values()] == pytest.approx([1024 * focal] * len(model.placed))
 
 
+@pytest.mark.slow
 def test_learned_matches_do_not_depend_on_the_number_of_threads(room_photos, stored):
     photos, _ = stored(room_photos[:3])
     matcher, before = MATCHERS["aliked"](), torch.get_num_threads()
