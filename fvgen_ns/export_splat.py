@@ -15,10 +15,12 @@ from fvgen.checks import require
 from fvgen.command import run as run_command
 from fvgen.files import disk_errors
 from fvgen.splats.ply import write_splat
-from fvgen.splats.upright import BACKGROUND_DISTANCE, drawable, turned_cameras, upright_rotation, within
+from fvgen.splats.upright import BACKGROUND_DISTANCE, drawable, turned_cameras, upright_rotation, vertical_of, within
 from fvgen.splats.web import FORMATS, convert_splat
 from fvgen_ns.trained_splat import TrainedSplat, read_trained_splat
 
+_MEAN_UP = (0.0, 0.0, 1.0)
+"""The mean of the photos' up in the run's frame."""
 _NEEDS_CAPTURE = "Name its new place in the line 'data:' of the run's config.yml."
 
 
@@ -30,8 +32,8 @@ class ExportSplat:
     """Run: its folder, or the config.yml in it."""
     output: Path = field(kw_only=True)
     """File to write. Its name ends in .ply, .spz, .sog (without harmonics) or .html."""
-    up: tuple[float, float, float] = (0.0, 0.0, 1.0)
-    """Direction in the run's frame that becomes up. The run's own is 0 0 1, the mean of the photos'."""
+    up: tuple[float, float, float] | None = None
+    """Direction in the run's frame that becomes up. By default it is what is up in photos that were held level."""
     background: bool = True
     """Keep the far shell behind the scene. --no-background leaves it out."""
     crop: float | None = None
@@ -59,9 +61,10 @@ def export_splat(options: ExportSplat, *, quiet: bool = False) -> None:
     output = options.output
     require(output.suffix in suffixes, "--output", f"end in {', '.join(suffixes)}", output, "Choose one of them.")
     require(options.crop is None or options.crop > 0, "--crop", "be positive", options.crop, "2 is a narrow crop.")
-    rotation = upright_rotation(torch.tensor(options.up))
+    named = None if options.up is None else upright_rotation(torch.tensor(options.up))
     console = Console(quiet=quiet)
     trained = read_trained_splat(options.run)
+    rotation = upright_rotation(_up(trained)) if named is None else named
     chosen, notes = _chosen(trained, options)
     for note in notes:
         console.print(note, markup=False, soft_wrap=True)
@@ -74,6 +77,11 @@ def export_splat(options: ExportSplat, *, quiet: bool = False) -> None:
             convert_splat(ply, output, start)
     size = output.stat().st_size / 1e6
     console.print(f"{len(splat)} of {len(trained.gaussians)} Gaussians in {output} ({size:.1f} MB)", soft_wrap=True)
+
+
+def _up(trained: TrainedSplat) -> Tensor:
+    """[3] up in the run's frame."""
+    return torch.tensor(_MEAN_UP) if trained.cameras is None else vertical_of(trained.cameras)
 
 
 def _chosen(trained: TrainedSplat, options: ExportSplat) -> tuple[Tensor, list[str]]:

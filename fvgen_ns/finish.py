@@ -103,7 +103,7 @@ def _photos_only(config: Any, folder: Path) -> tuple[RunFigures | None, list[Ten
 
 
 def _web_viewer(folder: Path) -> str | None:
-    """Name of the page that shows the splat, beside the report; None where its program is not on this machine."""
+    """A page that shows the splat, also left beside the report; None where its program is not on this machine."""
     from fvgen_ns.export_splat import ExportSplat, export_splat
 
     page = folder / "splat.html"
@@ -111,7 +111,7 @@ def _web_viewer(folder: Path) -> str | None:
         export_splat(ExportSplat(run=folder, output=page), quiet=True)
     except InputError:
         return None
-    return page.name
+    return page.read_text(encoding="utf-8")
 
 
 def _show(figures: RunFigures, others: RunFigures | None, folder: Path, commands: dict[str, str]) -> None:

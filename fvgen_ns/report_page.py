@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -30,6 +31,11 @@ table{border-collapse:collapse;margin:1em 0}td,th{padding:.3em .9em;text-align:l
 figure{margin:1em 0}img,video{max-width:100%;border-radius:4px}.row{display:flex;gap:6px}.row div{flex:1}
 .row p{margin:0;font-size:14px;color:#555}code,pre{background:#f4f4f4;border-radius:4px;padding:.1em .3em}
 pre{padding:.8em;overflow:auto}iframe{width:100%;height:480px;border:1px solid #ccc;border-radius:4px}"""
+_FILL_FRAME = """(page => {
+const frame = document.querySelector("iframe").contentDocument; frame.open(); frame.write(page); frame.close();
+})"""
+"""Writes a page into the frame, which then has this page's address: as srcdoc it would have none, and the viewer asks
+for one."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Report:
     film: bytes | None
     """H.264."""
     viewer: str | None
-    """File beside the page that shows the splat; None where it could not be made."""
+    """A page that shows the splat and needs no other file; None where it could not be made."""
     commands: Mapping[str, str]
     """What can be done next -> command."""
     photos_only: RunFigures | None = None
@@ -101,8 +107,8 @@ def _viewer(report: Report) -> str:
     if report.viewer is None:
         how = "<p>Nothing on this machine could make a web viewer. With Node installed: see the commands below.</p>"
         return f"<h2>The splat</h2>{how}"
-    name = escape(report.viewer)
-    return f"<h2>The splat</h2><iframe src='{name}'></iframe><p><a href='{name}'>Open it alone</a></p>"
+    page = json.dumps(report.viewer).replace("<", "\\u003c")  # no tag within a script ends it
+    return f"<h2>The splat</h2><iframe title='The splat'></iframe><script>{_FILL_FRAME}({page})</script>"
 
 
 def _list(title: str, sentences: Sequence[str]) -> str:

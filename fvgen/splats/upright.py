@@ -16,6 +16,21 @@ INVISIBLE = math.log(1 / 254)
 """Logit of the opacity 1/255, below which no rasterizer draws a Gaussian."""
 BACKGROUND_DISTANCE = 4.0
 """Camera distances beyond which a Gaussian counts as background where the model does not say which are."""
+_HELD_LEVEL, _TILTED = math.radians(3), math.radians(20)
+"""How far the horizon of a photo is off as a rule, and how far the photos' mean up is from the vertical."""
+
+
+def vertical_of(cameras: Cameras) -> Tensor:
+    """[3] float64 direction that is up in photos which were held level.
+
+    Photos that look down or up have a mean up that leans, but their horizons all lie level. Least squares of both, each
+    by how far it is off as a rule; photos of one direction leave the mean up as it is.
+    """
+    across, up = (cameras.c2w[:, :3, axis].double().cpu() for axis in (0, 1))
+    mean = -up.mean(dim=0)
+    ridge = (_HELD_LEVEL / _TILTED) ** 2 * torch.eye(3, dtype=torch.float64)
+    vertical = torch.linalg.solve(across.T @ across + ridge, mean)
+    return vertical / vertical.norm()
 
 
 def upright_rotation(up: Tensor) -> Tensor:
@@ -26,7 +41,7 @@ def upright_rotation(up: Tensor) -> Tensor:
     """
     up = up.double()
     length = float(up.norm())
-    require(math.isfinite(length) and length > 0, "--up", "be a direction", up.tolist(), "0 0 1 is the run's own.")
+    require(math.isfinite(length) and length > 0, "--up", "be a direction", up.tolist(), "Leave it out.")
     a, b = up / length, torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
     if float(a @ b) < -1 + 1e-12:  # half round, about x
         return torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))

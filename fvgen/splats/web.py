@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from fvgen.checks import InputError, complaint
@@ -58,8 +59,13 @@ def convert_splat(ply: Path, output: Path, camera: Cameras | None = None) -> Non
 
 
 def page_settings(camera: Cameras) -> dict[str, object]:
-    """Settings of a page that opens at a camera. PlayCanvas turns a splat half round about z when it loads it."""
+    """Settings of a page that opens at a camera, looking at the middle of its picture.
+
+    A page has no roll. PlayCanvas turns a splat half round about z when it loads it.
+    """
     c2w, K = camera.c2w[0].double().cpu(), camera.K[0].double().cpu()
+    middle = torch.tensor([camera.width / 2, camera.height / 2, 1.0], dtype=torch.float64)
+    towards = c2w[:3, :3] @ torch.linalg.solve(K, middle)
     longest, focal = max((camera.width, K[0, 0]), (camera.height, K[1, 1]))
     fov = math.degrees(2 * math.atan(float(longest / 2 / focal)))  # across the longer side
 
@@ -67,7 +73,7 @@ def page_settings(camera: Cameras) -> dict[str, object]:
         x, y, z = point.tolist()
         return [-x, -y, z]
 
-    first = {"position": loaded(c2w[:3, 3]), "target": loaded(c2w[:3, 3] + c2w[:3, 2]), "fov": fov}
+    first = {"position": loaded(c2w[:3, 3]), "target": loaded(c2w[:3, 3] + towards), "fov": fov}
     return {
         "version": 2,
         "tonemapping": "none",

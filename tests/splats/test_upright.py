@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from random_splats import cameras_around, random_splat
 
 from fvgen import Cameras, InputError
-from fvgen.splats.upright import drawable, turned_cameras, upright_rotation, within
+from fvgen.geometry.cameras import look_at
+from fvgen.splats.upright import drawable, turned_cameras, upright_rotation, vertical_of, within
 from fvgen.splats.web import convert_splat, page_settings
 
 number = st.floats(-1, 1, allow_nan=False)
@@ -33,6 +34,19 @@ def test_down_is_turned_half_round():
     assert torch.equal(upright_rotation(torch.tensor([0.0, 1, 0])), torch.diag(torch.tensor([1.0, -1, -1])).double())
     with pytest.raises(InputError, match="--up must be a direction"):
         upright_rotation(torch.zeros(3))
+
+
+@given(st.floats(10, 50), st.floats(60, 120))
+def test_the_vertical_is_found_in_level_photos_that_look_down(height, apart):
+    angles = torch.linspace(0, apart, 4).double().deg2rad()
+    places = torch.stack([angles.cos(), angles.sin(), torch.full((4,), height).double().deg2rad().tan()], dim=1)
+    up = torch.tensor([0.0, 0, 1]).double()
+    c2w = look_at(places, torch.zeros(4, 3).double(), up)
+    vertical = vertical_of(Cameras(c2w, torch.eye(3).double().repeat(4, 1, 1), 24, 32))
+    mean = -c2w[:, :3, 1].mean(dim=0)
+    assert float(vertical @ up) > float(mean / mean.norm() @ up)
+    assert float(vertical @ up) > np.cos(np.deg2rad(3))  # nearer than hands hold level
+    assert float(vertical_of(Cameras(c2w[:1], torch.eye(3).double()[None], 24, 32)) @ -c2w[0, :3, 1]) > 1 - 1e-9
 
 
 def test_broken_and_invisible_gaussians_are_not_drawn():
