@@ -320,6 +320,12 @@ class GeneratedViews(TensorRecord):
     def __len__(self) -> int:
         return len(self.cameras)
 
+    def __getitem__(self, index: int | Tensor) -> GeneratedViews:
+        """One frame, as a batch of one that shares its memory; or the frames of a mask [F]."""
+        at = slice(index, index + 1) if isinstance(index, int) else index
+        parts = {one.name: getattr(self, one.name)[at] for one in fields(self)}
+        return GeneratedViews(**parts)
+
 
 def _nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """[V, H, W] maps at another size, each pixel one of theirs."""

@@ -36,7 +36,7 @@ from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.frames import concatenate, flip_axes, to_nerfstudio
 from fvgen_ns.views_cache import IF_FULL, cache_folder, claimed_folder, complete_folder
 
-_NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model"}
+_NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model", "repair_steps"}
 """Settings that do not change what is made; of the model its content counts, not its path."""
 
 

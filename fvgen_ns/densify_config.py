@@ -49,6 +49,9 @@ class DensifyConfig:
     trials: bool = True
     """Whether quick fits on photos left out decide what is added to the photos; they take half a minute. All that is
     asked for stays unless less of it, or seeds in holes, is clearly better. Without trials it is added untried."""
+    repair_steps: tuple[int, ...] = ()
+    """Training steps before which all generated views are drawn once more, with the splat's own depth and renders, and
+    replaced where that agrees better with the photos. None by default."""
     seed: int = 0
     """Seed of everything random in generation."""
     cache_dir: Path | None = None
@@ -86,6 +89,9 @@ class DensifyConfig:
         require(seeds >= 0, "--confidence-seeds", "not be negative", seeds, "Ask for 0.")
         steps = self.sampling_steps
         require(steps is None or steps >= 1, "--sampling-steps", "be at least 1", steps, "Ask for 1, or leave it out.")
+        repairs, after = self.repair_steps, "come after the first step, and have a generator"
+        can = not repairs or (min(repairs) >= 1 and self.generates())
+        require(can, "--repair-steps", after, f"{repairs} with --generator {self.generator}", "Leave it out.")
         network = self.generates() and self.generator in NEEDS_MODEL
         require(
             not network or self.path not in ("orbit", "spiral"),

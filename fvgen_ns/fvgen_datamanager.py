@@ -180,6 +180,13 @@ class FVGenDataManager(FullImageDatamanager[FVGenDataset]):
             images.append(batch | {"image_idx": len(images)})
         self.train_cameras = concatenate(self.train_cameras.to("cpu"), cameras.to("cpu")).to(self.device)
 
+    def replace_views(self, numbers: list[int], batches: list[dict[str, Any]]) -> None:
+        """Train on other pictures from the same cameras in place of some generated views; while no step runs."""
+        images, _ = self.cached_train, self.cached_eval
+        for number, batch in zip(numbers, batches, strict=True):
+            index = self._generated[number]
+            images[index] = batch | {"image_idx": index}
+
     def drop_views(self, count: int) -> None:
         """No longer train on the last ``count`` generated views that were added; while no step runs."""
         left = len(self.cached_train) - count

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
 from fvgen.checks import InputError
@@ -41,6 +42,24 @@ class FVGenPipeline(VanillaPipeline):
         self._command = command
         self.fvgen = FVGenControl(self)
         serve_scripts_as_such()
+
+    def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:  # type: ignore[override]
+        callbacks = super().get_training_callbacks(attributes)
+        manager, trainer = cast(FVGenDataManager, self.datamanager), attributes.trainer
+        steps = manager.config.densify.repair_steps
+        if steps and trainer is not None:
+            from fvgen_ns.repair import Repair  # it loads numba, which no ns-* command waits for
+
+            repair = Repair(cast(FVGenModel, self.model), manager, trainer.base_dir)
+
+            def at(step: int) -> None:
+                try:
+                    repair(step)
+                except InputError as error:  # a full disk
+                    refuse(error)
+
+            callbacks.append(TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], at, iters=steps))
+        return callbacks
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         super().load_pipeline(loaded_state, step)

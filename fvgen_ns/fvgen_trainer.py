@@ -126,16 +126,23 @@ class FVGenTrainer(Trainer):
             refuse(error)
 
     def _restore_views(self) -> None:
-        """Train again on the views that somebody asked for in the run that this one goes on from."""
+        """Train again on the views that were repaired, or asked for, in the run that this one goes on from."""
         checkpoint = find_checkpoint(self.config)
         if checkpoint is None:
             return
-        from fvgen_ns.generate_here import ViewsHere, copy_views  # it loads numba, which no ns-* command waits for
+        from fvgen_ns import generate_here, repair, run_views  # they load numba, which no ns-* command waits for
 
+        source, start = checkpoint.parent.parent, self._start_step
         with disk_errors("--output-dir", self.base_dir, "Free some space or choose another folder."):
-            copy_views(checkpoint.parent.parent, self.base_dir)
+            repairs = repair.repairs_before(source / repair.FOLDER, start)
+            run_views.copy_folders(repairs, self.base_dir / repair.FOLDER)
+            asked_for = run_views.finished(source / generate_here.FOLDER)
+            run_views.copy_folders(asked_for, self.base_dir / generate_here.FOLDER)
         model, manager = cast(FVGenModel, self.pipeline.model), cast(FVGenDataManager, self.pipeline.datamanager)
-        count = ViewsHere(model, manager, self.train_lock, self.base_dir).restore()
+        repaired = repair.Repair(model, manager, self.base_dir).restore(start)
+        count = generate_here.ViewsHere(model, manager, self.train_lock, self.base_dir).restore()
+        if repaired:
+            CONSOLE.print(f"{repaired} views that were repaired are trained on again.")
         if count:
             CONSOLE.print(f"{count} views that were generated in the viewer are trained on again.")
 

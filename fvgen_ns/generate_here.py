@@ -17,20 +17,19 @@ import torch
 from torch import Tensor
 
 import fvgen
-from fvgen.checks import require
 from fvgen.data.working_size import make_capture
 from fvgen.devices import free_memory
 from fvgen.generation.trials import Addition, Trials, run_trials
-from fvgen.generation.views_folder import DEPTH_STEPS, ViewsWriter
 from fvgen.geometry.photo_order import view_change
-from fvgen.geometry.points import depth_to_points, empty_cloud, voxel_thin
+from fvgen.geometry.points import empty_cloud, voxel_thin
 from fvgen.geometry.trajectory import path_between
 from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, Progress, SceneGeometry
 from fvgen_ns.capture_split import CaptureSplit
-from fvgen_ns.comparison import evaluating
 from fvgen_ns.densify import GeneratedFrames, read_generated
 from fvgen_ns.parts import TRIAL_FRAMES
-from fvgen_ns.produce import generator_of
+from fvgen_ns.produce import generator_of, store_view
+from fvgen_ns.run_views import finished, writer_of
+from fvgen_ns.splat_geometry import at_refined_poses, splat_geometry
 
 if TYPE_CHECKING:
     from fvgen_ns.fvgen_datamanager import FVGenDataManager
@@ -40,8 +39,6 @@ FOLDER = "views_here"
 """Beside config.yml: a views folder for each path that the user asked for, numbered in that order."""
 WITH, WITHOUT = "with the views", "without"
 """What is tried."""
-_SOLID = 0.5
-"""Opacity from which the splat's depth is that of a surface."""
 _IF_FULL = "Free some space."
 
 
@@ -86,16 +83,14 @@ class ViewsHere:
             progress: may raise `Cancelled`; then nothing is added.
 
         Raises:
-            InputError: the run optimises cameras, the generator's weights are missing, or the folder cannot be written.
+            InputError: the generator's weights are missing, or the folder cannot be written.
         """
-        mode = self._model.config.camera_optimizer.mode
-        why = "Each training image has a pose of its own there, from the start."
-        require(mode == "off", "--pipeline.model.camera-optimizer.mode", "be off to add views", mode, why)
         self._config.find_weights()
         split = CaptureSplit.of(self._manager.train_dataparser_outputs)
         frames = split.frames[: self._model.num_photos]
         capture = make_capture(frames, self._config.working_size, progress=progress).to(self._model.device)
-        geometry = self._geometry(capture, progress)
+        capture = at_refined_poses(self._model, capture)
+        geometry = splat_geometry(self._model, capture, self._lock, progress)
         generator = generator_of(self._config)
         fixed = getattr(generator, "fixed_frames", None)
         trials = self._try(capture, geometry, generator, poses, progress)
@@ -119,7 +114,7 @@ class ViewsHere:
 
     def undo(self) -> int:
         """Take the views of the last path away again; how many these were."""
-        folders = _folders(self.folder)
+        folders = finished(self.folder)
         if not folders:
             return 0
         count = len(self._read(folders[-1]).frames)
@@ -132,23 +127,7 @@ class ViewsHere:
 
     def restore(self) -> int:
         """Train on the views that the run's folder holds; how many these are."""
-        return sum(self._add(folder) for folder in _folders(self.folder))
-
-    def _geometry(self, capture: Capture, progress: Progress) -> SceneGeometry:
-        """What the splat knows of the surfaces in the photos."""
-        depths, confidences = [], []
-        for i in range(len(capture)):
-            progress(i, len(capture), "depth of the splat")
-            with self._lock, evaluating(self._model):
-                black = torch.zeros(3, device=self._model.device)
-                picture = self._model.rasterize(self._model.gauss_params, capture.cameras[i], black)
-            alpha = picture.alpha[0, ..., 0] * capture.valid[i]
-            solid = alpha > _SOLID
-            depths.append(torch.where(solid, picture.depth[0, ..., 0], 0.0))
-            confidences.append(torch.where(solid, alpha, 0.0))
-        depth, confidence = torch.stack(depths), torch.stack(confidences)
-        points = depth_to_points(capture.photos, capture.cameras, depth, confidence)
-        return SceneGeometry(capture.cameras, points, depth, confidence)
+        return sum(self._add(folder) for folder in finished(self.folder))
 
     def _try(
         self, capture: Capture, geometry: SceneGeometry, generator: Any, poses: Tensor, progress: Progress
@@ -175,24 +154,13 @@ class ViewsHere:
         about: dict[str, Any],
     ) -> Path:
         """Store the drawn frames with their provenance, in a new views folder."""
-        folders = _folders(self.folder)
+        folders = finished(self.folder)
         number = int(folders[-1].name) + 1 if folders else 0
         folder = self.folder / f"{number:03d}"
-        unit = 4 * float(geometry.depths.max()) / split.similarity.scale / DEPTH_STEPS
-        writer = ViewsWriter(folder, folder.name, split.similarity, unit or 1e-3, about, if_full=_IF_FULL)
+        writer = writer_of(folder, split.similarity, geometry, about, _IF_FULL)
         drawn = (~views.is_photo).nonzero()[:, 0].tolist()
         for place, i in enumerate(drawn):
-            info = {
-                "generator": about["generator"],
-                "seed": about["seed"],
-                "key": writer.key,
-                "ends": path.ends[i].tolist(),
-                "position": float(path.position[i]),
-                "view_confidence": float(views.view_confidence[i]),
-            }
-            confidence = views.pixel_confidence[i, 0] * views.view_confidence[i]
-            depth, covered = views.depth[i, 0], views.covered[i, 0]
-            writer.put_view(place, views.cameras[i], views.rgb[i], depth, confidence, covered, info)
+            store_view(writer, place, views[i], self._config, path, i)
         writer.finish(len(drawn), empty_cloud())
         return folder
 
@@ -243,16 +211,3 @@ def path_through(
     if fixed is not None:
         photo[-1] = second
     return CameraPath(cameras, torch.tensor([[first, second]]).expand(count, 2), torch.linspace(0, 1, count), photo)
-
-
-def copy_views(source: Path, run: Path) -> None:
-    """Take over the views that the run in ``source`` was given, if there are any."""
-    for folder in _folders(source / FOLDER):
-        target = run / FOLDER / folder.name
-        if target.resolve() != folder.resolve():
-            shutil.copytree(folder, target, dirs_exist_ok=True)
-
-
-def _folders(views: Path) -> list[Path]:
-    """The finished views folders, first to last."""
-    return [file.parent for file in sorted(views.glob("*/transforms.json"))]

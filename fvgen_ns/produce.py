@@ -26,7 +26,7 @@ from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of
 from fvgen.models.find import NEEDS_MODEL
 from fvgen.pictures import png
-from fvgen.types import Capture, GeneratedViews, Progress, SceneGeometry, no_progress
+from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.parts import BACKGROUND, DENSE, SEEDS, VIEWS, Choice, choose_parts, views_for_seeds
@@ -155,14 +155,9 @@ def _generate(
     A network that must have clips of one length draws all of their frames, of which as many are stored as were asked
     for.
     """
-    has_model = config.generator in NEEDS_MODEL
     generator = generator_of(config)
-    within_clip = progress if has_model else no_progress  # a network's clip may take minutes
-    wanted = PATH_STYLES[config.path](capture.cameras, config.frames_per_clip)
-    length = generator.fixed_frames if has_model else None
-    path = wanted if length is None else PATH_STYLES[config.path](capture.cameras, length)
-    stored = torch.cat(thinned(path, wanted)).unique()
-    drawn = stored[path.photo[stored] < 0].tolist()
+    within_clip = progress if config.generator in NEEDS_MODEL else no_progress  # a network's clip may take minutes
+    path, drawn = planned(capture.cameras, config, generator)
     places = {i: first + number for number, i in enumerate(drawn)}
     clips = clips_of(path)
     for number, clip in enumerate(clips):
@@ -171,22 +166,51 @@ def _generate(
             views = generator.generate(capture, geometry, path.part(clip), config.seed, within_clip)
             for at, i in enumerate(clip.tolist()):
                 if i in missing:
-                    info = {
-                        "generator": config.generator,
-                        "seed": config.seed,
-                        "key": writer.key,
-                        "ends": path.ends[i].tolist(),
-                        "position": float(path.position[i]),
-                        "view_confidence": float(views.view_confidence[at]),
-                    }
-                    _store(writer, places[i], views, at, info)
+                    store_view(writer, places[i], views[at], config, path, i)
         progress(number + 1, len(clips), f"generating views ({config.generator}), clips")
     return len(drawn)
 
 
-def _store(writer: ViewsWriter, place: int, views: GeneratedViews, at: int, info: dict[str, Any]) -> None:
-    confidence = views.pixel_confidence[at, 0] * views.view_confidence[at]
-    writer.put_view(place, views.cameras[at], views.rgb[at], views.depth[at, 0], confidence, views.covered[at, 0], info)
+def planned(cameras: Cameras, config: DensifyConfig, generator: Any) -> tuple[CameraPath, list[int]]:
+    """The path between the photos, and which of its frames are stored.
+
+    Args:
+        cameras: of the photos.
+        config: which path, and how many frames.
+        generator: of that configuration; it may draw clips of one length alone.
+    """
+    wanted = PATH_STYLES[config.path](cameras, config.frames_per_clip)
+    length = generator.fixed_frames if config.generator in NEEDS_MODEL else None
+    path = wanted if length is None else PATH_STYLES[config.path](cameras, length)
+    stored = torch.cat(thinned(path, wanted)).unique()
+    return path, stored[path.photo[stored] < 0].tolist()
+
+
+def store_view(
+    writer: ViewsWriter, place: int, view: GeneratedViews, config: DensifyConfig, path: CameraPath, i: int, **more: Any
+) -> None:
+    """Store one view with its provenance.
+
+    Args:
+        writer: of the folder.
+        place: in the folder.
+        view: one frame.
+        config: how it was generated.
+        path: along which.
+        i: frame of the path.
+        more: to know of this view.
+    """
+    info = {
+        "generator": config.generator,
+        "seed": config.seed,
+        "key": writer.key,
+        "ends": path.ends[i].tolist(),
+        "position": float(path.position[i]),
+        "view_confidence": float(view.view_confidence[0]),
+        **more,
+    }
+    confidence = view.pixel_confidence[0, 0] * view.view_confidence[0]
+    writer.put_view(place, view.cameras, view.rgb[0], view.depth[0, 0], confidence, view.covered[0, 0], info)
 
 
 def _seed_holes(

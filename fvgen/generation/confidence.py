@@ -125,6 +125,20 @@ def generated_view_confidence(rgb: Tensor, covered: Tensor, there: Reprojection)
     return float((weight * fits.amax(0, keepdim=True)).sum()) / total if total > 0 else _UNSEEN
 
 
+def photo_agreement(rgb: Tensor, there: Reprojection) -> float:
+    """How well a frame and all photos that see its places show the same there, in [0, 1]; 0 where none sees any.
+
+    Unlike `generated_view_confidence`, every photo counts, so that a frame which copies one of them at a wrong depth is
+    contradicted by the others.
+
+    Args:
+        rgb: [1, 3, H, W]
+        there: the frame's places in the photos, by its own depth.
+    """
+    fits = colour_agreement(_local_difference(rgb, there.colour, there.seen))
+    return float((there.seen * fits).sum() / there.seen.sum().clamp_min(1e-6))
+
+
 def _local_difference(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     """[N, 1, H, W] mean absolute difference of a [1 or N, 3, H, W] and b [N, 3, H, W] around each pixel.
 

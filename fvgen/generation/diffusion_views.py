@@ -28,14 +28,15 @@ from fvgen.generation.confidence import (
 from fvgen.generation.fixed_frames import check_fixed_clips, fixed_frames_of
 from fvgen.generation.load_pipeline import load_pipeline
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
-from fvgen.generation.reprojection import Neighbours, Reprojection, completed_depth, filled_photo_depths, typical_depth
+from fvgen.generation.reprojection import PhotosBeside
+from fvgen.generation.restart import Restart, low_levels
 from fvgen.generation.view_generator import blank_drawing, check_path, join_with_photos
 from fvgen.generation.warp import WarpCorrection, resized
 from fvgen.geometry.trajectory import clips_of
 from fvgen.models.codec import codec_for
 from fvgen.models.find import find_model
 from fvgen.rendering.point_renderer import TEACHER_RADIUS, resolve
-from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, PointRender, Progress, SceneGeometry, no_progress
+from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,11 @@ class DiffusionViews:
         path: CameraPath,
         seed: int = 0,
         progress: Progress = no_progress,
+        restart: Restart | None = None,
     ) -> GeneratedViews:
         """See `fvgen.generation.view_generator.ViewGenerator.generate`.
 
+        With ``restart``, pictures of the path's F frames at the capture's size, sampling starts from these.
         Noise follows from (seed, the two photos of the clip, frame), so a clip is the same alone and within its path.
         """
         check_path(capture, path)
@@ -115,19 +118,20 @@ class DiffusionViews:
         clips = [frames for frames in clips_of(path) if bool((path.photo[frames] < 0).any())]
         if not clips:
             return join_with_photos(capture, geometry, path, out)
-        count_step = self._step_counter([path.photo[frames] for frames in clips], progress)
-        photos = _Photos(capture, geometry, path.ends)
+        count_step = self._step_counter([path.photo[frames] for frames in clips], progress, restart is not None)
+        photos = PhotosBeside(capture, geometry, path.ends)
         place_of = (torch.cumsum(path.photo < 0, dim=0) - 1).tolist()  # among the drawn frames
         view_confidence = torch.zeros(len(path.drawn))
         for frames in clips:
             clip = path.part(frames)
             render = resolve("teacher").render(geometry.points, clip.drawn, TEACHER_RADIUS)
-            samples = self._samples(capture, geometry, clip, render.rgb, seed, count_step)
+            first = None if restart is None else restart[frames.to(restart.rgb.device)]
+            samples = self._samples(capture, geometry, clip, render.rgb, seed, count_step, first)
             disagreement = seed_disagreement(samples) if self.confidence_seeds else None
             for i, at in enumerate((clip.photo < 0).nonzero()[:, 0].tolist()):
                 place, rgb, covered = place_of[int(frames[at])], samples[0, at : at + 1], render.depth[i] > 0
                 spread = None if disagreement is None else disagreement[at : at + 1]
-                depth, there = photos.reprojected(render[i], clip.cameras[at], clip.ends[at])
+                depth, there = photos.reprojected(render.depth[i : i + 1], clip.cameras[at], clip.ends[at])
                 confidence = generated_pixel_confidence(rgb, render[i], depth_agreement(there), spread)
                 out.rgb[place], out.depth[place] = rgb[0], depth[0]
                 out.covered[place], out.confidence[place] = covered, confidence[0]
@@ -144,6 +148,7 @@ class DiffusionViews:
         renders: Tensor,
         seed: int,
         progress: Progress,
+        restart: Restart | None,
     ) -> Tensor:
         """[N, L, 3, H, W] samples of a clip of L frames at the capture's size; frames with a photo hold the photo.
 
@@ -163,6 +168,8 @@ class DiffusionViews:
             if renders.shape[2:] != (height, width):
                 renders = resolve("teacher").render(geometry.points, replace(clip, cameras=small).drawn).rgb
             start_frames[~here] = renders.clamp(0, 1)
+        if restart is not None:
+            restart = Restart(resized(restart.rgb, height, width), resized(restart.opacity, height, width))
         drawn = int((clip.photo < 0).nonzero()[0, 0])
         start, end = clip.ends[drawn].tolist()
         samples = []
@@ -172,7 +179,7 @@ class DiffusionViews:
             number = (sample * len(capture) + start) * len(capture) + end
             for at in self.windows(clip.photo):
                 window = torch.arange(at.start, at.stop)
-                self._draw(frames, known, small, window, seed, number, progress, correction)
+                self._draw(frames, known, small, window, seed, number, progress, correction, restart)
             whole = correction.enlarge(frames) if correction else resized(frames, *capture.photos.shape[2:])
             whole[here] = photos
             samples.append(whole)
@@ -188,6 +195,7 @@ class DiffusionViews:
         number: int,
         progress: Progress,
         correction: WarpCorrection | None,
+        restart: Restart | None,
     ) -> None:
         """Draw a window [n] of frames [L, 3, h, w] in place, where known [L] says no, and mark them known."""
         keys = known[window].nonzero()[:, 0].tolist()
@@ -198,6 +206,7 @@ class DiffusionViews:
                 clip[keys][None],
                 cameras[window.to(cameras.c2w.device)],
                 warps=None if correction is None else correction.window(frames, known, window),
+                restart=None if restart is None else restart[window].with_known(clip, known[window]),
                 photo_frames=keys,
                 num_inference_steps=self.steps,
                 seed=seed,
@@ -242,10 +251,11 @@ class DiffusionViews:
         scale = max(round(scale * longest / multiple), 1) * multiple / longest
         return max(round(scale * height), 1), max(round(scale * width), 1)
 
-    def _step_counter(self, clips: list[Tensor], progress: Progress) -> Progress:
+    def _step_counter(self, clips: list[Tensor], progress: Progress, restarts: bool) -> Progress:
         """A `Progress` for the pipeline's steps that counts them over all windows of these clips, each photo [L]."""
         windows = sum(len(self.windows(photo)) for photo in clips) * (1 + self.confidence_seeds)
-        steps = len(self.pipeline.timesteps(self.steps))
+        timesteps = self.pipeline.timesteps(self.steps)
+        steps = len(low_levels(timesteps) if restarts else timesteps)
         count: Iterator[int] = iter(range(1, windows * steps + 1))
         what = f"drawing views ({self.kind}), steps"
 
@@ -265,22 +275,3 @@ def check_keys(path: CameraPath) -> None:
         held = int((path.photo[clip] >= 0).sum())
         next_step = "Use the path between or viewcrafter; orbit and spiral are for points and warp."
         require(held > 0, "a clip of a network generator", "hold a photo", "none", next_step)
-
-
-class _Photos:
-    """What generated frames are compared with: the photos, and depth as seen from them."""
-
-    def __init__(self, capture: Capture, geometry: SceneGeometry, ends: Tensor) -> None:
-        self.capture = capture
-        self.geometry, self.far = geometry, typical_depth(geometry)
-        self.known = geometry.depths[:, None] > 0
-        self.depths = filled_photo_depths(geometry, ends.unique().tolist())  # a path may be a clip of a long capture
-
-    def reprojected(self, render: PointRender, camera: Cameras, ends: Tensor) -> tuple[Tensor, Reprojection]:
-        """Depth [1, 1, H, W] without zeros of one frame between the photos ``ends`` [2], and its places in them."""
-        at = torch.unique(ends).to(render.depth.device)
-        capture = self.capture
-        beside = Neighbours(capture.photos[at], capture.valid[at], capture.cameras[at], self.depths[at], self.known[at])
-        filled = completed_depth(render.depth, self.geometry, camera, self.far)
-        depth = torch.where(render.depth > 0, render.depth, filled)
-        return depth, beside.reprojected(camera, depth)

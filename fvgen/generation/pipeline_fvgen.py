@@ -21,6 +21,7 @@ from fvgen.generation.call_checks import check_clips, check_numbers, check_tenso
 from fvgen.generation.fit_size import Fit, SizeFit, fit_warps
 from fvgen.generation.fixed_frames import check_frames
 from fvgen.generation.pipeline_networks import PipelineNetworks, lossless
+from fvgen.generation.restart import Restart, low_levels
 from fvgen.generation.sampler_settings import Sampling, sampling_for
 from fvgen.models.codec import codec_for
 from fvgen.types import Cameras, Progress, no_progress
@@ -58,6 +59,7 @@ class FVGenPipeline(PipelineNetworks):
         cameras: Cameras | Sequence[Cameras],
         *,
         warps: WarpedClips | None = None,
+        restart: Restart | None = None,
         photo_frames: Sequence[int] = (0, -1),
         num_inference_steps: int | None = None,
         timesteps: Sequence[int] | None = None,
@@ -81,6 +83,7 @@ class FVGenPipeline(PipelineNetworks):
             photos: [B, K, 3, H, W] in [0, 1] the photos that stand at ``photo_frames``.
             cameras: F cameras of each clip (one set for one clip).
             warps: the same clips' warps (see `fvgen.generation.warp.warped_clip`), for a network that corrects them.
+            restart: pictures of one clip's F frames to start from, at the low levels of noise among the timesteps.
             photo_frames: which frames are photos. The clip's first frame is what the image tower sees.
             num_inference_steps: None for as many as it was trained with, else for the sampler's default (4, or 50).
             timesteps: largest first, instead of those of `timesteps`.
@@ -106,6 +109,7 @@ class FVGenPipeline(PipelineNetworks):
         how = sampling_for(self.config.sampler, guidable, num_inference_steps=num_inference_steps, **asked)
         timesteps = self.timesteps(num_inference_steps) if timesteps is None else list(timesteps)
         check_timesteps(timesteps, self.schedule)
+        timesteps = timesteps if restart is None else low_levels(timesteps)
         cameras = [cameras] if isinstance(cameras, Cameras) else list(cameras)
         clips = list(range(len(renders))) if clips is None else list(clips)
         guided = how.guidance_scale != 1
@@ -140,8 +144,14 @@ class FVGenPipeline(PipelineNetworks):
                 return None
             return (callback_on_step_end(self, step, t, {"latents": x}) or {}).get("latents")
 
+        def encode(images: Tensor) -> Tensor:
+            if fitted is not None and self.residual is not None:
+                return self.residual.encode(size.apply(images).to(fitted.warp), fitted, lossless(codec))
+            return codec.encode(size.apply(images))
+
         noise = ClipNoise(seed, clips, frames, _SAMPLER, first_frame)
-        latents = self.sample(conditions, timesteps, how, noise, step_end)
+        first = None if restart is None else restart.latents(encode, self.schedule, timesteps[0], noise)
+        latents = self.sample(conditions, timesteps, how, noise, step_end, first)
         if fitted is not None and self.residual is not None:
             images = self.residual.decode(latents, fitted, lossless(codec))
         else:
@@ -157,6 +167,7 @@ class FVGenPipeline(PipelineNetworks):
         how: Sampling,
         randn_like: ClipNoise,
         callback: StepCallback | None = None,
+        first: Tensor | None = None,
     ) -> Tensor:
         """Latents [B, F, C, h, w] from noise, by the pipeline's sampler.
 
@@ -166,6 +177,7 @@ class FVGenPipeline(PipelineNetworks):
             how: guidance and eta.
             randn_like: source of the first noise and of what the sampler adds.
             callback: called after each step (see `fvgen.diffusion.sampling`).
+            first: latents at the first timestep; noise by default.
         """
         denoise = conditional_denoiser(
             self._predict,
@@ -176,7 +188,8 @@ class FVGenPipeline(PipelineNetworks):
             dtype=self.unet.dtype,
             prepare=self.unet.prepare_context,
         )
-        x_T = randn_like(conditions.render_latents[:, :, : self.unet.config.out_channels])
+        like = conditions.render_latents[:, :, : self.unet.config.out_channels]
+        x_T = randn_like(like) if first is None else first.to(like)
         run: dict[str, Any] = {"randn_like": randn_like, "callback": callback}
         if self.config.sampler == "few_step":
             return sample_few_step(denoise, x_T, timesteps, self.schedule, **run)

@@ -17,7 +17,7 @@ from fvgen.geometry.cameras import project, unproject
 from fvgen.geometry.photo_order import focus_point
 from fvgen.geometry.push_pull import push_pull
 from fvgen.rendering.point_renderer import radius_of_pixels, resolve
-from fvgen.types import Cameras, SceneGeometry
+from fvgen.types import Cameras, Capture, SceneGeometry
 
 _FILLED: WeakKeyDictionary[SceneGeometry, dict[int, Tensor]] = WeakKeyDictionary()
 """What `filled_photo_depths` has made, by geometry and photo."""
@@ -115,6 +115,27 @@ class Reprojection:
     """[S, 1, H, W] bool, whether the photo has measured that"""
     seen: Tensor
     """[S, 1, H, W] as from `warp_photos`"""
+
+
+class PhotosBeside:
+    """What generated frames are compared with: the photos, and depth as seen from them."""
+
+    def __init__(self, capture: Capture, geometry: SceneGeometry, ends: Tensor) -> None:
+        self.capture = capture
+        self.geometry, self.far = geometry, typical_depth(geometry)
+        self.known = geometry.depths[:, None] > 0
+        self.depths = filled_photo_depths(geometry, ends.unique().tolist())  # a path may be a clip of a long capture
+
+    def reprojected(self, depth: Tensor, camera: Cameras, ends: Tensor) -> tuple[Tensor, Reprojection]:
+        """Depth [1, 1, H, W] without zeros of one frame between the photos ``ends`` [2], and its places in them.
+
+        Zeros in ``depth`` [1, 1, H, W] are filled.
+        """
+        at = torch.unique(ends).to(depth.device)
+        capture = self.capture
+        beside = Neighbours(capture.photos[at], capture.valid[at], capture.cameras[at], self.depths[at], self.known[at])
+        depth = torch.where(depth > 0, depth, completed_depth(depth, self.geometry, camera, self.far))
+        return depth, beside.reprojected(camera, depth)
 
 
 def fill_depth(depth: Tensor, far: float) -> Tensor:

@@ -12,11 +12,12 @@ from fvgen.generation.confidence import (
     depth_agreement,
     generated_pixel_confidence,
     generated_view_confidence,
+    photo_agreement,
     seed_disagreement,
     view_confidence,
     warped_pixel_confidence,
 )
-from fvgen.generation.reprojection import Neighbours, cover_distance
+from fvgen.generation.reprojection import Neighbours, PhotosBeside, cover_distance
 from fvgen.geometry.trajectory import path_between
 from fvgen.rendering.point_renderer import resolve
 
@@ -131,3 +132,18 @@ def test_a_view_that_no_photo_sees_gets_even_odds(middle):
     camera, rgb, depth, render, beside = middle
     nobody = replace(beside, valid=torch.zeros_like(beside.valid))
     assert generated_view_confidence(rgb, render.depth > 0, nobody.reprojected(camera, depth)) == 0.5
+
+
+def test_all_photos_together_contradict_a_wrong_depth(plane, true_pictures):
+    capture, geometry = plane
+    path = path_between(capture.cameras, [1, 2], closed=False, frames_per_clip=3)
+    camera = path.cameras[1]
+    rgb, depth = true_pictures(camera)
+    photos = PhotosBeside(capture, geometry, path.ends)
+
+    def agreement(rgb: torch.Tensor, depth: torch.Tensor) -> float:
+        return photo_agreement(rgb, photos.reprojected(depth[None], camera, path.ends[1])[1])
+
+    assert agreement(rgb, depth) > 0.95
+    nearest = capture.photos[1:2]  # drawn as it is: right by no depth
+    assert agreement(rgb, depth) > agreement(rgb, 0.8 * depth) and agreement(rgb, depth) > agreement(nearest, depth)
