@@ -89,6 +89,22 @@ def record(run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
     return graph.replay, output
 
 
+def side_by_side(
+    first: Callable[[], Tensor], second: Callable[[], Tensor], device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """Both results: on a GPU of work on two streams, which small kernels do not fill one after another."""
+    if not is_gpu(device):
+        return first(), second()
+    here, beside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    beside.wait_stream(here)
+    with torch.cuda.stream(beside):
+        other = second()
+    own = first()
+    here.wait_stream(beside)
+    other.record_stream(here)
+    return own, other
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether a GPU's memory did not suffice."""
     return isinstance(error, torch.OutOfMemoryError)

@@ -36,8 +36,8 @@ from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.frames import concatenate, flip_axes, to_nerfstudio
 from fvgen_ns.views_cache import IF_FULL, cache_folder, claimed_folder, complete_folder
 
-_NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model", "repair_steps"}
-"""Settings that do not change what is made; of the model its content counts, not its path."""
+_NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model", "tiny_codec", "repair_steps"}
+"""Settings that do not change what is made; of the model and its codec their content counts, not their paths."""
 
 
 def densify(
@@ -115,7 +115,8 @@ def views_key(split: CaptureSplit, config: DensifyConfig, held_out: Sequence[Cap
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     if config.generator in NEEDS_MODEL:
         model = locate_model(config.generator, config.model)
-        digest.update(b"-" if model is None else model_fingerprint(model).encode())
+        for folder in (model, *([] if config.tiny_codec is None else [config.tiny_codec])):
+            digest.update(b"-" if folder is None else model_fingerprint(folder).encode())
     return digest.hexdigest()
 
 

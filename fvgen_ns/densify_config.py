@@ -28,6 +28,9 @@ class DensifyConfig:
     teacher models/viewcrafter-512."""
     low_memory: bool = False
     """Let a student or teacher take less GPU memory and more time."""
+    tiny_codec: Path | None = None
+    """Folder of a TAESD (AutoencoderTiny of diffusers), which encodes and decodes faster and more softly than a
+    student's or teacher's own autoencoder. What that costs is measured on the photos, and printed."""
     confidence_seeds: int = 0
     """Further samples of every view by a student or teacher. Where they disagree, the view counts less."""
     sampling_steps: int | None = None
@@ -99,6 +102,14 @@ class DensifyConfig:
             f"be between or viewcrafter for the generator {self.generator}, which fills in between two photos",
             f"{self.path}, whose clips hold none",
             "Choose one of them, or the generator warp.",
+        )
+        tiny = self.tiny_codec
+        require(
+            tiny is None or (network and tiny.is_dir()),
+            "--tiny-codec",
+            "be the folder of a TAESD, for a student or teacher",
+            f"{tiny} with --generator {self.generator}",
+            "Leave it out.",
         )
         self.find_weights()
 

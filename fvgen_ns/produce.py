@@ -35,6 +35,8 @@ from fvgen_ns.run_seconds import timed
 
 FEWEST_POINTS = 100
 """A cloud of fewer points shows that the photos do not overlap."""
+_COST_PHOTOS = 4
+"""So many photos show what a tiny codec costs."""
 NO_OVERLAP = "The photos do not overlap enough for depth or generated views: training on photos alone."
 
 
@@ -137,7 +139,7 @@ def generator_of(config: DensifyConfig) -> Any:
     """The `fvgen.generation.view_generator.ViewGenerator` that a configuration names."""
     settings: dict[str, Any] = {}
     if config.generator in NEEDS_MODEL:
-        settings = {name: getattr(config, name) for name in ("model", "low_memory", "confidence_seeds")}
+        settings = {name: getattr(config, name) for name in ("model", "low_memory", "tiny_codec", "confidence_seeds")}
         settings["steps"] = config.sampling_steps
     return VIEW_GENERATORS[config.generator](**settings)
 
@@ -156,6 +158,8 @@ def _generate(
     for.
     """
     generator = generator_of(config)
+    if config.tiny_codec is not None:
+        CONSOLE.log(str(generator.codec_cost(capture.photos[:_COST_PHOTOS])))
     within_clip = progress if config.generator in NEEDS_MODEL else no_progress  # a network's clip may take minutes
     path, drawn = planned(capture.cameras, config, generator)
     places = {i: first + number for number, i in enumerate(drawn)}

@@ -12,6 +12,7 @@ from fvgen.checks import require
 from fvgen.clip import Conditions
 from fvgen.conditioning.encoders import TokenEncoder
 from fvgen.conditioning.prompts import PROMPT
+from fvgen.devices import side_by_side
 
 FPS = 10
 """The frame rate label of every clip that ViewCrafter was trained on."""
@@ -88,9 +89,14 @@ def encode_conditions(
     batch, frames, _, height, width = clips.shape
     shape = (batch, frames, encoder.latent_channels, height // encoder.downscale, width // encoder.downscale)
     noise = None if posterior_noise is None else posterior_noise(torch.empty(shape))
+    latents, tokens = side_by_side(
+        lambda: encoder.encode(clips, noise).to(device),
+        lambda: token_encoder.tokens(clips[:, 0], prompt, device),
+        device,
+    )
     return Conditions(
-        render_latents=encoder.encode(clips, noise).to(device),
-        tokens=token_encoder.tokens(clips[:, 0], prompt, device),
+        render_latents=latents,
+        tokens=tokens,
         fps=torch.full((batch,), fps, dtype=torch.int64, device=device),
         unconditional_tokens=token_encoder.unconditional_tokens(batch, device) if guidance else None,
     )

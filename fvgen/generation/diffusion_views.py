@@ -30,10 +30,11 @@ from fvgen.generation.load_pipeline import load_pipeline
 from fvgen.generation.pipeline_fvgen import FVGenPipeline
 from fvgen.generation.reprojection import PhotosBeside
 from fvgen.generation.restart import Restart, low_levels
+from fvgen.generation.tiny_codec import CodecCost, codec_cost, load_tiny_codec
 from fvgen.generation.view_generator import blank_drawing, check_path, join_with_photos
 from fvgen.generation.warp import WarpCorrection, resized
 from fvgen.geometry.trajectory import clips_of
-from fvgen.models.codec import codec_for
+from fvgen.models.codec import codec_for, load_codec
 from fvgen.models.find import find_model
 from fvgen.rendering.point_renderer import TEACHER_RADIUS, resolve
 from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
@@ -55,6 +56,8 @@ class DiffusionViews:
     """Draw at about as many pixels as the network was trained on, or at the capture's working size."""
     confidence_seeds: int = 0
     """Further samples of every frame, whose disagreement lowers its confidence."""
+    tiny_codec: Path | None = None
+    """Folder of a TAESD that encodes and decodes in place of the Stable Diffusion autoencoder."""
     low_memory: bool = False
     """On a GPU keep only the layer at work in its memory; encode and decode frame by frame."""
 
@@ -75,6 +78,8 @@ class DiffusionViews:
         """
         device = default_device()
         pipeline = load_pipeline(find_model(self.kind, self.model), default_dtype(device))
+        if self.tiny_codec is not None:
+            pipeline.vae = load_tiny_codec(self.tiny_codec, pipeline.codec).to(pipeline.unet.dtype)
         if self.low_memory:
             pipeline.enable_low_memory()
             return pipeline
@@ -91,6 +96,19 @@ class DiffusionViews:
             InputError: the model is not there, or is of another kind.
         """
         return fixed_frames_of(find_model(self.kind, self.model))
+
+    def codec_cost(self, photos: Tensor) -> CodecCost | None:
+        """What the tiny codec costs on photos [N, 3, H, W]; None without one.
+
+        Raises:
+            InputError: the model or the codec is not there.
+        """
+        if self.tiny_codec is None:
+            return None
+        own = load_codec(find_model(self.kind, self.model))
+        tiny = load_tiny_codec(self.tiny_codec, own)
+        device = default_device()
+        return codec_cost(codec_for(own.vae.to(device), own.chunk), codec_for(tiny.to(device), own.chunk), photos)
 
     def free(self) -> None:
         """Release the weights; the next call of `generate` loads them again."""

@@ -23,7 +23,6 @@ from fvgen.generation.fixed_frames import check_frames
 from fvgen.generation.pipeline_networks import PipelineNetworks, lossless
 from fvgen.generation.restart import Restart, low_levels
 from fvgen.generation.sampler_settings import Sampling, sampling_for
-from fvgen.models.codec import codec_for
 from fvgen.types import Cameras, Progress, no_progress
 
 StepEnd = Callable[[Any, int, int, dict[str, Tensor]], "dict[str, Tensor] | None"]
@@ -119,7 +118,8 @@ class FVGenPipeline(PipelineNetworks):
         self._check_networks(guided)
 
         device = self._execution_device  # diffusers looks through every module for it
-        codec = codec_for(self.vae, self.codec_chunk, device)
+        codec = self._codec_on(device)
+        renders, photos = renders.to(device), photos.to(device)
         size = SizeFit.plan(renders.shape[-2], renders.shape[-1], self.multiple, fit)
         frames = renders.shape[1]
         seen = size.apply(insert_photos(renders, photos, photo_frames))

@@ -101,6 +101,7 @@ class PipelineNetworks(DiffusionPipeline):
         self.codec_chunk: int | None = 4  # frames at a time: a whole clip at 576x1024 would need tens of GiB
         self._tokens: TokenEncoder | None = None
         self._recorded: Recorded | None = None
+        self._replayed: Codec | None = None
 
     @classmethod
     def from_pretrained(cls, *args: Any, **options: Any) -> Self:
@@ -126,18 +127,26 @@ class PipelineNetworks(DiffusionPipeline):
         Maps channels-last from the first convolution to the last, queries, keys and values by one product.
 
         Args:
-            graphs: replay the UNet's kernels as a graph, recorded at the first call of each shape. Weights may then be
-                changed in place only, and the memory of one call per shape stays taken.
+            graphs: replay the kernels of a UNet call, of encoding and of decoding as graphs, recorded at the first call
+                of each shape. Weights may then be changed in place only, and the memory of one call per shape stays
+                taken.
         """
         for network in (self.unet, self.vae):
             network.to(memory_format=torch.channels_last)
         self.unet.join_projections()
         self._recorded = Recorded(lambda *inputs: self.unet(*inputs).sample) if graphs else None
+        self._replayed = self._codec_on(self._execution_device).replayed(Recorded) if graphs else None
 
     @property
     def codec(self) -> Codec:
         """Pixels <-> latents on the device the pipeline computes on."""
-        return codec_for(self.vae, self.codec_chunk, self._execution_device)
+        return self._codec_on(self._execution_device)
+
+    def _codec_on(self, device: torch.device) -> Codec:
+        known = self._replayed
+        if known is not None and (known.vae, known.chunk, known.device) == (self.vae, self.codec_chunk, device):
+            return known
+        return codec_for(self.vae, self.codec_chunk, device)
 
     @property
     def multiple(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ from fvgen.checks import require
 from fvgen.devices import free_memory, out_of_memory
 from fvgen.models.folder import component_classes, load_component, read_settings
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 class Codec(Protocol):
     """Pixels <-> latents, frame by frame."""
@@ -33,6 +36,10 @@ class Codec(Protocol):
     """C of the latents."""
     downscale: int
     """H/h = W/w."""
+    chunk: int | None
+    """Frames at a time; None for all."""
+    device: torch.device
+    """Where it computes."""
 
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Latents [B, F, C, h, w] float32 of images [B, F, 3, H, W] in [0, 1].
@@ -43,6 +50,9 @@ class Codec(Protocol):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images [B, F, 3, H, W] float32 in [0, 1] of latents [B, F, C, h, w]."""
+
+    def replayed(self, record: Callable[[Callable[..., Tensor]], Callable[..., Tensor]]) -> Self:
+        """The same codec with encoding and decoding of a chunk passed through ``record``."""
 
 
 def _by_frames(function: Callable[..., Tensor], chunk: int | None, *clips: Tensor | None) -> Tensor:
@@ -67,6 +77,13 @@ class _FrameCodec:
         self.chunk = chunk
         # An offloaded component's device is meta; only its pipeline knows where it computes.
         self.device = device or vae.device
+        self._on_encode: Callable[..., Tensor] = self._encode_frames
+        self._on_decode: Callable[..., Tensor] = self._decode_frames
+
+    def replayed(self, record: Callable[[Callable[..., Tensor]], Callable[..., Tensor]]) -> Self:
+        """See `Codec.replayed`."""
+        self._on_encode, self._on_decode = record(self._encode_frames), record(self._decode_frames)
+        return self
 
     def _encode_frames(self, images: Tensor, noise: Tensor | None) -> Tensor:
         raise NotImplementedError
@@ -76,13 +93,14 @@ class _FrameCodec:
 
     def _by_frames(self, function: Callable[..., Tensor], *clips: Tensor | None) -> Tensor:
         """In chunks; where a GPU's memory does not suffice, once more frame by frame."""
+        there = [None if clip is None else clip.to(self.device) for clip in clips]
         try:
-            return _by_frames(function, self.chunk, *clips)
+            return _by_frames(function, self.chunk, *there)
         except RuntimeError as error:
             if self.chunk == 1 or not out_of_memory(error):
                 raise
         free_memory()  # not in the handler: the error holds what was allocated
-        return _by_frames(function, 1, *clips)
+        return _by_frames(function, 1, *there)
 
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """See `Codec.encode`.
@@ -114,7 +132,7 @@ class _FrameCodec:
             None if noise is None else tuple(noise.shape),
             "Draw it so.",
         )
-        return self._by_frames(self._encode_frames, images, noise)
+        return self._by_frames(self._on_encode, images, noise)
 
     def decode(self, latents: Tensor) -> Tensor:
         """See `Codec.decode`.
@@ -129,7 +147,7 @@ class _FrameCodec:
             tuple(latents.shape),
             "Use latents made by this codec.",
         )
-        return self._by_frames(self._decode_frames, latents)
+        return self._by_frames(self._on_decode, latents)
 
 
 class KLCodec(_FrameCodec):

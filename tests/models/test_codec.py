@@ -9,6 +9,7 @@ from same_weights import OTHER_MEMORY, assert_same_weights
 
 from fvgen.checks import InputError
 from fvgen.models.codec import SpaceToDepth, codec_for
+from fvgen.models.recorded import Recorded
 
 
 def kl():
@@ -129,3 +130,20 @@ def test_frames_that_do_not_fit_together_are_coded_one_by_one():
     images = torch.rand(1, 3, 3, 8, 8)
     codec = codec_for(Small(4))
     torch.testing.assert_close(codec.decode(codec.encode(images)), images)
+
+
+@torch.no_grad()
+def test_replayed_codecs_give_the_same(kind):
+    vae, channels, _ = kind
+
+    def recorder(run):  # replays by running again
+        output = run().clone()
+        return lambda: output.copy_(run()), output
+
+    plain = codec_for(vae, 2)
+    replayed = codec_for(vae, 2).replayed(lambda half: Recorded(half, recorder))
+    for _ in range(2):
+        images, noise = torch.rand(1, 5, 3, 16, 24), torch.randn(1, 5, channels, 4, 6)
+        assert torch.equal(replayed.encode(images, noise), plain.encode(images, noise))
+        assert torch.equal(replayed.encode(images), plain.encode(images))
+        assert torch.equal(replayed.decode(noise), plain.decode(noise))
