@@ -173,4 +173,5 @@ def repairs_before(views: Path, step: int) -> list[Path]:
 
 def _places(folder: Path) -> list[int]:
     """Which of the generated views the folder's frames replace."""
-    return [frame["fvgen"]["replaces"] for frame in read_json(folder / "transforms.json")["frames"]]
+    frames = (read_json(folder / "transforms.json") or {"frames": []})["frames"]
+    return [frame["fvgen"]["replaces"] for frame in frames]

@@ -52,7 +52,8 @@ class Restart(TensorRecord):
             randn_like: source of noise.
         """
         z = encode(self.rgb[None])
-        opacity = functional.adaptive_avg_pool2d(self.opacity, z.shape[-2:])[None].clamp(0, 1).to(z)
+        height, width = z.shape[-2:]
+        opacity = functional.adaptive_avg_pool2d(self.opacity, (height, width))[None].clamp(0, 1).to(z)
         z = opacity * z + (1 - opacity**2).sqrt() * randn_like(z)
         return schedule.add_noise(schedule.scale_latents(z, timestep), randn_like(z), timestep)
 

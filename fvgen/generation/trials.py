@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fvgen.devices import is_gpu
 from fvgen.generation.view_weights import ViewWeights
 from fvgen.geometry.points import depth_to_points, merge
 from fvgen.metrics import avge, psnr, ssim, st_lpips
+from fvgen.numba_compile import for_each
 from fvgen.rendering.gaussian_sizes import neighbour_distance
 from fvgen.rendering.photometric_loss import photometric_loss
 from fvgen.rendering.splat_rasterizer import resolve
@@ -116,13 +118,34 @@ def run_trials(
     for done, photo in enumerate(left_out):
         progress(done, len(left_out), "trials, photos left out")
         part, known = _without(capture, geometry, photo)
-        beyond = part.photos.mean(dim=(0, 2, 3))  # the best guess where nothing is
-        for name, addition in make(part, known).items():
-            fit = fit_splat(addition, part, scene_scale=scene_scale, seed=seed)
-            error = _error(fit.render(capture.cameras[photo], beyond), capture[photo])
+        tried = _errors(make(part, known), part, capture[photo], scene_scale=scene_scale, seed=seed)
+        for name, error in tried.items():
             errors.setdefault(name, []).append(error)
     progress(len(left_out), len(left_out), "trials, photos left out")
     return Trials({name: tuple(values) for name, values in errors.items()})
+
+
+def _errors(
+    additions: Mapping[str, Addition], part: Capture, left_out: Capture, *, scene_scale: float, seed: int
+) -> dict[str, float]:
+    """AVGE of each candidate on the one photo of ``left_out``, fitted to the photos of ``part``.
+
+    On a CPU several are fitted at once: the steps of one fit are too small to be shared by threads.
+    """
+    beyond = part.photos.mean(dim=(0, 2, 3))  # the best guess where nothing is
+    names = list(additions)
+    found: dict[str, float] = {}
+
+    def fit(i: int) -> None:
+        splat = fit_splat(additions[names[i]], part, scene_scale=scene_scale, seed=seed)
+        found[names[i]] = _error(splat.render(left_out.cameras, beyond), left_out)
+
+    if is_gpu(part.photos.device):
+        for i in range(len(names)):
+            fit(i)
+    else:
+        for_each(fit, len(names))
+    return {name: found[name] for name in names}
 
 
 def _spread(count: int, most: int) -> list[int]:

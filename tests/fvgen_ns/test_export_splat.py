@@ -188,6 +188,6 @@ def test_a_report_shows_the_splat_without_any_other_file(tmp_path, patchwork_run
     browser.get(f"{alone.as_uri()}{STILL}")
     (frame,) = browser.find_elements("tag name", "iframe")
     browser.execute_script("arguments[0].scrollIntoView()", frame)
-    shows = lambda: agreement(frame.screenshot_as_png, patchwork_run) > 32  # noqa: E731
+    shows = lambda: agreement(frame.screenshot_as_png, patchwork_run) > 28  # noqa: E731
     wait_for(shows, 90, "showing the splat as the model draws it")
     assert Page(browser).own_errors() == []

@@ -82,6 +82,20 @@ def test_points_in_their_place_win_and_points_in_mid_air_do_not(half_known, true
         assert Trials({name: trials.errors[name] for name in (preferred, "wrong")}).winner() == preferred
 
 
+def test_threads_change_nothing(half_known, monkeypatch):
+    monkeypatch.setattr("fvgen.generation.trials.ITERATIONS", 8)
+
+    def make(part, known):
+        return {str(count): Addition(known.points[torch.arange(len(known.points)) % count == 0]) for count in (1, 2, 3)}
+
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        found.append(run_trials(*half_known, make, scene_scale=PLANE, seed=0).errors)
+    torch.set_num_threads(before)
+    assert list(found[1]) == ["1", "2", "3"] and found[0] == found[1]
+
+
 def test_a_fit_learns_from_views_what_photos_do_not_show(plane, true_pictures):
     capture, _ = plane
     rgb, depth = true_pictures(capture.cameras)
