@@ -176,6 +176,9 @@ def _frames(container: av.container.InputContainer) -> Iterator[tuple[float, av.
 def _opened(video: Path) -> av.container.InputContainer:
     import av
 
+    # torchvision before 0.25 has FFmpeg log through Python. Its threads then wait for the interpreter, which waits for
+    # them when a video is closed before its end.
+    av.logging.set_level(None)
     try:
         container = av.open(str(video))
     except _av_errors() as error:
