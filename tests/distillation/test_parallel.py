@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from full_disk import files_up_to
 from launcher import two_processes
 from safetensors.torch import load_file
 from stand_in import run, stand_in_config
@@ -130,8 +129,7 @@ def test_all_stop_at_the_step_in_which_one_is_signalled(tmp_path, alone, config,
 
 def test_a_checkpoint_that_the_main_process_cannot_write_is_an_error_in_all(tmp_path):
     folder = tmp_path / "two" / CHECKPOINTS
-    with files_up_to(1000):  # the processes inherit it
-        process = launched(tmp_path, "fsdp2.yaml", tmp_path / "two", STEPS, "--every", 2)
+    process = launched(tmp_path, "fsdp2.yaml", tmp_path / "two", STEPS, "--every", 2, "--files-up-to", 1000)
     done = finish(process)  # hung before: the other process waits for the tensors that it has a part of
     assert done.returncode == 1
     assert f"checkpoint {folder / 'step-00000002'} must be written whole, got " in done.stderr

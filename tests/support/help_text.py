@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _TITLE = re.compile(r"(?:╭─ | ?)((?:\S+ )?(?:options|arguments|subcommands))(?: ─+╮|:|\s*)$")
-_RULE = re.compile(r"[─-]{8,}")
+_RULE = re.compile(r"[─-]{8,}╯?")
 _NOTE = re.compile(r"\((?:default|required|optional|fixed|repeatable|sets)\b.*")
 
 _SHOW = """

@@ -3,6 +3,7 @@
 Run as a script it trains, as a user's command would, so that tests can kill it:
 
     python stand_in.py OUTPUT STEPS [--every N] [--global-batch N] [--micro-batch N] [--seed N] [--pause SECONDS]
+                      [--files-up-to BYTES]
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import argparse
 import copy
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from full_disk import files_up_to
 from torch import Tensor, nn
 
 from fvgen.clip import Conditions, TrainBatch
@@ -195,6 +198,7 @@ def main() -> None:
     for name, default in (("every", 1), ("global-batch", 4), ("micro-batch", 2), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--files-up-to", type=int)  # not of the whole process: importing torch 2.9 writes a file
     asked = parser.parse_args()
     torch.set_num_threads(1)
     processes = Processes.launched()
@@ -202,7 +206,8 @@ def main() -> None:
     config = stand_in_config(
         asked.steps, asked.every, global_batch=asked.global_batch, micro_batch=asked.micro_batch, seed=asked.seed
     )
-    run(config, asked.output, StandInObjective(pause=asked.pause), processes=processes)
+    with nullcontext() if asked.files_up_to is None else files_up_to(asked.files_up_to):
+        run(config, asked.output, StandInObjective(pause=asked.pause), processes=processes)
     processes.leave()
     threads = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
     print(f"connected: {any('gloo' in name for name in threads)}", flush=True)
