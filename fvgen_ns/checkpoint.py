@@ -126,6 +126,22 @@ def without_broken_gaussians(state: dict[str, Any]) -> dict[str, Any]:
     return state | {"pipeline": pipeline, "optimizers": optimizers}
 
 
+def usable_splat(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """A model's state with whole Gaussians alone, and which were left out; "" for none.
+
+    Checkpoints of older versions do not say which Gaussians are of the background.
+    """
+    prefix = "gauss_params."
+    whole = whole_gaussians({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    known = {"is_background": torch.zeros_like(whole), **state}
+    known = {"is_guess": known["is_background"], **known}
+    if bool(whole.all()):
+        return known, ""
+    of_each = (prefix, "is_background", "is_guess")
+    kept = {k: v[whole] if k.startswith(of_each) else v for k, v in known.items()}
+    return kept, f"{int((~whole).sum())} of the checkpoint's {len(whole)} Gaussians"
+
+
 def _rows(optimizer: dict[str, Any], chosen: Tensor) -> dict[str, Any]:
     """An optimizer's state with the chosen rows of its one parameter."""
 

@@ -7,27 +7,28 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from gsplat.strategy import DefaultStrategy
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
-from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig, num_sh_bases
+from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig
 from nerfstudio.utils.colors import get_color
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
 from fvgen.checks import require
 from fvgen.metrics import avge, fit_affine_colour, psnr, ssim, st_lpips
-from fvgen.rendering.gaussian_sizes import neighbour_distance
 from fvgen.rendering.photometric_loss import photometric_loss
 from fvgen.rendering.splat_rasterizer import SplatRender, resolve
 from fvgen.splats.gaussians import Gaussians
 from fvgen.types import Cameras as PinholeCameras
-from fvgen_ns.checkpoint import whole_gaussians
+from fvgen_ns.checkpoint import usable_splat
 from fvgen_ns.frames import to_fvgen
+from fvgen_ns.initial_gaussians import initial_gaussians, start_points
 from fvgen_ns.opacity_dropout import drop
 from fvgen_ns.pose_refinement import moved_for
+from fvgen_ns.regularizers import regularizers
 from fvgen_ns.short_forms import short_forms
 from fvgen_ns.splat_parameters import gaussians_of
+from fvgen_ns.splat_strategy import splat_strategy
 
 if TYPE_CHECKING:
     from fvgen_ns.viewer_support import ViewerSupport
@@ -35,13 +36,8 @@ if TYPE_CHECKING:
 FEW_PHOTOS = 3
 """So few photos leave most of the scene to one of them: dropout helps, and without a background Gaussians that grow
 fast become fog."""
-BACKGROUND_OPACITY = 0.1
-"""Opacity that Gaussians of the background start with: their depth is uncertain, and photos that contradict it fade
-them out the sooner."""
 _FLAGS = ("is_background", "is_guess")
 """Buffers with a flag of each Gaussian; they follow it when it is split or removed."""
-LARGEST_START = 0.5
-"""Most that a Gaussian starts with, in typical distances from the cameras; a lonely point would give it more."""
 VIEWER_GREY = (0.1490, 0.1647, 0.2157)
 """The viewer's own background, used where a random background was trained."""
 
@@ -119,9 +115,15 @@ class FVGenModel(SplatfactoModel):
         metadata = self.kwargs["metadata"]
         self.num_photos: int = metadata.get("num_photos", self.num_train_data)
         self.scene_scale: float = metadata.get("scene_scale", 1.0)
-        background, guesses = metadata.get("num_background", 0), metadata.get("num_guesses", 0)
-        self.starts_with_background: bool = background > 0
-        self.gauss_params = nn.ParameterDict(self._initial_gaussians(background, guesses))
+        self.starts_with_background: bool = metadata.get("num_background", 0) > 0
+        seeds = None if self.config.random_init else self.seed_points
+        means, colours = start_points(self.config, seeds)
+        from_end = len(means) - torch.arange(len(means))  # the background's are the last of the seeds, its guesses last
+        for flag, count in (("is_background", "num_background"), ("is_guess", "num_guesses")):
+            self.register_buffer(flag, from_end <= (0 if seeds is None else metadata.get(count, 0)))
+        self.gauss_params = nn.ParameterDict(
+            initial_gaussians(self.config, means, colours, self.is_background, self.scene_scale)
+        )
         self.camera_optimizer = self.config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         if self.config.photo_colour == "affine":
             self.photo_colours = nn.Parameter(torch.eye(3, 4).repeat(self.num_photos, 1, 1))
@@ -131,61 +133,8 @@ class FVGenModel(SplatfactoModel):
         self.background_color = (
             torch.tensor(VIEWER_GREY) if random_background else get_color(self.config.background_color)
         )
-        self._set_up_densification()
-
-    def _set_up_densification(self) -> None:
-        config = self.config
-        self.strategy = DefaultStrategy(
-            prune_opa=config.cull_alpha_thresh,
-            grow_grad2d=config.densify_grad_thresh,
-            grow_scale3d=config.densify_size_thresh,
-            grow_scale2d=config.split_screen_size,
-            prune_scale3d=config.cull_scale_thresh,
-            prune_scale2d=config.cull_screen_size,
-            refine_scale2d_stop_iter=config.stop_screen_size_at,
-            refine_start_iter=config.warmup_length,
-            refine_stop_iter=config.stop_split_at,
-            reset_every=config.reset_alpha_every * config.refine_every,
-            refine_every=config.refine_every,
-            # splatfacto counts all training images here; generated views would postpone refinement for ever
-            pause_refine_after_reset=self.num_photos + config.refine_every,
-            absgrad=config.use_absgrad,
-            verbose=False,
-        )
+        self.strategy = splat_strategy(self.config, self.num_photos)
         self.strategy_state = self.strategy.initialize_state(scene_scale=self.scene_scale)
-
-    def _initial_gaussians(self, num_background: int, num_guesses: int) -> dict[str, nn.Parameter]:
-        """The last ``num_background`` of the seed points are the background's, its guesses last."""
-        config = self.config
-        bases = num_sh_bases(config.sh_degree)
-        if self.seed_points is not None and not config.random_init:
-            means, colours = self.seed_points[0].float(), self.seed_points[1].float() / 255
-        else:
-            means = (torch.rand(config.num_random, 3) - 0.5) * config.random_scale
-            colours, num_background, num_guesses = torch.rand(config.num_random, 3), 0, 0
-        from_end = len(means) - torch.arange(len(means))
-        is_background = from_end <= num_background
-        self.register_buffer("is_background", is_background)
-        self.register_buffer("is_guess", from_end <= num_guesses)
-        sh = torch.zeros(len(means), bases, 3)
-        sh[:, 0] = RGB2SH(colours) if config.sh_degree > 0 else torch.logit(colours, eps=1e-4)
-        tensors = {
-            "means": means,
-            "scales": torch.log(self._initial_sizes(means, is_background))[:, None].repeat(1, 3),
-            "quats": torch.nn.functional.normalize(torch.randn(len(means), 4), dim=-1),
-            "features_dc": sh[:, 0],
-            "features_rest": sh[:, 1:],
-            "opacities": torch.logit(torch.where(is_background, BACKGROUND_OPACITY, config.initial_opacity))[:, None],
-        }
-        return {name: nn.Parameter(tensor.contiguous()) for name, tensor in tensors.items()}
-
-    def _initial_sizes(self, means: Tensor, is_background: Tensor) -> Tensor:
-        """[N] standard deviations for centres [N, 3]: by local density, of the background [N] and of the rest apart,
-        and never of the scene's own size."""
-        sizes = torch.empty(len(means))
-        for part in (is_background, ~is_background):
-            sizes[part] = self.config.initial_size * neighbour_distance(means[part])
-        return sizes.clamp_max(LARGEST_START * self.scene_scale)
 
     def step_post_backward(self, step: int) -> None:
         # The strategy resets opacities at multiples of its period, and 0 is one: it would fade out the dense start.
@@ -210,22 +159,14 @@ class FVGenModel(SplatfactoModel):
 
     def load_state_dict(self, dict: dict[str, Tensor], **kwargs) -> None:  # type: ignore[override]  # as SplatfactoModel
         """Load a checkpoint, without Gaussians that are not finite, and with as many photos as it was trained on."""
-        prefix = "gauss_params."
-        parameters = {k.removeprefix(prefix): v for k, v in dict.items() if k.startswith(prefix)}
-        whole = whole_gaussians(parameters)
-        dict = {"is_background": torch.zeros_like(whole)} | dict  # checkpoints of older versions do not say
-        dict = {"is_guess": dict["is_background"]} | dict
-        if not whole.all():
-            count, broken = len(whole), int((~whole).sum())
-            CONSOLE.log(
-                f"[yellow]Left out {broken} of the checkpoint's {count} Gaussians: their numbers are not finite."
-            )
-            dict = {k: v[whole] if k.startswith((prefix, *_FLAGS)) else v for k, v in dict.items()}
+        dict, broken = usable_splat(dict)
+        if broken:
+            CONSOLE.log(f"[yellow]Left out {broken}: their numbers are not finite.")
         for flag in _FLAGS:
             setattr(self, flag, torch.zeros_like(dict[flag], device=self.device))
         for name, parameter in self.named_parameters():
             stored = dict.get(name)
-            if not name.startswith(prefix) and stored is not None and stored.shape[1:] == parameter.shape[1:]:
+            if not name.startswith("gauss_params.") and stored is not None and stored.shape[1:] == parameter.shape[1:]:
                 parameter.data = parameter.data.new_zeros(stored.shape)  # the views or the capture may be gone since
         super().load_state_dict(dict, **kwargs)
 
@@ -321,11 +262,14 @@ class FVGenModel(SplatfactoModel):
         camera.rescale_output_resolution(factor)
         return height, width, view
 
+    def _photo_in_training(self, camera: Cameras) -> int | None:
+        """Number of the photo that ``camera`` took; None for generated views, and outside training."""
+        index = (camera.metadata or {}).get("cam_idx")
+        return index if self.training and index is not None and index < self.num_photos else None
+
     def _as_refined_pose_sees(self, gaussians: dict[str, Tensor], camera: Cameras) -> dict[str, Tensor]:
         """In training with camera optimizer: the Gaussians as a photo's refined pose sees them."""
-        index = (camera.metadata or {}).get("cam_idx")
-        off = not self.training or self.config.camera_optimizer.mode == "off"
-        if off or index is None or index >= self.num_photos:
+        if self.config.camera_optimizer.mode == "off" or self._photo_in_training(camera) is None:
             return gaussians
         return moved_for(gaussians, camera.camera_to_worlds[0], self.camera_optimizer.apply_to_camera(camera)[0])
 
@@ -335,8 +279,8 @@ class FVGenModel(SplatfactoModel):
         return self.crop_box.within(means).squeeze(-1)
 
     def _in_photo_colours(self, rgb: Tensor, camera: Cameras) -> Tensor:
-        index = (camera.metadata or {}).get("cam_idx")
-        if not self.training or self.config.photo_colour == "off" or index is None or index >= self.num_photos:
+        index = self._photo_in_training(camera)
+        if self.config.photo_colour == "off" or index is None:
             return rgb
         # relative to the mean of all photos, so that the splat keeps the capture's common exposure
         matrix = self.photo_colours[index] - self.photo_colours.mean(dim=0) + torch.eye(3, 4, device=self.device)
@@ -356,16 +300,11 @@ class FVGenModel(SplatfactoModel):
         if weight is not None:
             weight = self._downscale_if_required(weight.float()).to(self.device)
         losses = {
-            "main_loss": photometric_loss(outputs["rgb"], self._target(outputs, batch), weight, self.config.ssim_lambda)
+            "main_loss": photometric_loss(
+                outputs["rgb"], self._target(outputs, batch), weight, self.config.ssim_lambda
+            ),
+            **regularizers(self.config, self.trained_scales, self.opacities, self.step, self.scene_scale),
         }
-        if self.config.use_scale_regularization and self.step % 10 == 0:
-            scales = torch.exp(self.trained_scales)
-            ratio = scales.amax(dim=-1) / scales.amin(dim=-1)
-            losses["scale_reg"] = 0.1 * (ratio - self.config.max_gauss_ratio).clamp_min(0).mean()
-        if self.config.opacity_penalty:
-            losses["opacity_penalty"] = self.config.opacity_penalty * torch.sigmoid(self.opacities).mean()
-        if self.config.size_penalty:
-            losses["size_penalty"] = self.config.size_penalty * torch.exp(self.trained_scales).mean() / self.scene_scale
         if self.training:
             self.camera_optimizer.get_loss_dict(losses)
         return losses
