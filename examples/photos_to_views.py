@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from fvgen import GEOMETRY_PROVIDERS, PATH_STYLES, VIEW_GENERATORS, ViewsWriter, __version__, load_capture
-from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto
+from fvgen.generation.stored_photo import StoredPhoto
+from fvgen.generation.views_folder import DEPTH_STEPS
 from fvgen.geometry.similarity import Similarity
 from fvgen.pictures import image_bytes, png
 

@@ -18,8 +18,9 @@ from fvgen.data.photos import is_portable, read_photo
 from fvgen.devices import default_device, free_memory
 from fvgen.generation.fixed_frames import thinned
 from fvgen.generation.hole_points import hole_points
+from fvgen.generation.stored_photo import StoredPhoto
 from fvgen.generation.view_generator import VIEW_GENERATORS
-from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter
+from fvgen.generation.views_folder import DEPTH_STEPS, ViewsWriter
 from fvgen.geometry.background import background_points, room_of
 from fvgen.geometry.points import empty_cloud, write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS

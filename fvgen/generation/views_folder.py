@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from torch import Tensor
 
 from fvgen.checks import require
 from fvgen.files import disk_errors, intact, read_json, sha256, store
+from fvgen.generation.stored_photo import StoredPhoto
 from fvgen.geometry.points import write_ply
 from fvgen.geometry.similarity import Similarity
 from fvgen.pictures import png
@@ -43,26 +43,6 @@ DEPTH_STEPS = 65535
 OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 """OpenCV camera axes to Nerfstudio's OpenGL ones, and back."""
 _PARTS = ("frames", "images", "depth", "confidence", "covered", "masks")
-
-
-@dataclass(frozen=True)
-class StoredPhoto:
-    """One of the user's photos as the folder keeps it."""
-
-    name: str
-    """Name of its file."""
-    content: Path | bytes
-    """The file, which is copied byte for byte; or a PNG of its pixels, where other tools would misread the file."""
-    c2w: np.ndarray
-    """[4, 4] in the working frame, OpenCV axes."""
-    K: np.ndarray
-    """[3, 3] for the photo's own size."""
-    size: tuple[int, int]
-    """(width, height)"""
-    distortion: tuple[float, ...] = (0.0,) * 5
-    """OpenCV's k1 k2 p1 p2 k3."""
-    mask: np.ndarray | None = None
-    """[height, width] bool: where the photo counts; None where it counts whole."""
 
 
 class ViewsWriter:
@@ -132,12 +112,10 @@ class ViewsWriter:
             depth: [H, W] at the working size; left out where lens or crop make it another picture than the photo.
             held_out: whether the photo is to be compared with, and not trained on.
         """
-        suffix = Path(photo.name).suffix.lower() if isinstance(photo.content, Path) else ".png"
-        name = f"images/{index:05d}_{Path(photo.name).stem}{suffix}"
-        lens = dict(zip(("k1", "k2", "p1", "p2", "k3"), photo.distortion, strict=True)) if any(photo.distortion) else {}
+        name = f"images/{index:05d}_{photo.file_name}"
         files: dict[str, Path | bytes] = {name: photo.content}
-        files[f"depth/{index:05d}.png"] = self._depth_png(_depth_of(photo, depth))
-        entry = {**_intrinsics(photo.K, photo.size), **lens, "file_path": name}
+        files[f"depth/{index:05d}.png"] = self._depth_png(photo.depth_or_blank(depth))
+        entry = {**_intrinsics(photo.K, photo.size), **photo.lens, "file_path": name}
         if photo.mask is not None:
             entry["mask_path"] = f"masks/{index:05d}.png"
             files[entry["mask_path"]] = png(255 * photo.mask.astype(np.uint8))
@@ -292,16 +270,6 @@ def refuse_foreign(folder: Path) -> None:
         folder,
         "Choose another folder: nothing in this one is touched.",
     )
-
-
-def _depth_of(photo: StoredPhoto, depth: Tensor | None) -> Tensor:
-    """[H, W] the depth where it belongs to the photo as it is stored, else zeros of the photo's shape."""
-    (width, height), blank = photo.size, torch.zeros(photo.size[::-1])
-    if depth is None:
-        return blank
-    if abs(depth.shape[1] * height - depth.shape[0] * width) > max(photo.size):
-        return blank
-    return torch.zeros(depth.shape) if any(photo.distortion) else depth
 
 
 def _intrinsics(K: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from fvgen import files
 from fvgen.checks import InputError
 from fvgen.data.read_capture import read_capture
 from fvgen.files import sha256, store
+from fvgen.generation.stored_photo import StoredPhoto
 from fvgen.generation.view_generator import VIEW_GENERATORS
-from fvgen.generation.views_folder import DEPTH_STEPS, StoredPhoto, ViewsWriter, is_complete
+from fvgen.generation.views_folder import DEPTH_STEPS, ViewsWriter, is_complete
 from fvgen.generation.views_reading import load_views
 from fvgen.geometry.points import read_ply
 from fvgen.geometry.similarity import Similarity
@@ -294,12 +295,3 @@ def test_store_keeps_the_old_file_when_interrupted(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         store(target, b"new")
     assert target.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
-
-
-def test_similarity_inverts_itself():
-    c2w = np.eye(4)
-    c2w[:3, :3] = MOVED.transform[:, :3] @ np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    c2w[:3, 3] = [1, 2, 3]
-    assert np.allclose(MOVED.pose_to_working(MOVED.pose_to_capture(c2w)), c2w)
-    xyz = torch.randn(5, 3)
-    torch.testing.assert_close(MOVED.points_to_capture(MOVED.points_to_working(xyz)), xyz.double(), atol=1e-5, rtol=0)
