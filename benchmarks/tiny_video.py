@@ -51,12 +51,12 @@ from reporting import settings_of, write_json
 from rich.console import Console
 from rich.table import Table
 from tiny_frame_teacher import train_frame_teacher
+from tiny_video_discriminator import discriminator_on_clips
 from tiny_video_runs import (
     FRAME_TEACHER,
     ROWS,
     Budget,
     Run,
-    discriminator_on_clips,
     keep_budget,
     planned_rows,
     prepare_clips,
@@ -105,7 +105,7 @@ class Options:
     count: int = 20
     """Held-out clips to measure on."""
     side: int = 96
-    """Height and width of the window that is cut from each."""
+    """Height and width of the window that is cut from each held-out clip."""
     seed: int = 0
     """Random seed of the noise that the samplers start from."""
     jobs: int = field(default_factory=cpu_count)
