@@ -87,3 +87,8 @@ def test_importing_fvgen_is_instant():
     modules = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "fvgen" in modules.split()
     assert not heavy & set(modules.split())
+
+
+def test_tests_share_what_stands_in_support_and_import_no_test_module():
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        assert not [name for name in imports(path) if name.startswith("test_")], path

@@ -11,17 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from room_masks import HIDDEN, L255, SHOWN, SIZE, magenta, save_masks
 
 from fvgen.checks import InputError
-from fvgen.data.masks import frame_mask, read_mask
+from fvgen.data.masks import read_mask
 from fvgen.data.read_capture import read_capture
 from fvgen.data.working_size import load_capture
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
-
-SIZE = (96, 64)
-HIDDEN = np.s_[20:44, 30:70]
-SHOWN = np.ones(SIZE[::-1], bool)
-SHOWN[HIDDEN] = False
 
 
 def in_alpha(colour):
@@ -43,7 +39,6 @@ def things_in_palette():
     return image
 
 
-L255 = Image.fromarray(255 * SHOWN.astype(np.uint8))
 KINDS = {
     "0 and 255": L255,
     "0 and 1": Image.fromarray(SHOWN.astype(np.uint8)),
@@ -97,19 +92,6 @@ def test_a_smaller_mask_hides_every_pixel_that_is_mixed_with_what_it_hides(tmp_p
 def test_a_larger_mask_repeats_its_pixels(tmp_path):
     L255.save(tmp_path / "a.png")
     assert np.array_equal(read_mask(tmp_path / "a.png", (192, 128)), SHOWN.repeat(2, axis=0).repeat(2, axis=1))
-
-
-def save_masks(capture, place, names=None):
-    """A mask for each photo, its hidden part painted magenta; ``place(name)`` says where it lies."""
-    for photo in sorted((capture / "images").rglob("*.png")):
-        if names is not None and photo.name not in names:
-            continue
-        pixels = np.array(Image.open(photo).convert("RGB"))
-        pixels[HIDDEN] = (255, 0, 255)
-        Image.fromarray(pixels).save(photo)
-        path = capture / place(photo.relative_to(capture / "images"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        L255.save(path)
 
 
 PLACES = {
@@ -231,12 +213,6 @@ def test_a_mask_that_cannot_be_used_costs_its_photo(capture, spoil, message):
     assert message in files.notes[0] and "nvert" not in files.notes[0]
 
 
-def magenta(rgb):
-    """Whether anything in [..., 3, H, W] has the colour of what is hidden, which the room has nowhere."""
-    red, green, blue = rgb.unbind(dim=-3)
-    return bool(((red - green > 0.6) & (blue - green > 0.6)).any())
-
-
 def test_what_masks_hide_is_neither_in_the_photos_nor_in_the_cloud(capture):
     meta = json.loads((capture / "transforms.json").read_text())
     for frame in meta["frames"]:
@@ -277,91 +253,9 @@ def test_masks_of_a_few_photos_do_not_hide_the_others(capture):
     assert valid.tolist() == pytest.approx([float(SHOWN.mean()), 1, 1, 1])
 
 
-def save_alpha(capture, alpha, names=None):
-    """Alpha channels ``alpha(i)`` for the photos, which are magenta where they are transparent."""
-    for i, photo in enumerate(sorted((capture / "images").glob("*.png"))):
-        if names is None or photo.name in names:
-            pixels, opaque = np.array(Image.open(photo).convert("RGB")), alpha(i)
-            pixels[~opaque] = (255, 0, 255)
-            image = Image.fromarray(pixels)
-            image.putalpha(Image.fromarray(255 * opaque.astype(np.uint8)))
-            image.save(photo)
-
-
-def hole(i):
-    return np.roll(SHOWN, 7 * i, axis=1)
-
-
-def subject(i):
-    rows, columns = np.mgrid[:64, :96]
-    return (rows - 32) ** 2 + (columns - 40 - 4 * i) ** 2 < 25**2
-
-
-def lens_border(i):
-    rows, columns = np.mgrid[:64, :96]
-    return (rows - 32) ** 2 + (0.7 * (columns - 48)) ** 2 < 33**2
-
-
-ALPHA_MASKS = {
-    "all": (hole, None),
-    "some": (hole, ("train_01.png", "val_00.png")),
-    "some photos show what is around": (subject, ("train_00.png", "train_01.png")),
-    "beyond a lens's border": (lens_border, None),
-}
-
-
-@pytest.mark.parametrize("kind", ALPHA_MASKS)
-def test_an_alpha_channel_is_a_mask(capture, kind):
-    alpha, names = ALPHA_MASKS[kind]
-    save_alpha(capture, alpha, names)
-    files = read_capture(capture)
-    numbers = {path.name: i for i, path in enumerate(sorted((capture / "images").glob("*.png")))}
-    for frame in files.frames:
-        number = numbers[frame.photo.name]
-        if names is not None and frame.photo.name not in names:
-            assert frame.mask is None
-        else:
-            assert np.array_equal(frame_mask(frame, SIZE), alpha(number))
-    assert not any("cut out" in note for note in files.notes)
-    loaded, _ = load_capture(capture, long_side=96)
-    assert not magenta(loaded.photos)
-
-
-def test_transparency_around_a_subject_is_empty_space_as_in_nerfs_scenes(capture):
-    save_alpha(capture, subject)
-    files = read_capture(capture)
-    assert all(frame.mask is None for frame in files.frames)
-    assert any(
-        note.startswith("The photos are cut out: transparent pixels count as empty space") for note in files.notes
-    )
-
-
-def test_masks_that_are_given_stand_before_transparency(capture):
-    save_alpha(capture, subject)
-    save_masks(capture, lambda name: Path("masks") / name)
-    assert all(frame.mask.parent.name == "masks" for frame in read_capture(capture).frames)
-
-
-def test_an_alpha_channel_that_hides_nothing_is_no_mask(capture):
-    save_alpha(capture, lambda i: np.ones(SIZE[::-1], bool))
-    assert all(frame.mask is None for frame in read_capture(capture).frames)
-
-
-def test_the_alpha_channel_of_a_photo_whose_orientation_is_ignored_lies_as_its_pixels(capture):
-    save_alpha(capture, hole)
-    for photo in sorted((capture / "images").glob("*.png")):
-        with Image.open(photo) as image:
-            exif = image.getexif()
-            exif[0x0112] = 3
-            image.save(photo, exif=exif)
-    files = read_capture(capture)
-    assert all(frame.exif_ignored for frame in files.frames)
-    assert np.array_equal(frame_mask(files.frames[0], SIZE), hole(0))
-
-
 @pytest.mark.parametrize("ignored", [False, True], ids=["honoured", "ignored"])
 def test_a_mask_that_carries_its_photos_orientation_is_turned_as_the_photo_is(tmp_path, ignored):
-    upright = Image.fromarray(255 * hole(0).astype(np.uint8))
+    upright = Image.fromarray(255 * SHOWN.astype(np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 3
     for size in (SIZE, (SIZE[0] // 2, SIZE[1] // 2)):

@@ -23,7 +23,7 @@ from fvgen.rendering.point_renderer import resolve
 
 
 def confidence(covered=True, disagreement=0.0, seen=1.0, points=1.0, away=1.0) -> float:
-    """Of a pixel in the middle of a 21x21 picture whose left column is covered."""
+    """Confidence of a pixel in the middle of a 21x21 picture whose left column is covered."""
     mask = torch.zeros(1, 1, 21, 21, dtype=torch.bool)
     mask[..., 0] = True
     mask[..., 10, 10] = covered

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from test_video import film
+from sliding_film import film
 
 from fvgen.checks import InputError
 from fvgen.poses.command import main
