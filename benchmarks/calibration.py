@@ -28,8 +28,8 @@ class Calibration:
         self.pixels.setdefault(method, []).append(pair)
 
     def summary(self) -> dict[str, dict[str, Any]]:
-        """By method: mean confidence and root-mean-square error of bins of as many pixels, by rising confidence, and
-        the rank correlation of confidence and error."""
+        """For each method: mean confidence and root-mean-square error of bins of as many pixels, by rising confidence,
+        and the rank correlation of confidence and error."""
         from scipy.stats import spearmanr
 
         found = {}

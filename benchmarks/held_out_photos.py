@@ -51,6 +51,6 @@ def sharpness(pictures: Tensor, photos: Tensor) -> float:
 
 
 def known_mean(values: Sequence[float | None]) -> float | None:
-    """Of those that are known; None, JSON's null, where none is: a capture may have no holes."""
+    """Mean of those that are known; None, JSON's null, where none is: a capture may have no holes."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None

@@ -30,7 +30,7 @@ class Row:
     divergence: DivergenceName = "reverse_kl"
     ratio: Ratio = "frozen"
     student_input: StudentInput = "backward_simulation"
-    """Of this stage, and of the first one."""
+    """Input of the student in this stage, and in the first one."""
     after_gan: bool = True
     """Whether a first stage comes before."""
     joint: bool = False
@@ -60,7 +60,7 @@ SECOND_STAGES: Mapping[str, Row] = {
     "noised real, GAN, softened, D frozen": Row("softened_reverse_kl", student_input="noised_real"),
     "noised real, GAN, softened, D trained on": Row("softened_reverse_kl", "trained on", student_input="noised_real"),
 }
-"""By name. Rows that do not say "noised real" simulate the student's input from noise, as it is used."""
+"""Rows by name. Those that do not say "noised real" simulate the student's input from noise, as it is used."""
 
 
 class ExactRatio(nn.Module):

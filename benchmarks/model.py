@@ -175,7 +175,7 @@ MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
     "forward-bf16": lambda: _forward(torch.bfloat16),
     "forward-fp32": lambda: _forward(torch.float32),
 }
-"""By name; each runs in a process of its own."""
+"""Measurements by name; each runs in a process of its own."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def run(command: list[str], threads: int) -> Seconds:
 
 
 def seconds_per_step(command: Callable[[int], list[str]], steps: int, threads: int) -> Seconds:
-    """Of ``steps`` steps beyond a tenth of them, which warm up."""
+    """Seconds of one of ``steps`` steps beyond a tenth of them, which warm up."""
     few = steps // 10 + 1
     short, long = (run(command(count), threads) for count in (few, few + steps))
     return Seconds((long.wall - short.wall) / steps, (long.cpu - short.cpu) / steps)

@@ -33,7 +33,7 @@ class RunResult:
     """Means over the held-out photos, under ns-eval's names; and ``psnr_covered`` and ``psnr_uncovered``: of the pixels
     that the dense cloud covers and of the others, over the photos that have such."""
     seconds: float
-    """Of the training loop alone."""
+    """Seconds of the training loop alone."""
     iterations: int
     gaussians: int
     renders: list[Tensor]

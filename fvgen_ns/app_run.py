@@ -42,7 +42,7 @@ class Job:
         with disk_errors("--output-dir", log.parent, "Free some space or choose another folder."):
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("wb") as file:
-                # rich draws its bars into what is no terminal only if it is told so
+                # without this rich draws no bars into what is no terminal
                 environment = {**os.environ, "FORCE_COLOR": "1"}
                 self._process = subprocess.Popen(line, stdout=file, stderr=subprocess.STDOUT, env=environment)
 

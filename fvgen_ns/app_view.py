@@ -24,7 +24,7 @@ from fvgen_ns.viewer_cameras import DrawnCameras, Kind, SceneCamera, stand_in
 from fvgen_ns.viewer_generation import pose_of
 
 _HEIGHT = 400
-"""Of a picture, in pixels."""
+"""Height of a picture, in pixels."""
 _FRUSTUM = 0.2
 """Size of a camera, in distances from one to the next."""
 _DISTANCE = 10.0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fvgen_ns.fvgen_model import FVGenModel
 
 DIFFERENCE_GAIN = 3
-"""By which the difference is made brighter to be seen."""
+"""Factor that makes the difference bright enough to be seen."""
 
 
 @contextmanager

@@ -40,8 +40,8 @@ class DensifyConfig:
     """Where the generated views stand: smoothly between the photos, as the ViewCrafter reference places them, or around
     what the photos look at."""
     frames_per_clip: int | None = None
-    """Frames from one photo to the next, both counted. By default as many as the baseline asks for. A model with image
-    tokens draws as many as it was trained on, and the nearest of them are kept."""
+    """Frames from one photo to the next, both counted. By default the more, the further apart the photos stand. A
+    model with image tokens draws as many as it was trained on, and the nearest of them are kept."""
     working_size: int = 480
     """Longest side of the photos that geometry works on, and of the generated views, in pixels."""
     seed_holes: Literal["auto", "always", "never"] = "auto"

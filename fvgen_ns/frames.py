@@ -87,7 +87,7 @@ def no_cameras() -> NerfstudioCameras:
 def poses_and_lenses(
     cameras: NerfstudioCameras,
 ) -> list[tuple[np.ndarray, np.ndarray, tuple[int, int], tuple[float, ...]]]:
-    """Of each camera: c2w [4, 4] with OpenCV axes, K [3, 3], (width, height), and OpenCV's k1 k2 p1 p2 k3.
+    """For each camera: c2w [4, 4] with OpenCV axes, K [3, 3], (width, height), and OpenCV's k1 k2 p1 p2 k3.
 
     Raises:
         InputError: one is no perspective camera, or has a lens that these five numbers do not describe.

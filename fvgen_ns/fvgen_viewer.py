@@ -35,7 +35,7 @@ _TYPES = {
     ".svg": "image/svg+xml",
     ".wasm": "application/wasm",
 }
-"""Of the files that the viewer's page is made of."""
+"""MIME types of the files that the viewer's page is made of."""
 _LEGEND = """Output **support** of a surface: `#1A61D9` seen by 3 or more photos, `#4D94F5` by 2, `#8CBFFA` by 1,
 `#F58221` by generated views alone, `#808080` by nothing."""
 _REFRESH_SECONDS = 2.0
@@ -53,7 +53,7 @@ class FVGenControl(ViewerControl):
         self._jobs: queue.Queue[Callable[[], None]] = queue.Queue()
         self._cameras: list[SceneCamera] = []
         self._added: dict[int, viser.CameraFrustumHandle] = {}
-        """Of views that were added since the scene was drawn."""
+        """Frustums of views that were added since the scene was drawn."""
 
     @property
     def _model(self) -> FVGenModel:

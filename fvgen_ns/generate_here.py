@@ -55,7 +55,7 @@ class Added:
     photo: str
     """Name of the photo that the path starts from."""
     trials: Trials
-    """Of `WITH` and `WITHOUT`; of nothing where there are too few photos to leave one out."""
+    """Trials of `WITH` and `WITHOUT`; empty where there are too few photos to leave one out."""
 
 
 class ViewsHere:

@@ -35,7 +35,7 @@ def _quaternion(rotation: Tensor) -> Tensor:
 
 
 def _product(first: Tensor, second: Tensor) -> Tensor:
-    """Of quaternions [4] and [N, 4]."""
+    """Products of quaternions [4] and [N, 4]."""
     w, xyz = second[:, :1], second[:, 1:]
     scalar = first[0] * w - xyz @ first[1:, None]
     vector = first[0] * xyz + w * first[1:] + torch.linalg.cross(first[1:].expand_as(xyz), xyz)

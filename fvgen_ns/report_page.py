@@ -86,8 +86,8 @@ def _metrics(report: Report) -> str:
         values = [run.metrics[name] for run in (report.figures, others) if run is not None]
         cells = "".join(f"<td>{value:.{2 if name == 'psnr' else 3}f}</td>" for value in values)
         rows.append(f"<tr><th>{label}</th>{cells}<td>{_MEANING[name]}</td></tr>")
-    said = _OF_PHOTOS[report.figures.photos]
-    return f"<p>Means over {report.figures.photos}. {said}</p><table><tr>{header}</tr>{''.join(rows)}</table>"
+    note = _OF_PHOTOS[report.figures.photos]
+    return f"<p>Means over {report.figures.photos}. {note}</p><table><tr>{header}</tr>{''.join(rows)}</table>"
 
 
 def _pictures(report: Report) -> list[str]:

@@ -49,7 +49,7 @@ class RunFigures:
 
     @staticmethod
     def read(folder: Path) -> RunFigures | None:
-        """Of a run's folder; None where it has not finished."""
+        """Figures of a run's folder; None where it has not finished."""
         found = read_json(folder / FIGURES_FILE)
         return None if found is None else RunFigures(**found)
 

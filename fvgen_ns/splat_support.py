@@ -14,11 +14,11 @@ from fvgen.rendering.splat_rasterizer import SplatRender
 from fvgen.types import Cameras, TensorRecord
 
 PHOTO_BLUES = ((0.55, 0.75, 0.98), (0.30, 0.58, 0.96), (0.10, 0.38, 0.85))
-"""Of a surface that one, two, three or more photos saw."""
+"""Colours of a surface that one, two, three or more photos saw."""
 GENERATED_ORANGE = (0.96, 0.51, 0.13)
 NOTHING_GREY = (0.5, 0.5, 0.5)
 LONGEST_SIDE = 192
-"""Of the renders that tell what is hidden, in pixels."""
+"""Longest side of the renders that show what is hidden, in pixels."""
 MOST_VIEWS = 24
 """So many generated views are asked, evenly chosen: neighbours see the same."""
 _TOLERANCE = 0.05

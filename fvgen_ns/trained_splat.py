@@ -28,7 +28,7 @@ class TrainedSplat:
     is_background: Tensor | None
     """[N] bool, where the model says so."""
     cameras: Cameras | None
-    """Of the photos that were trained on, at their own sizes' most frequent one; None where the capture is gone."""
+    """Cameras of the training photos, at their own sizes' most frequent one; None where the capture is gone."""
     config: Any
     """The trainer's config."""
     folder: Path

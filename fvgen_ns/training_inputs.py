@@ -27,7 +27,7 @@ class TrainingInputs:
 
     training: CaptureSplit
     photos: list[TrainingPhoto]
-    """Of ``training``."""
+    """The photos of ``training``."""
     capture: Capture | None
     """The same photos at the size that geometry works on; None where nothing has to be made."""
     held_out: CaptureSplit

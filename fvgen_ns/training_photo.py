@@ -14,7 +14,7 @@ from fvgen.data.decoded_frame import DecodedFrame
 from fvgen.data.lenses import UNDISTORT
 
 _WHOLE = 252
-"""Of 255: a pixel of which the mask shows less than that is mixed with what it hides."""
+"""Least value of 255 at which a mask shows the whole of a pixel; below, it is mixed with what the mask hides."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TrainingCamera:
     shrunk: tuple[int, int]
     """(width, height) of the photo's shrunk picture."""
     lens: Lens | None
-    """Of the shrunk picture; None where the photo has no distortion."""
+    """Lens of the shrunk picture; None where the photo has no distortion."""
     crop: tuple[int, int, int, int]
     """Left, top, width and height of the final picture in the shrunk one: what has no black border."""
     K: np.ndarray

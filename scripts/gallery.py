@@ -24,7 +24,7 @@ from fvgen.files import whole_file
 from fvgen_ns.finish import FILM, PICTURES
 
 WIDTH = 360
-"""Of one picture, in pixels."""
+"""Width of one picture, in pixels."""
 
 
 @dataclass

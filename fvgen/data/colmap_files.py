@@ -31,7 +31,7 @@ _MODELS = (
 _POINT_2D = np.dtype([("x", "<f8"), ("y", "<f8"), ("number", "<i8")])
 """What an image shows of a point in space; its number is -1 where it belongs to none."""
 _TRACK_BYTES = 8
-"""Of one photo that sees a point in space: its number, number of the two-dimensional point."""
+"""Bytes for each photo that sees a point in space: its number, number of the two-dimensional point."""
 _POSE_FIELDS = 9
 """Before the name in a line of images.txt: number, quaternion, translation, camera."""
 _AGAIN = "Export the model again, or run COLMAP again."

@@ -16,7 +16,7 @@ from fvgen.types import PointCloud
 
 _FEWEST_POINTS = 30
 _MOST_POINTS = 5000
-"""Of a photo, spread over the cloud: more tell no more."""
+"""Points of a photo that are looked at, spread over the cloud: more of them change nothing."""
 _CLEAR = 0.2
 """Correlation by which one reading must be ahead: on nine captures the right one was, by .37 to 1.1."""
 _LONG_SIDE = 640
@@ -83,7 +83,7 @@ def _fit(frame: CaptureFrame, points: PointCloud) -> tuple[int, float, float]:
 
 
 def _correlation(colours: np.ndarray, pixels: np.ndarray) -> float:
-    """Of two lists of colours [M, 3]; 0 where one of them has a single colour."""
+    """Correlation of two lists of colours [M, 3]; 0 where one of them has a single colour."""
     if len(colours) < 2:
         return 0.0
     first, second = (values - values.mean(axis=0) for values in (colours.astype(float), pixels.astype(float)))

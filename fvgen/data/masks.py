@@ -25,7 +25,7 @@ _FOLDERS = ("masks", "mask")
 _LABELS = 32
 """Grey levels up to which values are numbers of things, each of which counts; JPEG may leave as much in black."""
 _WHOLE = 252
-"""Of 255: a pixel of which the mask shows less than that is mixed with what it hides."""
+"""Least value of 255 at which a mask shows the whole of a pixel; below, it is mixed with what the mask hides."""
 _REDRAW = "Make the mask from the photo that the poses were made from, or take it out of the capture."
 
 

@@ -11,9 +11,9 @@ from fvgen.checks import InputError, complaint
 
 _CAPTURE = "a capture (transforms.json, a COLMAP model, transforms_train.json, reconstruction.json or keyframes)"
 _HEAD_BYTES = 2000
-"""Of a file, in which its kind shows."""
+"""First bytes of a file, in which its kind shows."""
 _HEAD_LINES = 5
-"""Of a table, among which its columns are named."""
+"""First lines of a table, among which its columns are named."""
 
 
 def not_a_capture(path: Path) -> InputError:

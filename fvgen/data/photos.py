@@ -21,7 +21,7 @@ _SHAPE_TOLERANCE = 0.02
 _LARGE = 32_000_000
 """Pixels beyond which a photo is shrunk while it is decoded: its float32 copies would take gigabytes."""
 _OPAQUE = 252
-"""Of 255: a pixel with less alpha is mixed with what it hides."""
+"""Least alpha of 255 of an opaque pixel; below, it is mixed with what it hides."""
 _COMMON_FORMATS = {"JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP"}
 
 

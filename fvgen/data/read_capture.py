@@ -34,7 +34,7 @@ _READERS: tuple[tuple[Callable[[Path], Any], Callable[[Any, CaptureNotes], Captu
 )
 """What finds a kind of capture, None or empty where it is of another, and what reads it; the first that finds reads."""
 _LAST = (find_models_elsewhere, read_colmap)
-"""As these, for folders that no tool calls so: whether such a folder is a capture, or holds some, it does not tell."""
+"""The same for folders of other names: they may be a capture, or hold some."""
 
 
 def read_capture(path: Path, *, decode: bool = True) -> CaptureFiles:

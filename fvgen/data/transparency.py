@@ -15,7 +15,7 @@ from fvgen.data.photos import has_transparency, opaque_pixels, read_photo
 from fvgen.devices import cpu_count
 
 _MOST_PHOTOS = 8
-"""That are looked at, spread over the training photos."""
+"""Photos that are looked at, spread over those for training."""
 _SURROUNDED = 0.5
 """Share of its border that is transparent around a subject that was cut out."""
 _LONG_SIDE = 640

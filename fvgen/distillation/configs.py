@@ -122,8 +122,8 @@ _TINY_SOFTENED = DistributionMatching(guidance_scale=1.0, guidance_rescale=0.0)
 # is what a tiny student gets wrong: a discriminator over it alone stays at chance, and one that sees the finest maps,
 # too, does best.
 _TINY_ADVERSARIAL = Adversarial(features="multiscale", scales=4)
-# Noised real clips come back with two thirds of the data's deviation, simulated ones with one third: the first are
-# hardly told from real ones, the second are what is drawn in use.
+# Noised real clips come back with two thirds of the data's deviation, simulated ones with one third: the first hardly
+# differ from real ones, the second are what is drawn in use.
 _TINY_INPUT: StudentInput = "backward_simulation"
 # Regression to the real clips: without it a network of this size leaves grain where it has no confidence.
 _TINY_STAGE1 = FVGenStage1(student_input=_TINY_INPUT, adversarial=_TINY_ADVERSARIAL, regression=Regression(weight=1.0))
@@ -218,4 +218,4 @@ PRESETS: Mapping[PresetName, Preset] = {
         _TINY_PLAIN_STAGE2, _TINY_SECOND, "student",
     ),
 }  # fmt: skip
-"""By name."""
+"""Recipes by name."""

@@ -45,4 +45,4 @@ DIVERGENCES: Mapping[str, Divergence] = {
     # no bound near r = 0: for reproducing the text, nothing else.
     "paper_eq8": Divergence(None, lambda r: 1 / r),
 }
-"""By name. ``softened_reverse_kl`` is FVGen's."""
+"""Divergences by name. ``softened_reverse_kl`` is FVGen's."""

@@ -70,7 +70,7 @@ class HeldOutPreview:
     output: Path
     processes: Processes
     timesteps: Sequence[int]
-    """Of the sampler, largest first."""
+    """Timesteps of the sampler, largest first."""
     log: Log | None = None
     sampler: Sampler = "few_step"
     decode: Decode | None = None

@@ -46,7 +46,7 @@ class Roles:
         return {name: module for name, module in found.items() if module is not None}
 
     def trainable(self) -> dict[str, nn.Module]:
-        """By role, in a fixed order, modules that hold what this role alone trains or keeps.
+        """Role -> module, in a fixed order: modules that hold what this role alone trains or keeps.
 
         With a shared backbone these are the adapters' matrices. ``density_ratio`` has buffers only.
         """

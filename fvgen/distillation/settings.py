@@ -109,8 +109,8 @@ class TrainConfig:
     critic: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser of the fake score and the discriminator."""
     discriminator_lr_scale: float = 1.0
-    """Learning rate of the discriminator as a multiple of the critic's: it starts from nothing, a fake score as the
-    teacher."""
+    """Learning rate of the discriminator as a multiple of the critic's. It starts from nothing, while a fake score
+    starts as the teacher."""
     meters: MeterConfig = field(default_factory=MeterConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
 

@@ -72,11 +72,11 @@ class Trials:
     """Candidate -> AVGE on each photo left out; empty where no trial was possible."""
 
     def mean(self, name: str) -> float:
-        """Of a candidate's errors."""
+        """Mean of a candidate's errors."""
         return sum(self.errors[name]) / len(self.errors[name])
 
     def gain(self, name: str, over: str) -> tuple[float, float]:
-        """By which share the error of one candidate is smaller than another's, and the standard error of that: mean
+        """Share by which the error of one candidate is smaller than another's, and the standard error of that: mean
         logarithm of the ratio over the photos left out."""
         first, second = (torch.tensor(self.errors[which]).clamp_min(1e-6) for which in (name, over))
         ratios = (second / first).log()

@@ -130,7 +130,7 @@ class _CellMaps:
 
     @classmethod
     def of(cls, capture: Capture, geometry: SceneGeometry) -> _CellMaps:
-        """Of a capture whose cloud is not empty."""
+        """The maps of a capture whose cloud is not empty."""
         cameras = capture.cameras
         longest = max(cameras.height, cameras.width)
         factor = min(GRID, longest // _SAMPLES) / longest
@@ -197,7 +197,7 @@ def _sphere(cloud: PointCloud, cameras: Cameras) -> Tensor:
 
 
 def _quantile(values: Tensor, share: float) -> Tensor:
-    """Of any number of values, which `torch.quantile` does not take."""
+    """Quantile of any number of values, which `torch.quantile` does not take."""
     return values.flatten().kthvalue(max(round(share * values.numel()), 1)).values
 
 

@@ -26,7 +26,7 @@ WEIGHTS = "naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt"
 _PATCH = 16
 """Sides of the network's input are multiples of it."""
 _LEAST_WEIGHT = 1e-6
-"""Of a pixel that is kept: DUSt3R's confidence is 1 + exp, which float32 rounds to 1 whose logarithm is 0."""
+"""Least weight of a kept pixel: DUSt3R's confidence is 1 + exp, which float32 rounds to 1 whose logarithm is 0."""
 _LEAST_PARALLAX = 1e-3
 """Mean angle in radians between the two photos' views of a place below which a pair says nothing about scale."""
 

@@ -67,7 +67,7 @@ def _correlation(
     variance: np.float32,
     floor: np.float32,
 ) -> np.float32:
-    """Of a window with a neighbour's pixels on a plane through it; NaN where the neighbour misses one."""
+    """Correlation of a window with a neighbour's pixels on a plane through it; NaN where the neighbour misses one."""
     height, width = image.shape
     u, v, near = np.float32(x + 0.5), np.float32(y + 0.5), plane[0]
     # the surface is a plane, so a step of one pixel moves the homogeneous place by the same amount everywhere

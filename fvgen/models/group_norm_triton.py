@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _ELEMENTS = 4096
-"""Of a tile: channels of a group (up to a power of two) times positions."""
+"""Elements of a tile: channels of a group (up to a power of two) times positions."""
 _MOST_PARTS = 64
 """Programs that share a group."""
 
@@ -218,7 +218,7 @@ class _Layout:
 
     @staticmethod
     def strides(x: Tensor) -> tuple[int, ...]:
-        """Of the images, channels, rows and columns."""
+        """Strides of the images, channels, rows and columns."""
         return (*x.stride()[:2], *([0] * (4 - x.ndim)), *x.stride()[2:])
 
 

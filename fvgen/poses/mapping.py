@@ -21,7 +21,7 @@ FOCAL_RANGE = (0.25, 4.0)
 """Focal lengths that are believed, in widths of the sensor: 127 down to 14 degrees of view. Wrong reconstructions often
 leave it."""
 LARGEST_K1 = 0.4
-"""Of the radial distortion; perspective lenses stay below."""
+"""Largest radial distortion; perspective lenses stay below."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from fvgen.poses.two_view import Pair
 ALL_PAIRS_UP_TO = 8
 """Photos that are all matched with each other."""
 _PARTNERS = 5
-"""Of each photo beyond that."""
+"""Photos that each one is matched with where there are more."""
 _IN_ORDER = 2
-"""... of which so many are the next ones by name, for photos are mostly taken one after the other."""
+"""Number of these that are the next ones by name, for photos are mostly taken one after the other."""
 
 
 def choose_pairs(thumbnails: Sequence[np.ndarray]) -> list[Pair]:

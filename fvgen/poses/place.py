@@ -31,7 +31,7 @@ _LEAST_AGREEMENT = 0.03
 _BEYOND_ACCIDENT = 2.0
 """... and so many times what they confirm with wrong poses; right poses gave 2.9 and more."""
 _CLEARLY_MORE = 1.3
-"""Of two reconstructions that contradict each other, one is believed whose pixels agree this many times better."""
+"""Where two reconstructions contradict each other, one is taken whose pixels agree this many times better."""
 _EXIF_OFF = 1.25
 """A focal length that differs from the metadata's by more than this factor is worth a note."""
 _LEAST_ANGLE = 1.5

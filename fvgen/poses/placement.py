@@ -20,7 +20,7 @@ class Matches:
 
     photos: tuple[Photo, ...]
     looks: dict[int, Look]
-    """By the photo's number; photos that were left out at once are missing."""
+    """Number of the photo -> its look; photos that were left out at once are missing."""
     pairs: dict[Pair, VerifiedPair]
 
 

@@ -27,7 +27,7 @@ _HOLD_OUT_FROM = 6
 """Photos from which on every `_EVERY`-th is held out by default."""
 _EVERY = 6
 _JPEG_QUALITY = 97
-"""Of photos that must be turned or converted."""
+"""JPEG quality of photos that must be turned or converted."""
 
 
 def held_out(placed: Sequence[int], every: int | None) -> list[int]:

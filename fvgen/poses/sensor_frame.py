@@ -19,7 +19,7 @@ class SensorFrame:
     """Between an upright photo's pixels and the sensor frame; pixel centres lie at +0.5 in both."""
 
     width: int
-    """Of the upright photo in pixels."""
+    """Width of the upright photo in pixels."""
     height: int
 
     @property

@@ -19,7 +19,7 @@ class Lens:
     focal: float
     """Pixels of the sensor frame."""
     height: float
-    """Of the sensor frame in pixels."""
+    """Height of the sensor frame in pixels."""
     k1: float = 0.0
     """OpenCV's first radial coefficient."""
 

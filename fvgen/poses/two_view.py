@@ -17,7 +17,7 @@ LEAST_INLIERS = 15
 _LARGEST_ERROR = 4.0
 """Pixels of the sensor frame from the epipolar line."""
 SEED = 0
-"""Of everything random in pycolmap: the same photos give the same poses."""
+"""Seed of everything random in pycolmap: the same photos give the same poses."""
 
 
 @dataclass(frozen=True)

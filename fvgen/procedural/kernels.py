@@ -33,7 +33,7 @@ _PARALLEL = 1e-12
 """Least component of a direction: rays along a face stay finite."""
 _MOST_OCTAVES = 7
 _OCTAVE_AMPLITUDE = 0.65
-"""Of each octave of fractal noise over the one before."""
+"""Amplitude of each octave of fractal noise over that of the one before."""
 _NOISE_CONTRAST = 1.4
 """Stretches fractal noise, whose octaves level each other out, over [0, 1]."""
 _SMALLEST_COPY = 5

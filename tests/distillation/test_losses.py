@@ -20,7 +20,7 @@ from fvgen.distillation.losses import (
 
 
 def test_the_best_logit_is_the_log_ratio():
-    """Of a discriminator with one free logit for each of two things, seen 3:1 and 1:3."""
+    """For a discriminator with one free logit for each of two things, seen 3:1 and 1:3."""
     logits = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([logits], max_iter=100)
 

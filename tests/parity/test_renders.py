@@ -18,7 +18,7 @@ NAMES = ("render_small", "render_big_radius")
 
 
 def sizes(name: str) -> list[str]:
-    """Of the pictures that a file holds."""
+    """Sizes of the pictures that a file holds."""
     return [key for key, value in settings(name).items() if isinstance(value, dict)]
 
 

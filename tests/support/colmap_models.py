@@ -65,7 +65,7 @@ def write_colmap(
 
 
 def same_cameras(found: Sequence[CaptureFrame], expected: Sequence[CaptureFrame], tolerance: float = 1e-9) -> None:
-    """Of the same photos, in the same order, and poses within ``tolerance``."""
+    """Assert the same photos, in the same order, and poses within ``tolerance``."""
     assert [frame.photo.name for frame in found] == [frame.photo.name for frame in expected]
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a.c2w, b.c2w, atol=tolerance)

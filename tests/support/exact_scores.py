@@ -18,7 +18,7 @@ from fvgen.diffusion.schedule import NoiseSchedule
 
 @dataclass
 class Mixture:
-    """Of Gaussians, as lists over its modes."""
+    """Mixture of Gaussians, as lists over its modes."""
 
     weights: Tensor
     means: Tensor

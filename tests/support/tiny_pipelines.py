@@ -17,7 +17,7 @@ from fvgen.models.image_projector import ImageProjector
 from fvgen.models.unet_3d import VideoUNet
 
 FRAMES = 4
-"""Of the clips that the networks count as trained on."""
+"""Frames of the clips that the networks count as trained on."""
 
 
 def tiny_pipeline(kind: str) -> FVGenPipeline:

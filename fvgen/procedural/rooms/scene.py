@@ -30,7 +30,7 @@ _CONTACT_SHADE = 0.5
 _CONTACT_REACH = 0.08
 """Metres of height over which that fades."""
 _LAMP_FALLOFF = 0.15
-"""Of lamps with the square of the distance; 1 / (1 + falloff) is left at one metre."""
+"""How fast lamps fade with the square of the distance; 1 / (1 + falloff) is left at one metre."""
 _NEAREST = 1e-3
 """Metres before a camera up to which a solid may reach anywhere in the picture."""
 _CAP_EDGE = 1e-6

@@ -11,7 +11,7 @@ from fvgen.procedural import kernels
 from fvgen.procedural.colours import Colour, blend
 
 _OCTAVE_AMPLITUDE = 0.6
-"""Of each octave of fractal noise over the one before."""
+"""Amplitude of each octave of fractal noise over that of the one before."""
 
 
 @lru_cache(maxsize=256)
