@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from random_splats import random_splat
-from test_report_page import report
+from run_report import report
 from viewer_page import Page, wait_for
 
 from fvgen import Cameras, Gaussians, read_splat, resolve
