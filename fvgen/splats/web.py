@@ -23,8 +23,9 @@ from fvgen.types import Cameras
 PACKAGE = "@playcanvas/splat-transform"
 FORMATS = (".spz", ".sog", ".html")
 """Suffixes of the files that it writes here."""
-_OPTIONS = {".sog": ["--gpu", "cpu"], ".html": ["--gpu", "cpu"]}
-"""Compression on the CPU runs anywhere."""
+_OPTIONS = {".sog": ["--gpu", "cpu"], ".html": ["--gpu", "cpu", "--iterations", "2"]}
+"""Compression on the CPU runs anywhere. Two rounds over the harmonics leave their error as it is after ten, the default
+(0.0090 rms on a real splat, of 0.0265), and take a quarter of the time."""
 _ACTIONS = {".sog": ["--filter-harmonics", "0"]}
 _SECONDS = 1800
 
