@@ -237,7 +237,7 @@ class DiffusionViews:
                 raise
             rows, columns = clip.shape[2:]
             drawn = f"{len(clip)} frames of {rows}x{columns}"
-            next_step = "Set low_memory, or a smaller window."
+            next_step = "Set low_memory (--low-memory True), or a smaller window."
             raise InputError(complaint("window", "fit in the GPU's memory", drawn, next_step)) from error
         new = window[~known[window]]
         frames[new.to(frames.device)] = result.frames[0, ~known[window]].to(frames)
