@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, Command] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a sub-command; its exit code, which is 2 after bad input.
+    """Run a sub-command; its exit code, which is 2 after bad input and 130 after Ctrl-C.
 
     Args:
         arguments: the command line after ``fvgen``; the process's own when not given.
@@ -56,7 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     # OpenMP reads it when torch is imported: threads that wait in a busy loop take the cores from whatever else runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return import_module(COMMANDS[name].module).main(rest, f"fvgen {name}")
+    try:
+        return import_module(COMMANDS[name].module).main(rest, f"fvgen {name}")
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130  # a shell's 128 + SIGINT
 
 
 def _help() -> str:

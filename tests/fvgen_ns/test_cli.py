@@ -84,3 +84,12 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, ar
     printed = capsys.readouterr()
     assert printed.out == "" and message in printed.err and printed.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_stops_a_command_without_a_traceback(monkeypatch, capsys):
+    def interrupted(arguments, program):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fvgen.models.download.main", interrupted)
+    assert main(["download", "viewcrafter-512"]) == 130
+    assert capsys.readouterr().err == "Stopped.\n"
