@@ -50,7 +50,7 @@ class Replacement:
     """A view that takes an earlier one's place."""
 
     number: int
-    """Of the earlier one, among all generated views."""
+    """Number of the earlier one, among all generated views."""
     view: GeneratedViews
     """One frame."""
     at: CameraPath

@@ -40,11 +40,11 @@ class CodecCost:
 
     frames: int
     own: float
-    """Of the network's own codec against the frames."""
+    """PSNR of the network's own codec against the frames."""
     tiny: float
-    """Of the tiny one against the frames."""
+    """PSNR of the tiny one against the frames."""
     between: float
-    """Of the tiny one against the network's own."""
+    """PSNR of the tiny one against the network's own."""
 
     def __str__(self) -> str:
         return (

@@ -103,6 +103,9 @@ def test_shows_asks_fetches_and_checks(hub, tmp_path):
 def test_goes_on_where_a_transfer_broke_off(hub, tmp_path):
     hub.cut_first = True
     result = download(tmp_path, hub.url, "--yes")
+    if result.returncode != 0:  # huggingface-hub before 1.0 does not go on by itself after this error
+        assert "Run this again: it goes on where it stopped." in result.stderr
+        result = download(tmp_path, hub.url, "--yes")
     assert result.returncode == 0, result.stderr
     assert len(hub.ranges) == 1
     assert 0 < int(hub.ranges[0].removeprefix("bytes=").rstrip("-")) <= len(WEIGHTS) // 2
