@@ -47,11 +47,11 @@ from typing import Any
 import numpy as np
 import tyro
 from held_out_clips import SCORES, measure_clips
+from held_out_discriminator import DISCRIMINATOR, discriminator_on_clips
 from reporting import settings_of, write_json
 from rich.console import Console
 from rich.table import Table
 from tiny_frame_teacher import train_frame_teacher
-from tiny_video_discriminator import discriminator_on_clips
 from tiny_video_runs import (
     FRAME_TEACHER,
     ROWS,
@@ -173,7 +173,8 @@ def _measure(
         name: [DiffusionViews("student", folder, size="working") for folder in folders]
         for name, folders in students.items()
     }
-    unlike = {run.output: run for of_seed in runs.values() for row in of_seed.values() for run in row}
+    outputs = {run.output for of_seed in runs.values() for row in of_seed.values() for run in row}
+    crop = (options.budget.crop, options.budget.crop)
     on_clips = (options.side, options.seed)
     # New processes: what torch has started in this one does not survive a fork.
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
@@ -182,8 +183,8 @@ def _measure(
             for name, of_seeds in networks.items()  # the teacher first: it takes the longest
         }
         accuracies = {
-            output: pool.submit(discriminator_on_clips, run, teacher, held_out, options.budget.crop)
-            for output, run in unlike.items()
+            output: pool.submit(discriminator_on_clips, output, output / DISCRIMINATOR, teacher, held_out, crop)
+            for output in outputs
         }
         rows: dict[str, dict[str, Any]] = measure_clips(held_out, options.count, ["render", "warp"], {}, *on_clips)
         rows |= {name: _over_seeds([score.result()[name] for score in of_seeds]) for name, of_seeds in scores.items()}
@@ -222,7 +223,7 @@ def _table(rows: Mapping[str, Mapping[str, Any]], budgets: Mapping[str, Sequence
     for name, row in rows.items():
         own = budgets.get(name, ())
         figures = (f"{row[key]:.3f}" if key in ("ssim", "st_lpips") else f"{row[key]:.2f}" for key in COLUMNS)
-        right = [[run.get(f"all noise, {kind} right") for kind in ("real", "fake")] for run in own]
+        right = [[run.get(f"own noise, {kind} right") for kind in ("real", "fake")] for run in own]
         accuracy = ", ".join(
             f"{real:.2f} / {fake:.2f}" for real, fake in right if real is not None and fake is not None
         )

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from fvgen.models.folder import INDEX, new_folder, read_settings
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 FRAME_TEACHER = "frame_teacher"
 """Folder of the image model, beside the clips."""
-FIRST = 0.75
-"""Share of a row's updates that its first stage has: the discriminator needs that many to be above chance."""
 CRITIC_WARMUP = 2
 """Updates in which critics' learning rates rise: fewer than the student's, whom they have to be ahead of."""
+EMA_DECAY = 0.9
+"""Of the student's average: stages are short."""
 BLOCK = 4
 """Clips of a shard: small, so that all cores have work to the end."""
 
@@ -38,30 +38,48 @@ class Stage:
     """Share of the updates of a row."""
     regression: float | None = 0.0
     """Weight of the regression to the real clips; None for a recipe without that term."""
-    more: tuple[str | int, ...] = ()
-    """Further options: what a preset for large networks needs to fit a small one without towers."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options that differ from those of the other stages."""
+    settles: bool = False
+    """Whether the critics' learning rate falls to 0, so that the next stage does not start from a noisy iterate."""
     image_model: bool = False
     """Whether frames are matched with an image model."""
 
 
-_UNGUIDED = ("--objective.matching.guidance-scale", 1)
-_TEACHERS_ODE = ("--objective.guidance-scale", 1, "--objective.teacher-steps", 10)
-_AVDM2 = ("--objective.matching.text-tokens", 0, "--objective.video-matching.guidance-scale", 1)
+# What a preset for large networks needs to fit a small one without towers.
+_UNGUIDED = {"--objective.matching.guidance-scale": 1}
+_TEACHERS_ODE = {"--objective.guidance-scale": 1, "--objective.teacher-steps": 10}
+_AVDM2 = {"--objective.matching.text-tokens": 0, "--objective.video-matching.guidance-scale": 1}
 
-# A discriminator starts from nothing, so a first stage has the paper's 5 updates of it whatever the budget.
-_GAN = Stage("tiny-stage1", FIRST, more=("--objective.critic-steps", 5))
-_REST = 1 - FIRST
+# Above half of all timesteps a discriminator sees little, so it is trained below, and asked about r there alone.
+_LOW = {"--objective.adversarial.t-range": (0.0, 0.5)}
+_MATCHED = {"--objective.matching.t-range": (0.02, 0.5)}
+# A discriminator starts from nothing, so a first stage has the paper's 5 updates of it whatever the budget. The student
+# is fast at first, then slow enough for the discriminator to keep up with it, and all but at rest in the end.
+_FAST = {"--objective.critic-steps": 5, "--student.lr": 2e-5}
+_SLOW = {"--objective.critic-steps": 5, "--student.lr": 4e-6, **_LOW}
+_AT_REST = {"--objective.critic-steps": 10, "--student.lr": 1e-6, **_LOW}
+_FIRST = tuple(
+    Stage("tiny-stage1", share, options=options, settles=True)
+    for share, options in ((0.3, _FAST), (0.45, _SLOW), (0.1, _AT_REST))
+)
+_REST = 0.15
+_GAN_ON = Stage("tiny-stage1", _REST, options={"--objective.critic-steps": 5, "--discriminator-lr-scale": 1, **_LOW})
+_SOFTENED = Stage("tiny-stage2", _REST, options={**_LOW, **_MATCHED})
 
 ROWS: Mapping[str, Sequence[Stage]] = {
-    "no GAN": (Stage("tiny-no-gan", 1.0),),
-    "no GAN, reverse KL": (Stage("tiny-no-gan-reverse-kl", 1.0),),
-    "GAN only": (_GAN, replace(_GAN, share=_REST)),
-    "GAN, reverse KL": (_GAN, Stage("tiny-gan-dmd", _REST)),
-    "GAN, softened": (_GAN, Stage("tiny-stage2", _REST)),
-    "GAN, softened, regression": (replace(_GAN, regression=1.0), Stage("tiny-stage2", _REST, 3.0)),
+    "no GAN": (Stage("tiny-no-gan", 1.0, options={**_LOW, **_MATCHED}),),
+    "no GAN, reverse KL": (Stage("tiny-no-gan-reverse-kl", 1.0, options=_MATCHED),),
+    "GAN only": (*_FIRST, _GAN_ON),
+    "GAN, reverse KL": (*_FIRST, Stage("tiny-gan-dmd", _REST, options=_MATCHED)),
+    "GAN, softened": (*_FIRST, _SOFTENED),
+    "GAN, softened, regression": (
+        *(replace(stage, regression=1.0) for stage in _FIRST),
+        replace(_SOFTENED, regression=3.0),
+    ),
     "simulated": (
         Stage("fvgen-simulated-stage1", 0.5),
-        Stage("fvgen-simulated-stage2", 0.5, more=_UNGUIDED),
+        Stage("fvgen-simulated-stage2", 0.5, options=_UNGUIDED),
     ),
     "DMD2": (Stage("dmd2", 1.0, None, _UNGUIDED),),
     "CausVid": (Stage("causvid-init", 0.5, None, _TEACHERS_ODE), Stage("causvid", 0.5, None, _UNGUIDED)),
@@ -77,7 +95,7 @@ same number of student updates."""
 class Budget:
     """Budget of every row."""
 
-    updates: int = 64
+    updates: int = 160
     """Updates of the student, over all stages of a row."""
     critic_steps: int = 2
     """Updates of the fake score and the discriminator for each update of the student. A first stage has 5."""
@@ -87,20 +105,21 @@ class Budget:
     """Height and width in pixels of the window that clips are cut to."""
     views: int = 16
     """Ways in which each clip is seen."""
-    clips: int = 60
+    clips: int = 88
     """Number of procedural training clips."""
-    lr: float = 2e-5
-    """Highest learning rate of the student, in every stage."""
+    lr: float = 1e-5
+    """Highest learning rate of the student, but in first stages. Rows with and without one come to about the same sum
+    of rates."""
     warmup_steps: int = 5
     """Updates in which the learning rates rise, in every stage."""
 
     def __post_init__(self) -> None:
         require(
-            self.updates >= 4 and self.updates % 4 == 0,
+            self.updates > 0 and self.updates % 20 == 0,
             "updates",
-            "be a multiple of 4, for stages of halves and quarters",
+            "be a multiple of 20, for stages of twentieths",
             self.updates,
-            "64 were published.",
+            "160 were published.",
         )
 
 
@@ -220,6 +239,7 @@ def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, 
     if (plan.output / "student" / INDEX).is_file():
         return
     start = {} if plan.before is None else {"--init-student": plan.before / "student"}
+    objective = PRESETS[plan.stage.preset].objective
     options: dict[str, Any] = {
         "--preset": plan.stage.preset,
         "--data": clips,
@@ -227,11 +247,12 @@ def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, 
         "--teacher": teacher,
         **start,
         "--steps": plan.updates,
-        "--student.decay-steps": plan.updates,
+        "--ema-decay": EMA_DECAY,
         "--student.lr": budget.lr,
+        "--student.decay-steps": 0,
         "--student.warmup-steps": budget.warmup_steps,
         "--critic.warmup-steps": CRITIC_WARMUP,
-        "--critic.decay-steps": plan.updates * 5 // 4,  # they learn to the end
+        "--critic.decay-steps": plan.updates + 1 if plan.stage.settles else 0,
         "--precision": "fp32",  # which all CPUs are quick at
         "--global-batch": budget.batch,
         "--micro-batch": budget.batch,
@@ -242,14 +263,13 @@ def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, 
         "--meters.log-every": 1,
         "--meters.samples-every": 0,
     }
-    if PRESETS[plan.stage.preset].objective.critic_steps > 0 and "--objective.critic-steps" not in plan.stage.more:
+    if objective.critic_steps > 0:
         options["--objective.critic-steps"] = budget.critic_steps
     if plan.stage.regression is not None:
         options["--objective.regression.weight"] = plan.stage.regression
     if plan.stage.image_model:
         options["--frame-teacher"] = clips.parent / FRAME_TEACHER
-    more = (*map(str, plan.stage.more), "--other-size", "--meters.no-tensorboard")
-    _call("train_distill.py", options, *more)
+    _call("train_distill.py", {**options, **plan.stage.options}, "--other-size", "--meters.no-tensorboard")
 
 
 def _call(script: str, options: Mapping[str, Any], *more: str) -> None:

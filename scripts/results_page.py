@@ -148,6 +148,16 @@ def _mixture(found: dict[str, Any]) -> list[str]:
     return rows_table(found["rows"], columns, "row")
 
 
+_ABLATION = (
+    Column("psnr", "PSNR", 2),
+    Column("holes", "PSNR, holes", 2),
+    Column("ssim", "SSIM", 3),
+    Column("st_lpips", "ST-LPIPS", 3),
+    Column("sharpness", "sharpness", 2),
+    Column("motion", "motion", 2),
+)
+
+
 _POSES = (
     Column("photos", "photos", 0),
     Column("placed", "placed", 0),
@@ -219,6 +229,12 @@ TABLES: Mapping[str, ResultsTable] = {
     "poses": ResultsTable("poses_cpu.json", "Poses of photos", "Captures with their poses thrown away.", _poses),
     "mixture": ResultsTable(
         "mixture_2d_cpu.json", "Objectives on a two-dimensional mixture", "Distilled in two dimensions.", _mixture
+    ),
+    "ablation": ResultsTable(
+        "tiny_ablation_cpu.json",
+        "The paper's ablation on tiny video",
+        "Procedural clips of scenes that were not trained on. For sharpness and motion 1 is the real frames'.",
+        lambda found: rows_table(found["rows"], _ABLATION, "student"),
     ),
     "rasterizer": ResultsTable("rasterizer_cpu.json", "Splatting on one CPU core", "Synthetic surface.", _rasterizer),
     "model": ResultsTable("model_cpu.json", "Network", "Sizes and work of the full-size network.", _figures),

@@ -61,6 +61,9 @@ train tiny-stage1 "$work/stage1" --teacher "$work/teacher/teacher" \
     --objective.student-input noised_real --discriminator-lr-scale 1 "${stage[@]}"
 train tiny-stage2 "$work/stage2" --teacher "$work/teacher/teacher" --init-student "$work/stage1/student" \
     --objective.discriminator-every 0 --objective.adversarial.features middle --objective.critic-steps 2 "${stage[@]}"
+say "figures in $work/bundled_training.json"
+"$python" benchmarks/training_curves.py --runs teacher "$work/teacher" stage1 "$work/stage1" stage2 "$work/stage2" \
+    --held-out "$work/clips_held_out" --teacher "$work/teacher/teacher" --output "$work/bundled_training.json"
 say "done: $work/teacher/teacher and $work/stage2/student"
 if [ -n "$smoke" ]; then
     say "this was a smoke run: these weights are no good. Start it without --smoke for better ones."

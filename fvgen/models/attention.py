@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention import FeedForward
+from einops import rearrange
 from torch import Tensor, nn
 
 from fvgen.devices import has_kernels, is_gpu
@@ -230,10 +231,10 @@ class SpatialTransformer(nn.Module):
     def forward(self, x: Tensor, tokens: ContextTokens) -> Tensor:
         """Transform ``x`` [B*F, C, h, w]."""
         height, width = x.shape[-2:]
-        stream = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))
+        stream = self.proj_in(rearrange(self.norm(x), "n c h w -> n (h w) c"))
         for block in self.transformer_blocks:
             stream = block(stream, tokens)
-        return self.proj_out(stream).transpose(1, 2).unflatten(2, (height, width)) + x
+        return rearrange(self.proj_out(stream), "n (h w) c -> n c h w", h=height, w=width) + x
 
 
 class TemporalTransformer(nn.Module):
@@ -265,9 +266,8 @@ class TemporalTransformer(nn.Module):
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """Transform ``x`` [B*F, C, h, w], F being ``frames``."""
         height, width = x.shape[-2:]
-        clips = x.flatten(2).unflatten(0, (-1, frames)).transpose(1, 2)  # [B, C, F, h*w]
-        stream = self.proj_in(self.norm(clips).permute(0, 3, 2, 1).flatten(0, 1))  # [B*h*w, F, C]
+        clips = self.norm(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))
+        stream = self.proj_in(rearrange(clips, "b c f hw -> (b hw) f c"))
         for block in self.transformer_blocks:
             stream = block(stream, causal=self.causal)
-        change = self.proj_out(stream).unflatten(0, (-1, height * width))  # [B, h*w, F, C]
-        return change.permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, (height, width)) + x
+        return rearrange(self.proj_out(stream), "(b h w) f c -> (b f) c h w", h=height, w=width) + x

@@ -6,6 +6,7 @@ Feature maps are ``[B*F, C, h, w]``, batch-major.
 from __future__ import annotations
 
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from fvgen.models.attention import ContextTokens, SpatialTransformer, TemporalTransformer, zero_initialised
@@ -42,10 +43,10 @@ class TemporalConvBlock(nn.Module):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """Filter ``x`` [B*F, C, h, w] over its ``frames``."""
-        clips = x.flatten(2).unflatten(0, (-1, frames)).transpose(1, 2)  # [B, C, F, h*w]
+        clips = rearrange(x, "(b f) c h w -> b c f (h w)", f=frames)
         for layer in self.layers:
             clips = layer(clips)
-        return clips.transpose(1, 2).flatten(0, 1).unflatten(2, x.shape[-2:]) + x
+        return rearrange(clips, "b c f (h w) -> (b f) c h w", h=x.shape[-2]) + x
 
 
 class ResBlock(nn.Module):

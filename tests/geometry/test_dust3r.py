@@ -97,6 +97,22 @@ def test_raw_depth_is_neither_cut_nor_filtered(exact_capture, knowing):
     assert (cut > 0).float().mean() < 0.8
 
 
+@pytest.mark.weights
+def test_the_real_network_answers_as_the_one_above(exact_capture):
+    """With the package on PYTHONPATH and its weights in the hub's cache."""
+    pytest.importorskip("dust3r")
+    network = dust3r.load_network(dust3r.WEIGHTS).eval()
+    images = Dust3r(long_side=96)._images(exact_capture.photos)
+    shape = torch.tensor([list(images.shape[2:])])
+    views = [{"img": images[k][None], "true_shape": shape, "idx": [k], "instance": [str(k)]} for k in (0, 1)]
+    with torch.no_grad():
+        answers = network(*views)
+    for answer, points in zip(answers, ("pts3d", "pts3d_in_other_view"), strict=True):
+        assert answer[points].shape == (1, *images.shape[2:], 3)
+        assert answer["conf"].shape == (1, *images.shape[2:]) and answer["conf"].min() >= 1
+    assert (Dust3r(model=dust3r.WEIGHTS).reconstruct(exact_capture).depths > 0).any()
+
+
 def test_scale_needs_a_baseline(exact_capture):
     cameras = exact_capture.cameras
     points = pixel_rays(cameras)[1] * exact_capture.depths[1][..., None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -55,6 +56,11 @@ def test_from_nothing_to_the_student_and_again(tmp_path):
     parts = [weights(teacher), weights(work / "stage1/student"), weights(student)]
     for before, after in pairwise(parts):
         assert any(not torch.equal(before[name], after[name]) for name in before), "a stage has trained nothing"
+
+    summary = json.loads((work / "bundled_training.json").read_text())["summary"]
+    shares = [summary[name] for name in ("accuracy_real", "accuracy_fake", "h_mean", "regression_share")]
+    assert all(0 <= share <= 1 for share in shares) and summary["h_spread"] >= 0
+    assert (summary["clips_stage1"], summary["clips_stage2"]) == (16, 16)
 
     # As if it had been broken off before the last part: what is there is kept, and the student comes out the same.
     made = [file for part in ("clips", "teacher", "stage1") for file in (work / part).rglob("*") if is_kept(file)]
