@@ -8,19 +8,21 @@ other seeds. What is done is kept: start it again and it goes on. Curves are dra
 errors, over seeds where several are given. DMD2, CausVid, AVDM2 (with an image model trained on frames of the same
 clips), reverse KL without a GAN and the large presets on simulated input are rows, too; ``--only`` picks rows.
 
-What results/tiny_ablation_cpu.json shows (one seed, 20 held-out clips at 96 pixels; students of 32-pixel crops, batches of
-8, no regression). Its runs were made stage by stage with the options of `tiny_video_runs`: 136 updates of the first stage
-(the first 48 on 64 other scenes), then 24 more; no GAN had 24 alone, as many as the last stage of the others.
+What results/tiny_ablation_cpu.json shows (one seed, 20 held-out clips at 96 pixels; students of 32-pixel crops,
+batches of 8, no regression). Its runs were made stage by stage with the options of `tiny_video_runs`: 136 updates of
+the first stage (the first 48 on 64 other scenes), then 24 more; no GAN had 24 alone, as many as the last stage of the
+others.
 
-- The discriminator is above chance before the last stage (69 % of real and 67 % of fake held-out clips right), and h(r)
-  varies after it (.536 +- .213). What that took is in docs/training.md.
-- Softened and plain reverse KL are the same within the errors: PSNR 27.18 and 27.14 dB (+- 1.6 over clips), SSIM .762 and
-  .760, ST-LPIPS .114 and .115, sharpness .86 and .87, motion .95 and .95. Weights that vary by 40 % do not show after 24
-  updates.
+- The discriminator is above chance before the last stage (69 % of real and 67 % of fake held-out clips right), and
+  h(r) varies after it (.536 +- .213). What that took is in docs/training.md.
+- Softened and plain reverse KL are the same within the errors: PSNR 27.18 and 27.14 dB (+- 1.6 over clips), SSIM .762
+  and .760, ST-LPIPS .114 and .115, sharpness .86 and .87, motion .95 and .95. Weights that vary by 40 % do not show
+  after 24 updates.
 - Both have more texture and motion than the first stage alone (.75, .87), which has more than the untrained student
-  (.66, .83); 1 is real. PSNR, SSIM and ST-LPIPS are worse with each (27.83 dB and 28.98 dB): the texture is not the true one.
-- GAN only goes the same way, less far (27.44 dB, sharpness .79, motion .92). no GAN moved least from the untrained student
-  (28.58 dB, .72, .86): it had 24 updates in all, so that it is not the equal of the others.
+  (.66, .83); 1 is real. PSNR, SSIM and ST-LPIPS are worse with each (27.83 dB and 28.98 dB): the texture is not the
+  true one.
+- GAN only goes the same way, less far (27.44 dB, sharpness .79, motion .92). no GAN moved least from the untrained
+  student (28.58 dB, .72, .86): it had 24 updates in all, so that it is not the equal of the others.
 - So the paper's order is not shown, nor refuted: one seed, few updates, small crops.
 """
 

@@ -185,8 +185,8 @@ PRESETS: Mapping[PresetName, Preset] = {
     "ablation-gan-dmd-softened": Preset(
         "Table 3: second stage with softened reverse KL, after fvgen-stage1", _FROZEN, _PAPER_STAGE2, "student"
     ),
-    # Measured by benchmarks/tiny_video.py as it was before its present recipe, on 20 procedural clips of other seeds at 96
-    # pixels, PSNR whole / covered / holes and sharpness (1: real frames'), one run each of 80 updates of 2 clips at a
+    # Measured by benchmarks/tiny_video.py before its present recipe, on 20 procedural clips of other seeds, 96 pixels:
+    # PSNR whole / covered / holes and sharpness (1: real frames'), one run each of 80 updates of 2 clips at a
     # student's learning rate of 2e-5, 2 critic steps, when the first stages still took noised real input and three
     # scales; their discriminators are at chance after so few updates. To hold them against: the teacher at 25 steps
     # 26.61 / 27.68 / 27.09, 1.95; its weights in 4 steps, where all students start, 28.45 / 29.40 / 29.51, 0.67; the
