@@ -47,18 +47,18 @@ class Stage:
 
 
 # What a preset for large networks needs to fit a small one without towers.
-_UNGUIDED = {"--objective.matching.guidance-scale": 1}
-_TEACHERS_ODE = {"--objective.guidance-scale": 1, "--objective.teacher-steps": 10}
-_AVDM2 = {"--objective.matching.text-tokens": 0, "--objective.video-matching.guidance-scale": 1}
+_UNGUIDED: dict[str, Any] = {"--objective.matching.guidance-scale": 1}
+_TEACHERS_ODE: dict[str, Any] = {"--objective.guidance-scale": 1, "--objective.teacher-steps": 10}
+_AVDM2: dict[str, Any] = {"--objective.matching.text-tokens": 0, "--objective.video-matching.guidance-scale": 1}
 
 # Above half of all timesteps a discriminator sees little, so it is trained below, and asked about r there alone.
-_LOW = {"--objective.adversarial.t-range": (0.0, 0.5)}
-_MATCHED = {"--objective.matching.t-range": (0.02, 0.5)}
+_LOW: dict[str, Any] = {"--objective.adversarial.t-range": (0.0, 0.5)}
+_MATCHED: dict[str, Any] = {"--objective.matching.t-range": (0.02, 0.5)}
 # A discriminator starts from nothing, so a first stage has the paper's 5 updates of it whatever the budget. The student
 # is fast at first, then slow enough for the discriminator to keep up with it, and all but at rest in the end.
-_FAST = {"--objective.critic-steps": 5, "--student.lr": 2e-5}
-_SLOW = {"--objective.critic-steps": 5, "--student.lr": 4e-6, **_LOW}
-_AT_REST = {"--objective.critic-steps": 10, "--student.lr": 1e-6, **_LOW}
+_FAST: dict[str, Any] = {"--objective.critic-steps": 5, "--student.lr": 2e-5}
+_SLOW: dict[str, Any] = {"--objective.critic-steps": 5, "--student.lr": 4e-6, **_LOW}
+_AT_REST: dict[str, Any] = {"--objective.critic-steps": 10, "--student.lr": 1e-6, **_LOW}
 _FIRST = tuple(
     Stage("tiny-stage1", share, options=options, settles=True)
     for share, options in ((0.3, _FAST), (0.45, _SLOW), (0.1, _AT_REST))
