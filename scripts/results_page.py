@@ -213,6 +213,7 @@ _ALL = (
 TABLES: Mapping[str, ResultsTable] = {
     "splats": ResultsTable("sparse_captures_cpu.json", "Splats of four to six photos", _ALL, _splats),
     "splats-3": ResultsTable("sparse_captures_cpu_3_views.json", "Splats of three photos", _ALL, _splats),
+    "splats-2000": ResultsTable("sparse_captures_cpu_2000_steps.json", "Splats after 2000 steps", _ALL, _splats),
     "llff": ResultsTable(
         "llff_cpu.json",
         "LLFF at the papers' size",
