@@ -71,7 +71,8 @@ def test_the_report_opens_without_a_network(trained):
 def test_export_turns_what_nerfstudio_exports(trained, tmp_path):
     where = ("--load-config", config_of(trained), "--output-dir", tmp_path)
     run("ns-export", "gaussian-splat", *where, cwd=trained)
-    run("fvgen", "export", config_of(trained).parent, "--output", tmp_path / "upright.ply", cwd=trained)
+    up = ("--up", 0, 0, 1)
+    run("fvgen", "export", config_of(trained).parent, "--output", tmp_path / "upright.ply", *up, cwd=trained)
     theirs, ours = read_splat(tmp_path / "splat.ply"), read_splat(tmp_path / "upright.ply")
     upright = theirs.turned(torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]))  # z becomes -y
     for name in ("means", "quats", "scales", "opacities", "sh"):
