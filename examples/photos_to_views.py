@@ -10,7 +10,7 @@ import numpy as np
 
 from fvgen import GEOMETRY_PROVIDERS, PATH_STYLES, VIEW_GENERATORS, ViewsWriter, __version__, load_capture
 from fvgen.generation.stored_photo import StoredPhoto
-from fvgen.generation.views_folder import DEPTH_STEPS
+from fvgen.generation.views_folder import depth_unit_of
 from fvgen.geometry.similarity import Similarity
 from fvgen.pictures import image_bytes, png
 
@@ -23,7 +23,7 @@ def main(data: Path, output: Path, generator: str = "warp", long_side: int = 320
     path = PATH_STYLES["between"](capture.cameras, None)
     views = VIEW_GENERATORS[generator]().generate(capture, geometry, path, seed=0)
 
-    unit = 4 * float(geometry.depths.max()) / DEPTH_STEPS  # of a step of the 16-bit depth files
+    unit = depth_unit_of(geometry.depths)
     unmoved = Similarity(np.eye(3, 4), 1.0)  # the capture's own frame
     provenance = {"version": __version__, "generator": generator, "seed": 0, "settings": {"long_side": long_side}}
     writer = ViewsWriter(output, f"{generator} {long_side}", unmoved, unit, provenance)

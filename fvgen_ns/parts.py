@@ -128,10 +128,12 @@ def _additions(
     background = None if walls is None else background_points(capture, geometry, walls)
     warped = views_for_seeds(config, capture, geometry)
     clouds: dict[str, PointCloud] = {DENSE: voxel_thin(geometry.points, pixel), SEEDS: hole_points(warped)}
-    views = {False: warped, True: views_for_seeds(config, capture, replace(geometry, background=background))}
-    if config.generator == "points":
+    views = dict.fromkeys((False, True), warped)
+    if config.generator == "points":  # they know no background
         path = PATH_STYLES["between"](capture.cameras, TRIAL_FRAMES)
         views = dict.fromkeys(views, VIEW_GENERATORS["points"]().generate(capture, geometry, path, config.seed))
+    elif any({BACKGROUND, VIEWS} <= parts for parts in tried):
+        views[True] = views_for_seeds(config, capture, replace(geometry, background=background))
     return {
         name_of(parts): Addition(
             background=background if BACKGROUND in parts else None,

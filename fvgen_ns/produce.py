@@ -20,7 +20,7 @@ from fvgen.generation.fixed_frames import thinned
 from fvgen.generation.hole_points import hole_points
 from fvgen.generation.stored_photo import StoredPhoto
 from fvgen.generation.view_generator import VIEW_GENERATORS
-from fvgen.generation.views_folder import DEPTH_STEPS, ViewsWriter
+from fvgen.generation.views_folder import ViewsWriter, depth_unit_of
 from fvgen.geometry.background import background_points, room_of
 from fvgen.geometry.points import empty_cloud, write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
@@ -123,7 +123,6 @@ def _writer(
     choice: Choice,
     if_full: str,
 ) -> ViewsWriter:
-    farthest = float(geometry.depths.max()) / split.similarity.scale
     provenance: dict[str, Any] = {
         "version": fvgen.__version__,
         "generator": config.generator,
@@ -131,9 +130,8 @@ def _writer(
         "trials": dict(choice.trials),
         "settings": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
     }
-    # generated views may look past the farthest point; four times that still has 14 bits left for the scene
-    depth_unit = 4 * farthest / DEPTH_STEPS if farthest > 0 else 1e-3
-    return ViewsWriter(folder, key, split.similarity, depth_unit, provenance, if_full=if_full)
+    unit = depth_unit_of(geometry.depths, split.similarity.scale)
+    return ViewsWriter(folder, key, split.similarity, unit, provenance, if_full=if_full)
 
 
 def generator_of(config: DensifyConfig) -> Any:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from fvgen.generation.views_folder import DEPTH_STEPS, ViewsWriter
+from fvgen.generation.views_folder import ViewsWriter, depth_unit_of
 from fvgen.geometry.similarity import Similarity
 from fvgen.types import SceneGeometry
 
@@ -32,5 +32,5 @@ def writer_of(
     Raises:
         InputError: it cannot be written.
     """
-    unit = 4 * float(geometry.depths.max()) / similarity.scale / DEPTH_STEPS
-    return ViewsWriter(folder, folder.name, similarity, unit or 1e-3, about, if_full=if_full)
+    unit = depth_unit_of(geometry.depths, similarity.scale)
+    return ViewsWriter(folder, folder.name, similarity, unit, about, if_full=if_full)

@@ -246,6 +246,18 @@ class ViewsWriter:
         return checksums
 
 
+def depth_unit_of(depths: Tensor, scale: float = 1.0) -> float:
+    """Unit of the depth files of a scene, in the capture's frame.
+
+    Generated views may look past the farthest point; four times that still has 14 bits left for the scene.
+
+    Args:
+        depths: [V, H, W] of the photos, 0 where unknown.
+        scale: of the frame that they are in, in the capture's.
+    """
+    return 4 * float(depths.max()) / scale / DEPTH_STEPS or 1e-3
+
+
 def is_complete(folder: Path, key: str) -> bool:
     """Whether the folder holds all views of this key and every file is what was written."""
     meta = read_json(Path(folder) / "transforms.json")
