@@ -106,8 +106,10 @@ def draw_refusal(error: PlacementRefusedError, path: Path) -> None:
     table, picture = figure.subplots(1, 2, width_ratios=[1, 1.6])
     _draw_matrix(table, error.matches)
     _draw_best(picture, error.matches)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # the room that labels take is known after the first drawing
     with whole_file(path) as unfinished:
-        FigureCanvasAgg(figure).print_png(str(unfinished))
+        canvas.print_png(str(unfinished))
 
 
 def _draw_matrix(axes, matches: Matches) -> None:

@@ -87,6 +87,7 @@ def test_an_equal_photo_and_photos_of_another_place_stay_out(room_photos, other_
     assert summary.startswith("4 of 7 photos placed: 0.png, 1.png, 2.png, 3.png; not placed: ")
     assert "4.png because it is the same picture as 1.png" in summary
     assert "5.png" in summary and "6.png" in summary and "verified matches with the others" in summary
+    assert "more with a second group: another place wants a folder of its own" in summary
     check_poses(placement, known, upright_pose)
 
 
