@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import zipfile
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePosixPath
 
 from fvgen.checks import InputError, complaint
 
 _CAPTURE = "a capture (transforms.json, a COLMAP model, transforms_train.json, reconstruction.json or keyframes)"
+_DESCRIPTIONS = ("transforms.json", "transforms_train.json", "reconstruction.json", "cameras.bin", "cameras.txt")
+"""Files that say where photos were taken."""
 _HEAD_BYTES = 2000
 """First bytes of a file, in which its kind shows."""
 _HEAD_LINES = 5
@@ -26,7 +29,7 @@ def of_another_tool(path: Path) -> InputError | None:
     """The error that says which tool's capture ``path`` is, and how to convert it; None where it is none."""
     folder = path if path.is_dir() else path.parent
     for file in [path] if path.is_file() else sorted(path.iterdir()):
-        for recognise in (_record3d, _metashape, _reality_capture, _packed, _capture_below):
+        for recognise in (_record3d, _metashape, _reality_capture, _packed, _capture_below, _half_a_model):
             found = recognise(folder, file)
             if found is not None:
                 return InputError(complaint("--data", f"be {_CAPTURE}", *found))
@@ -76,7 +79,7 @@ def _packed(folder: Path, file: Path) -> tuple[str, str] | None:
         names = archive.namelist()
     if any(name.startswith("keyframes/") or "/keyframes/" in name for name in names):
         what = "a raw export of Polycam"
-    elif any(name.endswith(("transforms.json", "cameras.bin", "cameras.txt")) for name in names):
+    elif any(PurePosixPath(name).name in _DESCRIPTIONS for name in names):
         what = "a packed capture"
     else:
         return None
@@ -84,8 +87,19 @@ def _packed(folder: Path, file: Path) -> tuple[str, str] | None:
 
 
 def _capture_below(folder: Path, file: Path) -> tuple[str, str] | None:
-    if (file / "transforms.json").is_file() or (file / "sparse").is_dir() or (file / "keyframes").is_dir():
+    described = any((file / name).is_file() for name in _DESCRIPTIONS)
+    if described or any((file / name).is_dir() for name in ("sparse", "keyframes")):
         return f"{folder}, which holds captures", f"Give one of them: --data {shlex.quote(str(file))}."
+    return None
+
+
+def _half_a_model(folder: Path, file: Path) -> tuple[str, str] | None:
+    files = [file] if file.is_file() else sorted(chain(file.glob("*.bin"), file.glob("*/*.bin")))
+    for half, other in (("cameras.bin", "images.bin"), ("images.bin", "cameras.bin")):
+        for one in files:
+            if one.name == half and not one.with_name(other).is_file():
+                copy = f"Copy {other} beside it, or move it away to have poses found anew."
+                return f"{one}, half of a COLMAP model", copy
     return None
 
 

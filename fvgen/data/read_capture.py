@@ -105,7 +105,8 @@ def _note_photos_without_pose(frames: Sequence[CaptureFrame], notes: CaptureNote
     masks = {frame.mask for frame in frames if frame.mask != frame.photo}
     kinds = {frame.photo.suffix.lower() for frame in frames} & PHOTO_SUFFIXES
     for folder in sorted({frame.photo.parent for frame in frames}):
-        photos = [path.name for path in folder.iterdir() if path.suffix.lower() in kinds and path not in masks]
+        files = [path for path in folder.iterdir() if not path.name.startswith(".")]  # as systems leave them behind
+        photos = [path.name for path in files if path.suffix.lower() in kinds and path not in masks]
         without = [name for name in photos if name.casefold() not in posed]
         if without:
             with_pose = len(photos) - len(without)

@@ -112,6 +112,7 @@ def test_a_name_in_a_list_that_several_photos_have_is_left_out(photos, frames):
 def test_photos_that_are_gone_and_photos_without_a_pose_are_counted(photos, frames):
     write_colmap(photos / "sparse/0", frames[:4])
     (photos / "images" / frames[1].photo.name).unlink()
+    (photos / "images" / f"._{frames[0].photo.name}").write_bytes(b"of macOS")
     files = read_capture(photos)
     same_cameras(files.frames, [frames[0], *frames[2:4]])
     assert files.notes[0].startswith(f"Left out: images/{frames[1].photo.name}: ")

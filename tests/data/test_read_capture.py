@@ -190,6 +190,20 @@ def zip_of_a_capture(folder):
         archive.writestr("scan/transforms.json", "{}")
 
 
+def zip_of_blender(folder):
+    with zipfile.ZipFile(folder / "scan.zip", "w") as archive:
+        archive.writestr("lego/transforms_train.json", "{}")
+
+
+def zip_of_opensfm(folder):
+    with zipfile.ZipFile(folder / "scan.zip", "w") as archive:
+        archive.writestr("reconstruction.json", "[]")
+
+
+def half_a_model(folder):
+    (folder / "images.bin").write_bytes(bytes(8))
+
+
 OTHER_TOOLS = {
     metashape: ("cameras of Metashape", "ns-process-data metashape --data {folder} --xml {folder}/cameras.xml"),
     reality_capture: (
@@ -204,6 +218,9 @@ OTHER_TOOLS = {
     record3d_file: ("a Record3D capture", "ns-process-data record3d --data EXPORT --output-dir CAPTURE"),
     polycam_zip: ("a raw export of Polycam", "unzip {folder}/scan.zip -d CAPTURE, then give --data CAPTURE"),
     zip_of_a_capture: ("a packed capture", "unzip {folder}/scan.zip -d CAPTURE, then give --data CAPTURE"),
+    zip_of_blender: ("a packed capture", "unzip {folder}/scan.zip -d CAPTURE, then give --data CAPTURE"),
+    zip_of_opensfm: ("a packed capture", "unzip {folder}/scan.zip -d CAPTURE, then give --data CAPTURE"),
+    half_a_model: ("half of a COLMAP model", "Copy cameras.bin beside it, or move it away to have poses found anew"),
 }
 
 
@@ -244,8 +261,10 @@ def test_opensfms_poses_are_those_of_the_photos_as_stored(tiny_room, tmp_path, f
     same_cameras(read_capture(tmp_path).frames, frames)
 
 
-def test_an_unpacked_folder_within_a_folder_is_named(capture, tmp_path):
+@pytest.mark.parametrize("kind", ["transforms.json", "transforms_train.json", "reconstruction.json"])
+def test_an_unpacked_folder_within_a_folder_is_named(capture, tmp_path, kind):
     shutil.copytree(capture, tmp_path / "download" / "my scan")
+    (tmp_path / "download" / "my scan" / "transforms.json").rename(tmp_path / "download" / "my scan" / kind)
     with pytest.raises(InputError, match=r"which holds captures\. Give one of them: --data '.*/download/my scan'"):
         read_capture(tmp_path / "download")
 

@@ -20,6 +20,7 @@ REFUSED = {
     "no photo": (lambda m: m.update(train_filenames=[]), "at least 2 photos"),
     "no frames": (lambda m: m.update(frames=[]), "at least one frame"),
     "frames of another type": (lambda m: m.update(frames={"a": 1}), "be a list"),
+    "long frames of another type": (lambda m: m.update(frames={"a": 900 * "b"}), "b (shortened). Run"),
     "zero focal length": (lambda m: m.update(fl_x=0), "must be positive"),
     "negative focal length": (lambda m: m.update(fl_y=-300), "must be positive"),
     "focal length of no lens": (lambda m: m.update(fl_x=0.001), "be 0.1 to 100 times the photo's longer side of 96"),
