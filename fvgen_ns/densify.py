@@ -210,12 +210,12 @@ def _made_views(split: CaptureSplit, config: DensifyConfig, capture: Capture | N
     folder, key = _place(split, config)
     made = complete_folder(folder, key)
     if made is not None:
-        CONSOLE.log(f"Reading dense points and generated views from {made}")
+        CONSOLE.log(f"Reading dense points and generated views from {made}", markup=False)
     elif capture is not None:
         made = _make(split, config, capture, folder, key)
     else:
         missing = f"No generated views in {folder}: showing the photos alone."
-        CONSOLE.log(missing)
+        CONSOLE.log(missing, markup=False)
         return GeneratedFrames(notes=[missing])
     return read_generated(made, split.similarity)
 
@@ -229,7 +229,7 @@ def _make(split: CaptureSplit, config: DensifyConfig, capture: Capture, folder: 
         if place != folder:
             CONSOLE.log("Another run is making the same views: this one makes its own.")
         if not is_complete(place, key):  # finished in the meantime
-            CONSOLE.log(f"Making dense points and generated views in {place}")
+            CONSOLE.log(f"Making dense points and generated views in {place}", markup=False)
             produce(split, capture, config, place, key, if_full=IF_FULL)
         return place
 

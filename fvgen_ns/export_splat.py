@@ -76,7 +76,8 @@ def export_splat(options: ExportSplat, *, quiet: bool = False) -> None:
             start = None if trained.cameras is None else turned_cameras(trained.cameras[0], rotation)
             convert_splat(ply, output, start)
     size = output.stat().st_size / 1e6
-    console.print(f"{len(splat)} of {len(trained.gaussians)} Gaussians in {output} ({size:.1f} MB)", soft_wrap=True)
+    written = f"{len(splat)} of {len(trained.gaussians)} Gaussians in {output} ({size:.1f} MB)"
+    console.print(written, soft_wrap=True, markup=False)
 
 
 def _up(trained: TrainedSplat) -> Tensor:

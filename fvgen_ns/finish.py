@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from copy import deepcopy
@@ -75,10 +76,10 @@ def finish(trainer: FVGenTrainer, seconds: dict[str, float]) -> None:
 
 def next_commands(folder: Path) -> dict[str, str]:
     """What a user may want next -> command."""
-    config = folder / "config.yml"
+    run, config = shlex.quote(str(folder)), shlex.quote(str(folder / "config.yml"))
     return {
         "Look around": f"ns-viewer --load-config {config} --viewer.websocket-host 127.0.0.1",
-        "A file for web viewers": f"fvgen export {folder} --output splat.html",
+        "A file for web viewers": f"fvgen export {run} --output splat.html",
         "A film": f"ns-render interpolate --load-config {config} --pose-source train --output-path film.mp4",
     }
 

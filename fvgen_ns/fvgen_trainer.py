@@ -178,7 +178,8 @@ class FVGenTrainer(Trainer):
                     optimizer.state[parameter] = optimizer.state.pop(old)
                 self.optimizers.parameters[name] = [parameter]
         left = self.config.max_num_iterations - self._start_step
-        CONSOLE.print(f"Going on from {path}: {self._start_step} iterations are done, {left} to go.", soft_wrap=True)
+        going_on = f"Going on from {path}: {self._start_step} iterations are done, {left} to go."
+        CONSOLE.print(going_on, soft_wrap=True, markup=False)
 
     def train(self) -> None:
         notes = cast(FVGenDataManager, self.pipeline.datamanager).notes

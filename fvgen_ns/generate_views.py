@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,7 @@ def generate_views(config: GenerateViews) -> None:
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
     console.print(f"Geometry and generator {settings.generator} on {default_device()}")
     if not _write(training, held_out, settings, config.output):
-        console.print(f"{config.output} holds these views already.")
+        console.print(f"{config.output} holds these views already.", markup=False)
     views = load_views(config.output)
     rows = _clips(read_json(config.output / "transforms.json") or {})
     sheet, video = config.output / "contact_sheet.png", config.output / "path.mp4"
@@ -82,10 +83,11 @@ def generate_views(config: GenerateViews) -> None:
     write_mp4(video, views.rgb[torch.cat([rows[0], *(row[1:] for row in rows[1:])])])
     photos = int(views.is_photo.sum())
     held = f", {len(held_out)} held-out photos" if held_out else ""
-    console.print(f"{photos} photos{held} and {len(views) - photos} generated views in {config.output}")
-    console.print(f"Contact sheet: {sheet}", soft_wrap=True)
-    console.print(f"Video: {video}", soft_wrap=True)
-    console.print(f"Go on with: ns-train splatfacto --data {config.output}", soft_wrap=True)
+    console.print(f"{photos} photos{held} and {len(views) - photos} generated views in {config.output}", markup=False)
+    console.print(f"Contact sheet: {sheet}", soft_wrap=True, markup=False)
+    console.print(f"Video: {video}", soft_wrap=True, markup=False)
+    go_on = shlex.join(["ns-train", "splatfacto", "--data", str(config.output)])
+    console.print(f"Go on with: {go_on}", soft_wrap=True, markup=False)
 
 
 def held_out_frames(training: CaptureSplit, others: list[CaptureSplit]) -> list[CaptureFrame]:

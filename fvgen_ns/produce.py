@@ -92,7 +92,7 @@ def produce(
             free_memory()  # a network's weights leave before the splat trains
         _seed_holes(split, capture, geometry, config, folder, wanted=SEEDS in choice.parts)
         for note in choice.notes:
-            CONSOLE.log(f"[yellow]{note}")
+            CONSOLE.log(note, style="yellow", markup=False)
         for i, frame in enumerate(held_out, start=count):
             if not writer.has(i):
                 writer.put_photo(i, stored_photo(frame), depth=None, held_out=True)

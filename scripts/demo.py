@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import numpy as np
 import tyro
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fvgen.devices import default_device, is_gpu
@@ -63,26 +65,29 @@ def main(demo: Demo) -> None:
     picture = _side_by_side(list(configs.values()), demo.output / _label(data) / "side_by_side.png")
 
     notes, compared = _notes(configs["ours"])
-    table = Table(title=f"{_label(data)}: {compared}")
+    table = Table(title=escape(f"{_label(data)}: {compared}"))
     for column in ("", "PSNR", "SSIM", "PSNR after colour fit"):
         table.add_column(column)
     for name, score in scores.items():
         table.add_row(name, f"{score['psnr']:.2f} dB", f"{score['ssim']:.3f}", f"{score['psnr_affine']:.2f} dB")
     console.print(table)
     for note in notes:
-        console.print(f"[yellow]Note:[/yellow] {note}")
-    console.print(f"Side by side, {compared} (photo | {' | '.join(configs)}): {picture}", soft_wrap=True)
-    console.print(f"Splat: {export / 'splat.ply'}", soft_wrap=True)
-    viewer = f"{_command('ns-viewer')} --load-config {configs['ours']} --viewer.websocket-host 127.0.0.1"
-    console.print(f"Open the viewer: {viewer}", soft_wrap=True)
-    console.print(f"Took {time.time() - start:.0f} s")
+        console.print(f"[yellow]Note:[/yellow] {escape(note)}")
+    viewer = [_command("ns-viewer"), "--load-config", str(configs["ours"]), "--viewer.websocket-host", "127.0.0.1"]
+    for line in (
+        f"Side by side, {compared} (photo | {' | '.join(configs)}): {picture}",
+        f"Splat: {export / 'splat.ply'}",
+        f"Open the viewer: {shlex.join(viewer)}",
+        f"Took {time.time() - start:.0f} s",
+    ):
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def _room(folder: Path, console: Console) -> Path:
     from fvgen.procedural.rooms.capture import write_room_capture
 
     if not (folder / "transforms.json").exists():
-        console.print(f"Making the demo capture in {folder}")
+        console.print(f"Making the demo capture in {folder}", markup=False)
         write_room_capture(folder, seed=0)
     return folder
 
@@ -98,7 +103,7 @@ def _command(name: str) -> str:
 
 
 def _run(name: str, arguments: list[str], console: Console) -> None:
-    console.rule(f"{name} {' '.join(arguments)}", align="left")
+    console.rule(escape(shlex.join([name, *arguments])), align="left")
     # Nerfstudio warns of PyTorch's plans while it is imported, before the plugin can tell it not to.
     environment = os.environ | {"PYTHONWARNINGS": "ignore::FutureWarning"}
     code = subprocess.run([_command(name), *arguments], env=environment, check=False).returncode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,5 +44,6 @@ def _poses(options: Poses) -> None:
             bar.update(task, completed=done, total=total, description=what)
 
         notes = photos_to_capture(options.photos, options.out, options, show)
-    for note in (*notes, f"Train with: ns-train fvgen-splat --data {options.out}"):
+    train = shlex.join(["ns-train", "fvgen-splat", "--data", str(options.out)])
+    for note in (*notes, f"Train with: {train}"):
         console.print(note, markup=False, highlight=False, soft_wrap=True)

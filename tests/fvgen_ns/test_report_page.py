@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from html.parser import HTMLParser
 
 import torch
 from run_report import figures, report
 
+from fvgen_ns.finish import next_commands
 from fvgen_ns.report_page import report_html
 from fvgen_ns.run_figures import RunFigures
 
@@ -24,6 +26,12 @@ class Balanced(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+
+
+def test_the_next_commands_can_be_pasted(tmp_path):
+    run = tmp_path / "my [first] run"
+    for command in next_commands(run).values():
+        assert {str(run), str(run / "config.yml")} & {*shlex.split(command)}
 
 
 def test_a_page_is_whole_and_names_are_escaped():
