@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fvgen.geometry.background import GRID
 from fvgen.geometry.cameras import project, unproject
+from fvgen.geometry.cell_maps import GRID
 from fvgen.geometry.photo_order import focus_point
 from fvgen.geometry.push_pull import push_pull
 from fvgen.rendering.point_renderer import radius_of_pixels, resolve

@@ -2,13 +2,13 @@
 
 A depth map of few cells is completed per photo. Empty cells look for a depth at which the other photos show the same
 colour and none of them sees something farther through it. Where that says nothing, surfaces go on smoothly from what is
-known and turn into the room around the scene farther away (`fvgen.geometry.room`). Photos are completed one after
-another, so that one layer of points serves all that see it.
+known, sparse points among it, and turn into the room around the scene farther away (`fvgen.geometry.room`). Photos are
+completed one after another, so that one layer of points serves all that see it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from scipy.ndimage import binary_closing, distance_transform_edt
@@ -16,23 +16,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from fvgen.geometry.cameras import project, unproject
+from fvgen.geometry.cell_maps import CellMaps, cells_of, quantile
 from fvgen.geometry.points import empty_cloud, merge
 from fvgen.geometry.push_pull import push_pull
-from fvgen.geometry.room import find_room, room_inverse_depth
-from fvgen.types import Cameras, Capture, PointCloud, SceneGeometry
+from fvgen.geometry.room import find_room
+from fvgen.types import Capture, PointCloud, SceneGeometry
 
-GRID = 48
-"""Most cells on a photo's longer side."""
-_SAMPLES = 4
-"""Side of a cell in the samples that the cloud is drawn in, none finer than a pixel."""
-_COVERED = 0.3
-"""Share of its samples from which a cell counts as covered."""
-_USABLE = 0.9
-"""Share of its pixels that a photo must have in a cell."""
-SPHERE = 3.0
-"""Radius of the sphere that stands for far away, in radii of the scene."""
-NEAR_FIELD = 0.5
-"""Share of the nearest known depth in front of a camera where no background lies."""
 _REACH = 0.15
 """Share of the grid's longer side over which surfaces go on before they have turned into the room."""
 _LEVELS = 32
@@ -45,8 +34,6 @@ _SILENT = 0.35
 """Cost of a place that no other photo speaks about; 0 is agreement and 1 is contradiction."""
 _UNEXPECTED = 0.3
 """Cost of the nearest depth where the farthest is expected, or the other way round."""
-_DETAIL = 0.05
-"""Deviation of the colours within a cell from which it gets several points."""
 _FINE, _FINE_ON_WALL = 2, 4
 """Points along a side of a cell with detail, and of one on a wall of the room, whose depth is known better."""
 _ON_WALL = 0.01
@@ -68,7 +55,7 @@ def background_points(capture: Capture, geometry: SceneGeometry, walls: Tensor |
     """
     if not len(geometry.points):
         return empty_cloud(capture.photos.device)
-    maps = _CellMaps.of(capture, geometry)
+    maps = CellMaps.of(capture, geometry)
     maps.put_up(_walls(maps, geometry) if walls is None else walls)
     clouds = []
     for photo in maps.share.mean(dim=(1, 2)).argsort(stable=True).tolist():  # the emptiest first: it sees most of it
@@ -91,124 +78,25 @@ def room_of(capture: Capture, geometry: SceneGeometry) -> Tensor:
     """[K, 4] planes of the room around a scene (`fvgen.geometry.room`), in the capture's frame; none without points."""
     if not len(geometry.points):
         return capture.photos.new_zeros(0, 4)
-    return _walls(_CellMaps.of(capture, geometry), geometry)
+    return _walls(CellMaps.of(capture, geometry), geometry)
 
 
-def _walls(maps: _CellMaps, geometry: SceneGeometry) -> Tensor:
+def _walls(maps: CellMaps, geometry: SceneGeometry) -> Tensor:
     def cost(photo: int, cells: Tensor, inverse: Tensor) -> Tensor:
         return _disagreement(maps, photo, cells, inverse)
 
     return find_room(maps.far, maps.cameras, geometry.points.xyz, maps.usable & ~maps.covered, cost)
 
 
-@dataclass
-class _CellMaps:
-    """What is known of V photos on a grid of h x w cells; completed in place."""
-
-    cameras: Cameras
-    """For pictures of h x w pixels."""
-    photos: Tensor
-    """[V, 3, H, W]"""
-    colour: Tensor
-    """[V, 3, h, w]"""
-    detail: Tensor
-    """[V, h, w] bool"""
-    usable: Tensor
-    """[V, h, w] bool: where the photo has pixels."""
-    share: Tensor
-    """[V, h, w] that the cloud covers"""
-    covered: Tensor
-    """[V, h, w] bool"""
-    inverse: Tensor
-    """[V, h, w] inverse depth where covered"""
-    far: Tensor
-    """[V, h, w] inverse depth of the sphere, or of a wall in front of it"""
-    is_wall: Tensor
-    """[V, h, w] bool"""
-    near: Tensor
-    """[V] distance from a camera within which no background lies"""
-
-    @classmethod
-    def of(cls, capture: Capture, geometry: SceneGeometry) -> _CellMaps:
-        """The maps of a capture whose cloud is not empty."""
-        cameras = capture.cameras
-        longest = max(cameras.height, cameras.width)
-        factor = min(GRID, longest // _SAMPLES) / longest
-        size = max(round(cameras.height * factor), 4), max(round(cameras.width * factor), 4)
-        small = cameras.resized(*size)
-        share, inverse = _drawn(geometry.points, cameras, size)
-        covered = share >= _COVERED
-        known = zip(inverse, covered, strict=True)
-        nearest = torch.stack([_quantile(i[c], 0.98) if c.any() else inverse.max() for i, c in known])
-        pool = functional.adaptive_avg_pool2d
-        colour = pool(capture.photos, size)
-        spread = (pool(capture.photos**2, size) - colour**2).clamp_min(0).mean(dim=1).sqrt()
-        return cls(
-            cameras=small,
-            photos=capture.photos,
-            colour=colour,
-            detail=spread >= _DETAIL,
-            usable=pool(capture.valid[:, None].to(colour), size)[:, 0] > _USABLE,
-            share=share,
-            covered=covered,
-            inverse=inverse,
-            far=_sphere(geometry.points, small),
-            is_wall=torch.zeros_like(covered),
-            near=(NEAR_FIELD / nearest).double(),
-        )
-
-    def put_up(self, walls: Tensor) -> None:
-        """Let planes [K, 4] stand in front of the sphere."""
-        nearer = room_inverse_depth(walls, self.far, self.cameras)
-        self.far, self.is_wall = nearer, nearer > self.far
-
-
-def _drawn(cloud: PointCloud, cameras: Cameras, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Share of each cell that a cloud covers and its inverse depth there (0 where nothing is), [V, h, w] each."""
-    fine = cameras.resized(_SAMPLES * size[0], _SAMPLES * size[1])
-    nearest = cloud.xyz.new_zeros(len(cameras), fine.height * fine.width)
-    for i in range(len(cameras)):
-        uv, z = project(cloud.xyz, fine[i])
-        inside, index = _cells(uv[0], z[0], fine.height, fine.width)
-        nearest[i].scatter_reduce_(0, index, 1 / z[0][inside], "amax")
-    nearest = nearest.view(-1, 1, fine.height, fine.width)
-    share = functional.avg_pool2d((nearest > 0).to(nearest), _SAMPLES)[:, 0]
-    return share, functional.avg_pool2d(nearest, _SAMPLES)[:, 0] / share.clamp_min(1e-9)
-
-
-def _cells(uv: Tensor, z: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Which of P points fall into a picture [P] bool, and the index of the pixel of each that does."""
-    column, row = uv[:, 0].floor(), uv[:, 1].floor()
-    inside = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    return inside, (row[inside] * width + column[inside]).long()
-
-
-def _sphere(cloud: PointCloud, cameras: Cameras) -> Tensor:
-    """[V, h, w] inverse depth of the sphere around cloud and cameras."""
-    centre = cloud.xyz.median(dim=0).values
-    origin = cameras.positions - centre
-    radius = SPHERE * max(origin.norm(dim=1).max(), _quantile((cloud.xyz - centre).norm(dim=1), 0.95))
-    rays = unproject(torch.ones_like(cloud.xyz[:1, :1]).expand(len(cameras), cameras.height, cameras.width), cameras)
-    rays = rays - cameras.positions[:, None, None]
-    a, b = rays.square().sum(dim=-1), torch.einsum("vhwi,vi->vhw", rays, origin)
-    c = (origin.square().sum(dim=1) - radius**2)[:, None, None]
-    inverse: Tensor = a / (-b + (b * b - a * c).sqrt())  # c < 0: the cameras stand inside
-    return inverse
-
-
-def _quantile(values: Tensor, share: float) -> Tensor:
-    """Quantile of any number of values, which `torch.quantile` does not take."""
-    return values.flatten().kthvalue(max(round(share * values.numel()), 1)).values
-
-
-def _completed(maps: _CellMaps, photo: int, hole: Tensor) -> tuple[Tensor, Tensor]:
+def _completed(maps: CellMaps, photo: int, hole: Tensor) -> tuple[Tensor, Tensor]:
     """[h, w] inverse depth of one photo, chosen in the cells of ``hole`` [h, w], and [h, w] bool: others confirm it."""
     far, covered = maps.far[photo], maps.covered[photo]
-    smooth = push_pull(maps.inverse[photo][None, None], covered[None, None].to(far))[0, 0]
-    away = torch.from_numpy(distance_transform_edt((~covered).cpu().numpy())).to(far)
+    known = covered | maps.anchored[photo]
+    smooth = push_pull(maps.inverse[photo][None, None], known[None, None].to(far))[0, 0]
+    away = torch.from_numpy(distance_transform_edt((~known).cpu().numpy())).to(far)
     blend = (away / (_REACH * max(far.shape))).clamp_max(1)
     prior = (1 - blend) * smooth + blend * far
-    top = _quantile(maps.inverse[photo][covered], 0.98)  # what is nearer would hide the scene from other cameras
+    top = quantile(maps.inverse[photo][covered], 0.98)  # what is nearer would hide the scene from other cameras
     levels = torch.linspace(0, 1, _LEVELS, device=far.device, dtype=far.dtype)
     inverse = torch.cat([prior[..., None], far[..., None] + (top - far).clamp_min(0)[..., None] * levels], dim=-1)
     every = torch.arange(far.numel(), device=far.device)
@@ -227,7 +115,7 @@ def _mean_around(values: Tensor, where: Tensor) -> Tensor:
     return mean
 
 
-def _disagreement(maps: _CellMaps, photo: int, cells: Tensor, inverse: Tensor) -> Tensor:
+def _disagreement(maps: CellMaps, photo: int, cells: Tensor, inverse: Tensor) -> Tensor:
     """[N, L] in [0, 1]: how much the other photos contradict N cells of a photo [N] at inverse depths [N, L]."""
     height, width = maps.far.shape[1:]
     ones = torch.ones_like(maps.far[photo][None])
@@ -239,7 +127,7 @@ def _disagreement(maps: _CellMaps, photo: int, cells: Tensor, inverse: Tensor) -
         if other == photo:
             continue
         uv, z = project(xyz, maps.cameras[other])
-        inside, index = _cells(uv[0], z[0], height, width)
+        inside, index = cells_of(uv[0], z[0], height, width)
         place = torch.zeros_like(inside, dtype=torch.long).masked_scatter_(inside, index)
         ratio = (z[0] * maps.inverse[other].flatten()[place]).view_as(inverse)
         known = (inside & maps.covered[other].flatten()[place]).view_as(inverse)
@@ -253,7 +141,7 @@ def _disagreement(maps: _CellMaps, photo: int, cells: Tensor, inverse: Tensor) -
     return torch.where(count > 0, total / count.clamp_min(1), _SILENT)
 
 
-def _points(maps: _CellMaps, photo: int, inverse: Tensor, hole: Tensor, confirmed: Tensor) -> PointCloud:
+def _points(maps: CellMaps, photo: int, inverse: Tensor, hole: Tensor, confirmed: Tensor) -> PointCloud:
     """One point in the middle of each empty cell, several where it shows detail; none in a camera's near field, but for
     those on walls, which hide nothing."""
     detail = hole & maps.detail[photo]
@@ -274,7 +162,7 @@ def _points(maps: _CellMaps, photo: int, inverse: Tensor, hole: Tensor, confirme
     return merge(clouds)
 
 
-def _pass_on(maps: _CellMaps, photo: int, inverse: Tensor, hole: Tensor) -> None:
+def _pass_on(maps: CellMaps, photo: int, inverse: Tensor, hole: Tensor) -> None:
     """Cells of the other photos that see the completed ones, in the same colour, are covered from now on."""
     xyz = unproject(1 / inverse[None], maps.cameras[photo])[0][hole]
     rgb = maps.colour[photo].permute(1, 2, 0)[hole]
@@ -283,7 +171,7 @@ def _pass_on(maps: _CellMaps, photo: int, inverse: Tensor, hole: Tensor) -> None
         if other == photo:
             continue
         uv, z = project(xyz, maps.cameras[other])
-        inside, index = _cells(uv[0], z[0], height, width)
+        inside, index = cells_of(uv[0], z[0], height, width)
         same = (maps.colour[other].flatten(1)[:, index].T - rgb[inside]).abs().mean(dim=1) < _SAME_COLOUR
         drawn = torch.zeros_like(inverse).flatten().scatter_reduce_(0, index[same], 1 / z[0][inside][same], "amax")
         drawn = drawn.view_as(inverse)

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fvgen.geometry.background import NEAR_FIELD, SPHERE, background_points, room_of
+from fvgen.geometry.background import background_points, room_of
 from fvgen.geometry.cameras import project
-from fvgen.geometry.points import depth_to_points, empty_cloud
+from fvgen.geometry.cell_maps import NEAR_FIELD, SPHERE
+from fvgen.geometry.points import depth_to_points, empty_cloud, merge
 from fvgen.types import Capture, SceneGeometry
 
 
@@ -90,3 +91,24 @@ def test_the_scale_of_the_scene_does_not_matter(exact_capture, half, points):
 def test_detail_gets_more_points(exact_capture, half, points):
     flat = replace(exact_capture, photos=torch.full_like(exact_capture.photos, 0.5))
     assert len(points) > 2 * len(background_points(flat, half))
+
+
+def test_sparse_points_say_how_deep_an_empty_place_is(exact_capture, half):
+    """Grey photos say nothing about depth: only the points do."""
+    grey = replace(exact_capture, photos=torch.full_like(exact_capture.photos, 0.5))
+    known = replace(half, points=replace(half.points, rgb=torch.full_like(half.points.rgb, 0.5)))
+    everything = geometry_of(grey, exact_capture.depths > 0).points
+    right = everything[everything.xyz[:, 0] >= 0][::20]
+    strangers = replace(right, xyz=4 * right.xyz, rgb=right.rgb + 0.3)  # in another colour: hidden by something
+    far_off = replace(right, xyz=1e5 * right.xyz)
+    errors = []
+    for sparse in (None, right, merge([right, strangers]), far_off):
+        points = background_points(replace(grey, sparse=sparse), known)
+        uv, z = project(points.xyz, grey.cameras[1])
+        column, row = uv[0].long().T
+        inside = (column >= 0) & (column < grey.cameras.width) & (row >= 0) & (row < grey.cameras.height)
+        truth = grey.depths[1][row[inside], column[inside]]
+        errors.append(float((z[0][inside] / truth - 1).abs().median()))
+        assert points.xyz.norm(dim=1).max() < 10 * exact_capture.depths.max()
+    none, own, with_strangers, _ = errors
+    assert own < 0.5 * none and with_strangers == own
