@@ -22,16 +22,16 @@ from fvgen.splats.gaussians import Gaussians
 from fvgen.types import Cameras as PinholeCameras
 from fvgen_ns.checkpoint import usable_splat
 from fvgen_ns.frames import to_fvgen
-from fvgen_ns.initial_gaussians import initial_gaussians, start_points
-from fvgen_ns.opacity_dropout import drop
-from fvgen_ns.pose_refinement import moved_for
-from fvgen_ns.regularizers import regularizers
 from fvgen_ns.short_forms import short_forms
-from fvgen_ns.splat_parameters import gaussians_of
-from fvgen_ns.splat_strategy import splat_strategy
+from fvgen_ns.splat.initial_gaussians import initial_gaussians, start_points
+from fvgen_ns.splat.opacity_dropout import drop
+from fvgen_ns.splat.parameters import gaussians_of
+from fvgen_ns.splat.pose_refinement import moved_for
+from fvgen_ns.splat.regularizers import regularizers
+from fvgen_ns.splat.strategy import splat_strategy
 
 if TYPE_CHECKING:
-    from fvgen_ns.viewer_support import ViewerSupport
+    from fvgen_ns.viewer.support import ViewerSupport
 
 FEW_PHOTOS = 3
 """So few photos leave most of the scene to one of them: dropout helps, and without a background Gaussians that grow

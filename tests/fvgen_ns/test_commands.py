@@ -11,7 +11,7 @@ from nerfstudio_commands import STEPS, cache_state, config_of, run, train
 from plyfile import PlyData
 
 from fvgen import read_splat
-from fvgen_ns.run_figures import RunFigures
+from fvgen_ns.report.figures import RunFigures
 
 
 @pytest.fixture(scope="module")
