@@ -36,8 +36,8 @@ from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.frames import concatenate, flip_axes, to_nerfstudio
 from fvgen_ns.views_cache import IF_FULL, cache_folder, claimed_folder, complete_folder
 
-_NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model", "tiny_codec", "repair_steps"}
-"""Settings that do not change what is made; of the model and its codec their content counts, not their paths."""
+_NOT_IN_KEY = {"cache_dir", "views", "low_memory", "model", "tiny_codec", "repair_steps", "depth_model"}
+"""Settings that do not change what is made; of networks their content counts, not their paths."""
 
 
 def densify(
@@ -117,6 +117,8 @@ def views_key(split: CaptureSplit, config: DensifyConfig, held_out: Sequence[Cap
         model = locate_model(config.generator, config.model)
         for folder in (model, *([] if config.tiny_codec is None else [config.tiny_codec])):
             digest.update(b"-" if folder is None else model_fingerprint(folder).encode())
+    if config.completes():
+        digest.update(b"-" if config.depth_model is None else model_fingerprint(config.depth_model).encode())
     return digest.hexdigest()
 
 

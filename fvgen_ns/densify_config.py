@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from fvgen.checks import require
+from fvgen.models.depth_anything import find_depth_model
 from fvgen.models.find import NEEDS_MODEL, find_model
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.short_forms import short_forms
@@ -20,6 +21,11 @@ class DensifyConfig:
     geometry: Literal["auto", "capture-depth", "plane-sweep", "dust3r", "none"] = "auto"
     """Where dense points come from: the capture's measured depth, plane sweep stereo, an installed DUSt3R, or nowhere.
     The choice auto takes measured depth when there is some, else plane sweep stereo."""
+    geometry_completion: Literal["none", "depth-anything"] = "none"
+    """What gives depth where one photo alone sees: nothing, or a depth network, fitted to the measured depth."""
+    depth_model: Path | None = None
+    """Folder of Depth Anything or Prompt Depth Anything in transformers' format. By default
+    models/depth-anything-v2-small, which fvgen download fetches."""
     generator: Literal["none", "points", "warp", "student", "teacher"] = "warp"
     """What makes views between the photos: nothing, the rendered points, the points with holes filled from the photos,
     or a video diffusion model, distilled (student, 4 steps) or not (teacher, 50 steps)."""
@@ -66,18 +72,24 @@ class DensifyConfig:
         """Whether the generator is called at all."""
         return self.geometry != "none" and self.generator != "none" and self.views is None
 
+    def completes(self) -> bool:
+        """Whether a depth network is called."""
+        return self.geometry != "none" and self.geometry_completion != "none" and self.views is None
+
     def effective(self) -> DensifyConfig:
         """The settings that decide what is made: without a generator where it is not called."""
         return self if self.generates() else replace(self, generator="none")
 
     def find_weights(self) -> None:
-        """Make ``model`` the full path of the chosen generator's weights; nothing for one that needs none.
+        """Make ``model`` and ``depth_model`` the full paths of weights that are needed.
 
         Raises:
             InputError: they are not on this machine (the text names the command that gets them), or not usable.
         """
         if self.generates() and self.generator in NEEDS_MODEL:
             self.model = find_model(self.generator, self.model).resolve()
+        if self.completes():
+            self.depth_model = find_depth_model(self.depth_model)
 
     def check(self) -> None:
         """Refuse settings that could only fail after the geometry is made.

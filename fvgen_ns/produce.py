@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ from fvgen.generation.stored_photo import StoredPhoto
 from fvgen.generation.view_generator import VIEW_GENERATORS
 from fvgen.generation.views_folder import ViewsWriter, depth_unit_of
 from fvgen.geometry.background import background_points, room_of
+from fvgen.geometry.completion import LearnedDepth, completed_by
 from fvgen.geometry.points import empty_cloud, write_ply
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.trajectory import PATH_STYLES, clips_of
+from fvgen.models.depth_anything import DepthAnything
 from fvgen.models.find import NEEDS_MODEL
 from fvgen.pictures import png
 from fvgen.types import CameraPath, Cameras, Capture, GeneratedViews, Progress, SceneGeometry, no_progress
@@ -38,6 +40,8 @@ FEWEST_POINTS = 100
 """A cloud of fewer points shows that the photos do not overlap."""
 _COST_PHOTOS = 4
 """So many photos show what a tiny codec costs."""
+DEPTH_NETWORKS: dict[str, Callable[[Any], LearnedDepth]] = {"depth-anything": DepthAnything}
+"""Choices of `DensifyConfig.geometry_completion`, made from their folders."""
 NO_OVERLAP = "The photos do not overlap enough for depth or generated views: training on photos alone."
 
 
@@ -73,6 +77,11 @@ def produce(
         capture = capture.to(default_device())
         with timed("geometry"):
             geometry = GEOMETRY_PROVIDERS[config.geometry]().reconstruct(capture, progress)
+            completion_notes: list[str] = []
+            if config.completes():
+                learned = DEPTH_NETWORKS[config.geometry_completion](config.depth_model)
+                geometry, completion_notes = completed_by(learned, capture, geometry, progress)
+                free_memory()
             walls = room_of(capture, geometry) if config.background else None
         if len(geometry.points) < FEWEST_POINTS:
             choice = Choice(frozenset(), {}, [NO_OVERLAP])
@@ -91,13 +100,13 @@ def produce(
                 count += _generate(capture, whole, config, writer, count, progress)
             free_memory()  # a network's weights leave before the splat trains
         _seed_holes(split, capture, geometry, config, folder, wanted=SEEDS in choice.parts)
-        for note in choice.notes:
+        for note in (notes := [*completion_notes, *choice.notes]):
             CONSOLE.log(note, style="yellow", markup=False)
         for i, frame in enumerate(held_out, start=count):
             if not writer.has(i):
                 writer.put_photo(i, stored_photo(frame), depth=None, held_out=True)
         points = geometry.points if DENSE in choice.parts else empty_cloud()
-        writer.finish(count + len(held_out), points, [*capture_notes, *choice.notes], background)
+        writer.finish(count + len(held_out), points, [*capture_notes, *notes], background)
 
 
 def stored_photo(frame: CaptureFrame) -> StoredPhoto:

@@ -33,8 +33,7 @@ class Cause(Enum):
     )
     NOT_CONNECTED = (
         "show one thing from at least 2 places",
-        "Photograph {between} again from places in between: each photo should share half of its picture with the next, "
-        "and show things with texture.",
+        "Photograph {between} again from places in between: each photo should share half of its picture with the next.",
     )
     ONE_PLACE = (
         "be taken from places that lie apart",

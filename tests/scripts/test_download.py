@@ -35,7 +35,10 @@ class Hub(BaseHTTPRequestHandler):
     def answer(self, with_body):
         if "/api/models/" in self.path:
             lfs = {"sha256": self.listed_hash, "size": len(WEIGHTS), "pointerSize": 130}
-            files = [{"rfilename": "model.ckpt", "size": len(WEIGHTS), "lfs": lfs}]
+            files = [
+                {"rfilename": name, "size": len(WEIGHTS), "lfs": lfs} for name in ("model.ckpt", "model.safetensors")
+            ]
+            files += [{"rfilename": name, "size": len(WEIGHTS)} for name in ("config.json", "preprocessor_config.json")]
             card = {"license": "apache-2.0"}
             fields = {"id": REPOSITORY, "modelId": REPOSITORY, "sha": REVISION, "siblings": files, "cardData": card}
             return self.reply(200, json.dumps(fields).encode(), {"Content-Type": "application/json"}, with_body)
@@ -75,7 +78,7 @@ def hub():
     thread.join()
 
 
-def download(tmp_path, endpoint, *options, answer=""):
+def download(tmp_path, endpoint, *options, answer="", release="viewcrafter-512"):
     environment = {
         **os.environ,
         "HF_ENDPOINT": endpoint,
@@ -83,7 +86,7 @@ def download(tmp_path, endpoint, *options, answer=""):
         "PYTHONPATH": str(ROOT),
         "NO_PROXY": "127.0.0.1",
     }
-    command = [sys.executable, str(ROOT / "scripts" / "download.py"), "viewcrafter-512"]
+    command = [sys.executable, str(ROOT / "scripts" / "download.py"), release]
     command += ["--folder", str(tmp_path / "checkpoints"), *options]
     return subprocess.run(command, env=environment, input=answer, capture_output=True, text=True, timeout=120)
 
@@ -110,6 +113,15 @@ def test_goes_on_where_a_transfer_broke_off(hub, tmp_path):
     assert len(hub.ranges) == 1
     assert 0 < int(hub.ranges[0].removeprefix("bytes=").rstrip("-")) <= len(WEIGHTS) // 2
     assert (tmp_path / "checkpoints" / "viewcrafter-512" / "model.ckpt").read_bytes() == WEIGHTS
+
+
+def test_a_depth_network_is_a_folder_that_needs_no_conversion(hub, tmp_path):
+    result = download(tmp_path, hub.url, "--yes", release="depth-anything-v2-small")
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "checkpoints" / "depth-anything-v2-small"
+    assert result.stdout.splitlines()[-1].endswith(f"--geometry-completion depth-anything --depth-model {folder}")
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        assert (folder / name).read_bytes() == WEIGHTS and f"file         {name}" in result.stdout
 
 
 def test_no_is_no(hub, tmp_path):

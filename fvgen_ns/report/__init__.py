@@ -1,1 +1,0 @@
-"""What stands at the end of a run: a table in the terminal and ``report.html``."""

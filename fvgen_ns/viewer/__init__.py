@@ -1,1 +1,0 @@
-"""What the plugin adds to the viewer of ``ns-train`` and ``ns-viewer``."""
