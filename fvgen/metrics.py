@@ -157,3 +157,20 @@ def avge(psnr_db: float, ssim_value: float, perceptual: float) -> float:
         perceptual: LPIPS or ST-LPIPS; say which beside the figure.
     """
     return float((10 ** (-psnr_db / 10) * max(1 - ssim_value, 0) ** 0.5 * max(perceptual, 0)) ** (1 / 3))
+
+
+def picture_scores(prediction: Tensor, target: Tensor, where: Tensor | None = None) -> dict[str, float]:
+    """PSNR in dB, SSIM, PSNR after an affine colour fit, ST-LPIPS and AVGE of them, by name.
+
+    Args:
+        prediction: [3, H, W] in [0, 1].
+        target: [3, H, W] in [0, 1].
+        where: [1, H, W] bool, the pixels that count; all of them when None.
+    """
+    scores = {
+        "psnr": float(psnr(prediction, target, where)),
+        "ssim": float(ssim(prediction, target, where)),
+        "psnr_affine": float(psnr(fit_affine_colour(prediction, target, where), target, where)),
+        "st_lpips": float(st_lpips(prediction, target, where)),
+    }
+    return {**scores, "avge": avge(scores["psnr"], scores["ssim"], scores["st_lpips"])}

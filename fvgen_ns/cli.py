@@ -28,7 +28,7 @@ COMMANDS: Mapping[str, Command] = {
     "views": Command("fvgen_ns.generate_views", "Write photos and generated views of a capture as a new dataset."),
     "poses": Command("fvgen.poses.command", "Find the camera poses of photos or a video."),
     "clips": Command("fvgen.data.prepare", "Prepare training clips from procedural scenes or from posed captures."),
-    "app": Command("fvgen_ns.app", "Open a page in the browser to choose photos, train, watch and download."),
+    "app": Command("fvgen_ns.app.command", "Open a page in the browser to choose photos, train, watch and download."),
     "export": Command("fvgen_ns.export_splat", "Write a trained splat upright, as PLY, spz, sog or a web page."),
     "distill": Command(
         "fvgen.distillation.command", "Train a few-step student from a teacher, or a teacher from nothing."

@@ -17,7 +17,7 @@ from fvgen.files import disk_errors
 from fvgen.splats.ply import write_splat
 from fvgen.splats.upright import BACKGROUND_DISTANCE, drawable, turned_cameras, upright_rotation, vertical_of, within
 from fvgen.splats.web import FORMATS, convert_splat
-from fvgen_ns.trained_splat import TrainedSplat, read_trained_splat
+from fvgen_ns.splat.trained import TrainedSplat, read_trained_splat
 
 _MEAN_UP = (0.0, 0.0, 1.0)
 """The mean of the photos' up in the run's frame."""

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
-from nerfstudio.models.splatfacto import RGB2SH, SplatfactoModel, SplatfactoModelConfig
+from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig
 from nerfstudio.utils.colors import get_color
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
 from fvgen.checks import require
-from fvgen.metrics import avge, fit_affine_colour, psnr, ssim, st_lpips
+from fvgen.metrics import picture_scores, psnr
 from fvgen.rendering.photometric_loss import photometric_loss
 from fvgen.rendering.splat_rasterizer import SplatRender, resolve
 from fvgen.splats.gaussians import Gaussians
 from fvgen.types import Cameras as PinholeCameras
 from fvgen_ns.checkpoint import usable_splat
 from fvgen_ns.frames import to_fvgen
-from fvgen_ns.initial_gaussians import initial_gaussians, start_points
-from fvgen_ns.opacity_dropout import drop
-from fvgen_ns.pose_refinement import moved_for
-from fvgen_ns.regularizers import regularizers
 from fvgen_ns.short_forms import short_forms
-from fvgen_ns.splat_parameters import gaussians_of
-from fvgen_ns.splat_strategy import splat_strategy
+from fvgen_ns.splat.initial_gaussians import initial_gaussians, start_points
+from fvgen_ns.splat.opacity_dropout import drop
+from fvgen_ns.splat.parameters import gaussians_of
+from fvgen_ns.splat.pose_refinement import moved_for
+from fvgen_ns.splat.regularizers import regularizers
+from fvgen_ns.splat.strategy import splat_strategy
 
 if TYPE_CHECKING:
-    from fvgen_ns.viewer_support import ViewerSupport
+    from fvgen_ns.viewer.support import ViewerSupport
 
 FEW_PHOTOS = 3
 """So few photos leave most of the scene to one of them: dropout helps, and without a background Gaussians that grow
@@ -106,8 +107,6 @@ class FVGenModel(SplatfactoModel):
     """[N] bool: Gaussians of the background (`fvgen.geometry.background`)."""
     is_guess: Tensor
     """[N] bool: those of the background whose depth no other photo confirms."""
-    _lpips_metric: tuple[nn.Module] | None = None
-    """In a tuple: as an attribute of its own it would count as a part of the model."""
     viewer_support: ViewerSupport | None = None
     """What a viewer shows of the splat beside its picture; None without a viewer."""
 
@@ -217,20 +216,16 @@ class FVGenModel(SplatfactoModel):
             background: [3]
             sh: [N, 1, 3] colours (harmonics of degree 0) in place of the Gaussians' own.
         """
-        degree = 0
-        if sh is None:
-            degree = min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
-            dc = gaussians["features_dc"]
-            dc = dc if self.config.sh_degree > 0 else RGB2SH(torch.sigmoid(dc))
-            sh = torch.cat([dc[:, None], gaussians["features_rest"]], dim=1)
+        splat = gaussians_of(gaussians, self.config.sh_degree)
+        degree = min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
         return resolve(self.config.rasterizer, self.device).rasterize(
-            gaussians["means"],
-            gaussians["quats"],
-            torch.exp(gaussians["scales"]),
-            self._after_dropout(torch.sigmoid(gaussians["opacities"])[:, 0]),
-            sh,
+            splat.means,
+            splat.quats,
+            torch.exp(splat.scales),
+            self._after_dropout(torch.sigmoid(splat.opacities)),
+            splat.sh if sh is None else sh,
             view,
-            degree,
+            degree if sh is None else 0,
             background,
             absgrad=self.strategy.absgrad,
         )
@@ -322,21 +317,15 @@ class FVGenModel(SplatfactoModel):
         where = batch["mask"].permute(2, 0, 1).to(first.device) if "mask" in batch else None
         if where is not None:  # what a mask hides must not enter the windows beside it
             first = torch.where(where, first, second)
-        metrics = {
-            "psnr": float(psnr(first, second, where)),
-            "ssim": float(ssim(first, second, where)),
-            "psnr_affine": float(psnr(fit_affine_colour(first, second, where), second, where)),
-            "st_lpips": float(st_lpips(first, second, where)),
-        }
-        metrics["avge"] = avge(metrics["psnr"], metrics["ssim"], metrics["st_lpips"])
+        metrics = picture_scores(first, second, where)
         if self.config.lpips:
-            metrics["lpips"] = float(self._lpips()(first[None], second[None]))
+            metrics["lpips"] = float(_lpips(self.device)(first[None], second[None]))
         return metrics, {"img": torch.cat([target, prediction], dim=1)}
 
-    def _lpips(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """The metric, loaded when it is first asked for and no part of a checkpoint."""
-        if self._lpips_metric is None:
-            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-            self._lpips_metric = (LearnedPerceptualImagePatchSimilarity(normalize=True).to(self.device),)
-        return self._lpips_metric[0]
+@functools.cache
+def _lpips(device: torch.device) -> nn.Module:
+    """The metric, loaded when it is first asked for and no part of a checkpoint."""
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    return LearnedPerceptualImagePatchSimilarity(normalize=True).to(device)

@@ -12,8 +12,8 @@ from fvgen.checks import InputError
 from fvgen_ns.commands import refuse_empty_box, refuse_short_path, refuse_unable, running_command
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModel, FVGenModelConfig
-from fvgen_ns.fvgen_viewer import FVGenControl, serve_scripts_as_such
 from fvgen_ns.refusal import refuse
+from fvgen_ns.viewer.panel import FVGenControl, serve_scripts_as_such
 
 
 @dataclass

@@ -33,10 +33,10 @@ from fvgen_ns.checkpoint import (
 from fvgen_ns.config_file import config_text, make_paths_absolute
 from fvgen_ns.fvgen_datamanager import FVGenDataManager, FVGenDataManagerConfig
 from fvgen_ns.fvgen_model import FVGenModel, FVGenModelConfig
-from fvgen_ns.plain_words import plain
 from fvgen_ns.posed_input import pose_photos
 from fvgen_ns.quality import FirstOptions, follow_quality
 from fvgen_ns.refusal import refuse
+from fvgen_ns.report.plain_words import plain
 from fvgen_ns.schedules import follow_iterations
 from fvgen_ns.stock_options import refuse_unused
 from fvgen_ns.training_progress import stop_bar
@@ -208,7 +208,7 @@ class FVGenTrainer(Trainer):
 
     def _after_train(self) -> None:
         """Nerfstudio's, with the table and the report of this run in place of its panel."""
-        from fvgen_ns.finish import finish
+        from fvgen_ns.report.finish import finish
 
         stop_bar()
         self._seconds["training"] = time.monotonic() - self._started

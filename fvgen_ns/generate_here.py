@@ -29,7 +29,7 @@ from fvgen_ns.densify import GeneratedFrames, read_generated
 from fvgen_ns.parts import TRIAL_FRAMES
 from fvgen_ns.produce import generator_of, store_view
 from fvgen_ns.run_views import finished, writer_of
-from fvgen_ns.splat_geometry import at_refined_poses, splat_geometry
+from fvgen_ns.splat.geometry import at_refined_poses, splat_geometry
 
 if TYPE_CHECKING:
     from fvgen_ns.fvgen_datamanager import FVGenDataManager

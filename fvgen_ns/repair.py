@@ -32,7 +32,7 @@ from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.densify import read_generated
 from fvgen_ns.produce import generator_of, planned, store_view
 from fvgen_ns.run_views import finished, writer_of
-from fvgen_ns.splat_geometry import at_refined_poses, splat_geometry, splat_picture
+from fvgen_ns.splat.geometry import at_refined_poses, splat_geometry, splat_picture
 
 if TYPE_CHECKING:
     from fvgen_ns.fvgen_datamanager import FVGenDataManager

@@ -21,7 +21,7 @@ from PIL import Image
 from fvgen.checks import require
 from fvgen.command import run
 from fvgen.files import whole_file
-from fvgen_ns.finish import FILM, PICTURES
+from fvgen_ns.report.finish import FILM, PICTURES
 
 WIDTH = 360
 """Width of one picture, in pixels."""

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import subprocess
 import sys
 import tokenize
@@ -62,6 +63,14 @@ def test_packages_import_only_what_lies_below_them(path):
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_library_never_imports_nerfstudio(path):
     assert not {name.split(".")[0] for name in imports(path)} & {"nerfstudio", "fvgen_ns", "scripts", "benchmarks"}
+
+
+@pytest.mark.parametrize("package", ["data", "generation", "geometry", "poses"])
+def test_the_first_page_of_a_large_package_names_each_of_its_files(package):
+    folder = ROOT / "fvgen" / package
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    named = re.findall(r"`(\w+)`", text)
+    assert sorted(named) == sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
 
 
 def test_hardware_is_asked_for_in_two_files_only():

@@ -73,7 +73,7 @@ def save(
         CheckpointError: the disk is full or cannot be written; earlier checkpoints are as they were.
     """
     path = folder / f"step-{state.step:08d}"
-    gathered = _gathered(state)
+    gathered = _gathered(state, processes.main)
 
     def write() -> None:
         try:
@@ -96,10 +96,14 @@ def save(
     return path
 
 
-def _gathered(state: TrainState) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """The files of a checkpoint with whole tensors; every process must go through all, whatever becomes of them."""
+def _gathered(state: TrainState, kept: bool) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The files of a checkpoint with whole tensors, on the CPU; every process must go through all.
+
+    Where they are not ``kept`` the dictionaries are empty: a GPU never holds more than one whole tensor beside its own.
+    """
     for name, tensors in _files(state):
-        yield name, {key: whole(tensor.detach()) for key, tensor in tensors.items()}
+        gathered = ((key, whole(tensor.detach())) for key, tensor in tensors.items())
+        yield name, {key: tensor.cpu() for key, tensor in gathered if kept}
 
 
 def _exhaust(gathered: Iterator[Any]) -> None:
@@ -114,7 +118,7 @@ def _write(
     files: dict[str, Any] = {}
     for name, tensors in gathered:
         path = folder / name
-        save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, path)
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
         files[name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     record = {
         "step": state.step,
@@ -191,8 +195,10 @@ def _load_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, file: A
         entries.setdefault(name, {})[entry] = (
             split_like(value.to(parameters[name].device), parameters[name]) if same else value
         )
+    names = {parameter: name for name, parameter in parameters.items()}
+    order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
     stored = optimizer.state_dict()
-    stored["state"] = {i: entries[name] for i, name in enumerate(parameters) if name in entries}
+    stored["state"] = {i: entries[name] for i, name in enumerate(order) if name in entries}
     optimizer.load_state_dict(stored)
 
 

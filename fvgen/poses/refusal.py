@@ -33,7 +33,8 @@ class Cause(Enum):
     )
     NOT_CONNECTED = (
         "show one thing from at least 2 places",
-        "Photograph {between} again from places in between: each photo should share half of its picture with the next.",
+        "Photograph {between} again from places in between: each photo should share half of its picture with the next, "
+        "and show things with texture.",
     )
     ONE_PLACE = (
         "be taken from places that lie apart",

@@ -76,13 +76,13 @@ def reason_not_connected(
     others: list[int],
 ) -> str:
     """Why a photo is not tied to ``others``, the photos that hang together."""
-    if keypoints[photo] < FEW_KEYPOINTS:
-        return f"it shows little texture, or is blurred ({keypoints[photo]} keypoints)"
-    if sharpness[photo] < _BLURRED * float(np.median([*sharpness.values()])):
-        return "it is blurred"
     shared = {i + j - photo: len(pair.inliers) for (i, j), pair in pairs.items() if photo in (i, j)}
     most = max((count for other, count in shared.items() if other in others), default=0)
     reason = f"it shares {most or 'no'} verified matches with the others ({STRONG_PAIR} are needed)"
     if any(count >= STRONG_PAIR for other, count in shared.items() if other not in others):
-        reason += ", but more with a second group: another place wants a folder of its own, or photos in between"
+        return f"{reason}, but more with a second group: another place wants a folder of its own, or photos in between"
+    if keypoints[photo] < FEW_KEYPOINTS:
+        return f"it shows little texture, or is blurred ({keypoints[photo]} keypoints)"
+    if sharpness[photo] < _BLURRED * float(np.median([*sharpness.values()])):
+        return "it is blurred"
     return reason

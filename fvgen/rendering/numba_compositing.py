@@ -220,9 +220,10 @@ def composite(first, last, seen, starts, splat_of, limits, background, picture, 
 
 
 @kernel_part
-def _draw_tile_backward(
-    c, x0, y0, first, last, seen, splat_of, slot_of, limits, picture, grads, grad_depth, absolute, pair_gradients
-):
+def _draw_tile_backward(tile, seen, pairs, limits, picture, grads, grad_depth, absolute, pair_gradients):
+    """Gradient of `_draw_tile` at the positions from ``first`` to ``last``, which are the first two of ``pairs``."""
+    c, x0, y0 = tile
+    first, last, splat_of, slot_of = pairs
     means2d, splats, boxes = seen
     rgb, transmittance, depth = picture
     grad_rgb, grad_transmittance = grads
@@ -261,23 +262,9 @@ def composite_backward(
     _, height, width, _ = picture[0].shape
     columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     for t in range(first, last):
-        c, x0, y0 = t // (rows * columns), t % columns * TILE, t // columns % rows * TILE
-        _draw_tile_backward(
-            c,
-            x0,
-            y0,
-            starts[t],
-            ends[t],
-            seen,
-            splat_of,
-            slot_of,
-            limits,
-            picture,
-            grads,
-            grad_depth,
-            absolute,
-            pair_gradients,
-        )
+        tile = (t // (rows * columns), t % columns * TILE, t // columns % rows * TILE)
+        pairs = (starts[t], ends[t], splat_of, slot_of)
+        _draw_tile_backward(tile, seen, pairs, limits, picture, grads, grad_depth, absolute, pair_gradients)
 
 
 @kernel_part

@@ -13,7 +13,7 @@ import pytest
 from nerfstudio_commands import run_environment
 from viewer_page import Page, answers, free_port, wait_for
 
-from fvgen_ns.app_run import Job
+from fvgen_ns.app.run import Job
 from fvgen_ns.cli import main
 
 PHOTOS = Path(__file__).resolve().parents[1] / "data/captures/shelf_rgbd/images"

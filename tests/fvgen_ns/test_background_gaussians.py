@@ -7,7 +7,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import SceneBox
 
 from fvgen_ns.fvgen_model import FVGenModel, FVGenModelConfig
-from fvgen_ns.initial_gaussians import BACKGROUND_OPACITY
+from fvgen_ns.splat.initial_gaussians import BACKGROUND_OPACITY
 
 FAR = -6.0
 """Between the scene, at z = -3, and its background, at -10."""

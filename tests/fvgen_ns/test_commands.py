@@ -11,7 +11,7 @@ from nerfstudio_commands import STEPS, cache_state, config_of, run, train
 from plyfile import PlyData
 
 from fvgen import read_splat
-from fvgen_ns.run_figures import RunFigures
+from fvgen_ns.report.figures import RunFigures
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def trained(tmp_path_factory, tiny_room) -> Path:
     """A folder in which ns-train has run on the small capture, with relative paths."""
     cwd = tmp_path_factory.mktemp("nerfstudio")
     shutil.copytree(tiny_room, cwd / "capture")
-    done = train(cwd, Path("capture"))
+    done = train(cwd, Path("capture"), fresh=True)
     assert config_of(cwd).is_file()
     assert f"fvgen-splat-cpu on cpu, --quality quick: {STEPS} steps (--max-num-iterations)" in done.stdout
     assert ".amp." not in done.stderr  # what no user can act on is not shown
@@ -42,7 +42,8 @@ def test_training_keeps_views_in_the_cache_and_says_where_they_come_from(trained
 def test_eval_reads_the_cache_and_measures_held_out_photos_from_any_folder(trained, tmp_path):
     before = cache_state(trained)
     result = trained / "eval.json"
-    run("ns-eval", "--load-config", config_of(trained), "--output-path", result, cwd=trained, folder=tmp_path)
+    where = ("--load-config", config_of(trained), "--output-path", result)
+    run("ns-eval", *where, cwd=trained, folder=tmp_path, fresh=True)
     scores = json.loads(result.read_text())["results"]
     figures = RunFigures.read(config_of(trained).parent)
     assert figures.photos == "held-out photos"

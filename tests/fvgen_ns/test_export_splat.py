@@ -25,8 +25,8 @@ from fvgen_ns.checkpoint import GAUSSIANS
 from fvgen_ns.cli import main
 from fvgen_ns.config_file import config_text, make_paths_absolute
 from fvgen_ns.fvgen_config import fvgen_splat_cpu
-from fvgen_ns.report_page import report_html
-from fvgen_ns.trained_splat import read_trained_splat
+from fvgen_ns.report.page import report_html
+from fvgen_ns.splat.trained import read_trained_splat
 
 
 def write_run(folder: Path, data: Path, splat: Gaussians, is_background: torch.Tensor | None = None) -> Path:

@@ -18,7 +18,7 @@ from fvgen.geometry.cameras import look_at
 from fvgen.geometry.trajectory import clips_of
 from fvgen.types import Cameras
 from fvgen_ns.generate_here import FOLDER, WITH, WITHOUT, Added, path_through
-from fvgen_ns.viewer_generation import outcome
+from fvgen_ns.viewer.generation import outcome
 
 
 def around(*degrees: float) -> torch.Tensor:

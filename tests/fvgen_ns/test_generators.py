@@ -1,15 +1,13 @@
 """Student and teacher in the plugin: weights are looked for first, content decides the key, inference loads nothing."""
 
-import os
 import shutil
-import subprocess
-import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from nerfstudio_commands import run
 
 from fvgen.checks import InputError
 from fvgen.data.working_size import make_capture
@@ -168,21 +166,9 @@ def test_models_are_found_by_folder_variant_and_hub_cache(tiny_model, tmp_path, 
     assert model_fingerprint(snapshot) == model_fingerprint(tiny_model("student"))
 
 
-def run(cwd: Path, *command: object) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cwd / "cache"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", "nerfstudio.scripts.train", "fvgen-splat-cpu", *map(str, command)],
-        cwd=cwd,
-        env=environment,
-        text=True,
-        capture_output=True,
-        timeout=300,
-        check=False,
-    )
-
-
 def test_training_without_the_teachers_weights_ends_at_once_and_writes_nothing(tiny_room, tmp_path):
-    done = run(tmp_path, "--data", tiny_room, "--pipeline.datamanager.densify.generator", "teacher")
+    options = ("--data", tiny_room, "--pipeline.datamanager.densify.generator", "teacher")
+    done = run("ns-train", "fvgen-splat-cpu", *options, cwd=tmp_path, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stdout + done.stderr
     assert "fvgen download viewcrafter-512" in done.stdout and "fvgen convert" in done.stdout
     assert list(tmp_path.iterdir()) == []
@@ -194,8 +180,9 @@ def test_training_takes_the_students_views(tiny_room, tiny_model, tmp_path):
         "generator": "student", "model": "student", "working-size": 64, "frames-per-clip": 3, "trials": False,
         "geometry": "capture-depth",
     }  # fmt: skip
-    done = run(
-        tmp_path,
+    run(
+        "ns-train",
+        "fvgen-splat-cpu",
         "--data",
         tiny_room,
         "--vis",
@@ -209,8 +196,8 @@ def test_training_takes_the_students_views(tiny_room, tiny_model, tmp_path):
         "--pipeline.datamanager.image-size",
         64,
         *(part for key, value in options.items() for part in (f"--pipeline.datamanager.densify.{key}", value)),
+        cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     (folder,) = (tmp_path / "cache/fvgen").iterdir()
     assert len(list((folder / "confidence").glob("*.png"))) >= 3
     # the full path: ns-eval may run from another folder

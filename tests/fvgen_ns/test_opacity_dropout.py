@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fvgen_ns.opacity_dropout import drop
+from fvgen_ns.splat.opacity_dropout import drop
 
 
 @pytest.mark.parametrize(("share", "opacity"), [(0.05, 0.5), (0.2, 0.4), (0.5, 0.05), (0.9, 0.09)])

@@ -1,6 +1,6 @@
 """Notes in plain words."""
 
-from fvgen_ns.plain_words import plain
+from fvgen_ns.report.plain_words import plain
 
 
 def test_what_only_developers_know_is_explained():

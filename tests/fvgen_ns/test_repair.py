@@ -13,7 +13,7 @@ from nerfstudio_commands import config_of, train
 from fvgen.types import Cameras, Capture
 from fvgen_ns.frames import to_nerfstudio
 from fvgen_ns.repair import FOLDER
-from fvgen_ns.splat_geometry import at_refined_poses
+from fvgen_ns.splat.geometry import at_refined_poses
 
 
 def test_photos_stand_where_the_camera_optimizer_has_put_them():

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import torch
 from run_report import figures, report
 
-from fvgen_ns.finish import next_commands
-from fvgen_ns.report_page import report_html
-from fvgen_ns.run_figures import RunFigures
+from fvgen_ns.report.figures import RunFigures
+from fvgen_ns.report.finish import next_commands
+from fvgen_ns.report.page import report_html
 
 
 class Balanced(HTMLParser):

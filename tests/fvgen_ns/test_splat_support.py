@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fvgen.rendering.splat_rasterizer import resolve
 from fvgen.types import Cameras
-from fvgen_ns.splat_support import GENERATED_ORANGE, NOTHING_GREY, PHOTO_BLUES, Support, Witness, measure_support
+from fvgen_ns.splat.support import GENERATED_ORANGE, NOTHING_GREY, PHOTO_BLUES, Support, Witness, measure_support
 
 SIDE = 48
 

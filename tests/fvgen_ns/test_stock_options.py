@@ -11,8 +11,9 @@ from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatama
 from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig
 
 from fvgen.checks import InputError
-from fvgen_ns import fvgen_datamanager, fvgen_model, initial_gaussians, regularizers, splat_strategy
+from fvgen_ns import fvgen_datamanager, fvgen_model
 from fvgen_ns.fvgen_config import fvgen_splat_cpu
+from fvgen_ns.splat import initial_gaussians, regularizers, strategy
 from fvgen_ns.stock_options import UNUSED, refuse_unused
 
 OTHERS = {
@@ -57,7 +58,7 @@ INHERITED = {
     "data", "dataparser", "cache_images_type", "train_cameras_sampling_seed",  # by Nerfstudio's FullImageDatamanager
     "cache_images", "resolution_schedule", "num_downscales", "output_depth_during_training",  # splatfacto's; always on
 }  # fmt: skip
-MODEL = (fvgen_model, initial_gaussians, regularizers, splat_strategy)
+MODEL = (fvgen_model, initial_gaussians, regularizers, strategy)
 
 
 @pytest.mark.parametrize(

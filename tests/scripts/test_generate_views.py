@@ -2,13 +2,12 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from nerfstudio_commands import run
 from PIL import Image
 
 from fvgen.checks import InputError
@@ -26,8 +25,8 @@ SCRIPT = Path(__file__).parents[2] / "scripts/generate_views.py"
     ids=["no geometry", "one frame", "no pixels"],
 )
 def test_bad_settings_are_refused_before_anything_is_written(tiny_room, tmp_path, options, message):
-    command = [sys.executable, str(SCRIPT), "--data", str(tiny_room), "--output", str(tmp_path / "views"), *options]
-    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=200, check=False)
+    where = ("--data", tiny_room, "--output", tmp_path / "views")
+    done = run(SCRIPT, *where, *options, cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "views").exists()
@@ -35,26 +34,11 @@ def test_bad_settings_are_refused_before_anything_is_written(tiny_room, tmp_path
 
 def test_finished_views_of_other_settings_are_not_thrown_away(tiny_room, tmp_path):
     views = tmp_path / "views"
-    command = [
-        sys.executable,
-        str(SCRIPT),
-        "--data",
-        str(tiny_room),
-        "--output",
-        str(views),
-        "--geometry",
-        "capture-depth",
-    ]
-    command += ["--generator", "points", "--frames-per-clip", "3"]
-
-    def run(*options):
-        return subprocess.run(
-            [*command, *options], cwd=tmp_path, text=True, capture_output=True, timeout=200, check=False
-        )
-
-    assert run().returncode == 0
+    options = ("--data", tiny_room, "--output", views, "--geometry", "capture-depth")
+    options += ("--generator", "points", "--frames-per-clip", 3)
+    run(SCRIPT, *options, cwd=tmp_path, fresh=True)
     before = {path: path.read_bytes() for path in views.rglob("*") if path.is_file()}
-    refused = run("--seed", "1")
+    refused = run(SCRIPT, *options, "--seed", 1, cwd=tmp_path, check=False)
     assert refused.returncode == 2 and "--output must be a new folder or hold views of this capture" in refused.stderr
     assert {path: path.read_bytes() for path in views.rglob("*") if path.is_file()} == before
 
@@ -71,9 +55,8 @@ def test_held_out_photos_and_masks_go_with_the_views(capture, tmp_path):
             frame["mask_path"] = "mask.png"
     (capture / "transforms.json").write_text(json.dumps(meta))
     folder = tmp_path / "views"
-    command = [sys.executable, str(SCRIPT), "--data", str(capture), "--output", str(folder)]
-    command += ["--geometry", "capture-depth", "--frames-per-clip", "3"]
-    subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=200, check=True)
+    options = ("--geometry", "capture-depth", "--frames-per-clip", 3)
+    run(SCRIPT, "--data", capture, "--output", folder, *options, cwd=tmp_path)
     written = json.loads((folder / "transforms.json").read_text())
     frames = {frame["file_path"]: frame for frame in written["frames"]}
     sources = [frames[name]["fvgen"]["source"] for name in written["test_filenames"]]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from nerfstudio_commands import run
 from PIL import Image
 
 from fvgen.checks import InputError
@@ -19,19 +17,12 @@ from fvgen.evaluation.held_out import held_out_clips, train_and_test
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "generator.py"
 
 
-def run(*options) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(SCRIPT), *map(str, options)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
-
-
 def test_figures_of_a_capture(tiny_room, tmp_path):
     (tmp_path / "captures").mkdir()
     shutil.copytree(tiny_room, tmp_path / "captures" / "room")
     file = tmp_path / "new" / "folder" / "figures.json"
     asked = ("--captures", tmp_path / "captures", "--output", file, "--methods", "render", "inpaint", "warp")
-    done = run(*asked, "--pictures", tmp_path / "pictures")
-    assert done.returncode == 0, done.stderr
+    run(SCRIPT, *asked, "--pictures", tmp_path / "pictures", cwd=tmp_path)
     figures = json.loads(file.read_text(), parse_constant=pytest.fail)  # NaN is no JSON
     assert set(figures["captures"]) == {"room"} and figures["mean"] == figures["captures"]["room"]
     assert set(figures["mean"]) == {"render", "inpaint", "warp"}
@@ -52,7 +43,8 @@ def without_test_photos(folder):
 def test_a_capture_that_holds_nothing_back_is_refused_before_work(tiny_room, tmp_path):
     (tmp_path / "captures").mkdir()
     without_test_photos(Path(shutil.copytree(tiny_room, tmp_path / "captures" / "room")))
-    done = run("--captures", tmp_path / "captures", "--output", tmp_path / "out" / "figures.json")
+    asked = ("--captures", tmp_path / "captures", "--output", tmp_path / "out" / "figures.json")
+    done = run(SCRIPT, *asked, cwd=tmp_path, check=False)
     assert done.returncode == 2 and done.stderr.startswith("capture room must hold photos back in test_filenames")
     assert not (tmp_path / "out").exists()
 

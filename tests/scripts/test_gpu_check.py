@@ -93,10 +93,11 @@ def test_needs_are_listed_without_a_gpu():
 
 
 def test_a_failed_mode_is_reported_and_the_rest_goes_on():
-    rows = list(measure_clips(ClipTrials(CPU, tflops=100.0, tiny=True, repeats=1, backend="no-such-backend")))
-    failed = [row for row in rows if "error" in row]
+    modes = ("compiled", "low-memory")
+    trials = ClipTrials(CPU, tflops=100.0, tiny=True, repeats=1, backend="no-such-backend", modes=modes)
+    *failed, last = measure_clips(trials)
     assert {row["mode"] for row in failed} == {"compiled"} and "no-such-backend" in failed[0]["error"]
-    assert {row["mode"] for row in rows} == {"plain", "eager", "compiled", "low-memory"}
+    assert last["mode"] == "low-memory" and "error" not in last
 
 
 def test_aims_are_held_against_the_fastest_and_the_largest():

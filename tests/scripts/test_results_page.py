@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def page(monkeypatch, tmp_path):
     """The script, working on a copy of what it reads."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
     spec = importlib.util.spec_from_file_location("results_page", ROOT / "scripts" / "results_page.py")
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up

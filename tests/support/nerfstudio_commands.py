@@ -8,10 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm_process import run_warm
+
+from fvgen.devices import default_device, is_gpu
 
 BIN = Path(sys.executable).parent
 STEPS = 40
 """Steps of a training unless it is given others."""
+_TIMEOUT = 400
+"""Seconds."""
 
 
 def run_environment(cwd: Path, columns: int = 200) -> dict[str, str]:
@@ -22,18 +27,38 @@ def run_environment(cwd: Path, columns: int = 200) -> dict[str, str]:
 
 
 def run(
-    command: str, *arguments: object, cwd: Path, check: bool = True, columns: int = 200, folder: Path | None = None
+    command: str | Path,
+    *arguments: object,
+    cwd: Path,
+    check: bool = True,
+    columns: int = 200,
+    folder: Path | None = None,
+    fresh: bool = False,
 ) -> subprocess.CompletedProcess:
-    """A command of the environment the tests run in, without a terminal; in ``folder`` where that is another one."""
-    done = subprocess.run(
-        [str(BIN / command), *map(str, arguments)],
-        cwd=folder or cwd,
-        env=run_environment(cwd, columns),
-        text=True,
-        capture_output=True,
-        timeout=400,
-        check=False,
-    )
+    """A command of the environment the tests run in, without a terminal.
+
+    Args:
+        command: its name, or the path of a Python script.
+        arguments: of the command line.
+        cwd: folder it runs in, and keeps its cache in.
+        check: whether the test fails where the command does.
+        columns: width of what it prints.
+        folder: another folder to run in.
+        fresh: start Python anew, as a shell does. A GPU always asks for that: it cannot be used after a fork.
+    """
+    line, where, environment = [str(BIN / command), *map(str, arguments)], folder or cwd, run_environment(cwd, columns)
+    if fresh or is_gpu(default_device()):
+        done = subprocess.run(
+            [sys.executable, *line],
+            cwd=where,
+            env=environment,
+            text=True,
+            capture_output=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    else:
+        done = run_warm(line, where, environment, _TIMEOUT)
     if check and done.returncode:
         pytest.fail(
             f"{command} {arguments} exited with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -58,10 +83,10 @@ def training(capture: Path, *options: object, timestamp: str = "run") -> list[st
 
 
 def train(
-    cwd: Path, capture: Path, *options: object, timestamp: str = "run", check: bool = True
+    cwd: Path, capture: Path, *options: object, timestamp: str = "run", check: bool = True, fresh: bool = False
 ) -> subprocess.CompletedProcess:
     """ns-train on a capture, in a folder of its own."""
-    return run("ns-train", *training(capture, *options, timestamp=timestamp), cwd=cwd, check=check)
+    return run("ns-train", *training(capture, *options, timestamp=timestamp), cwd=cwd, check=check, fresh=fresh)
 
 
 def config_of(cwd: Path, timestamp: str = "run") -> Path:

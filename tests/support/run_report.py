@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from fvgen_ns.report_page import Report
-from fvgen_ns.run_figures import ComparedPhoto, RunFigures
+from fvgen_ns.report.figures import ComparedPhoto, RunFigures
+from fvgen_ns.report.page import Report
 
 METRICS = {"psnr": 21.5, "ssim": 0.75, "st_lpips": 0.2, "psnr_affine": 22.0}
 

@@ -16,11 +16,11 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
 
-from fvgen_ns.comparison import DIFFERENCE_GAIN, Comparison, evaluating
-from fvgen_ns.page_text import markdown_picture
-from fvgen_ns.run_state import RunState
-from fvgen_ns.viewer_cameras import DrawnCameras, Kind, SceneCamera, scene_cameras, stand_in
-from fvgen_ns.viewer_support import ViewerSupport
+from fvgen_ns.splat.comparison import DIFFERENCE_GAIN, Comparison, evaluating
+from fvgen_ns.viewer.cameras import DrawnCameras, Kind, SceneCamera, scene_cameras, stand_in
+from fvgen_ns.viewer.page_text import markdown_picture
+from fvgen_ns.viewer.run_state import RunState
+from fvgen_ns.viewer.support import ViewerSupport
 
 if TYPE_CHECKING:
     from fvgen_ns.fvgen_datamanager import FVGenDataManager
@@ -95,7 +95,7 @@ class FVGenControl(ViewerControl):
                 enlarge = gui.add_button("Enlarge", visible=False)
                 self._enlarge = enlarge
             from fvgen_ns.generate_here import ViewsHere  # they load numba and SciPy, which no ns-* command waits for
-            from fvgen_ns.viewer_generation import GenerationPanel
+            from fvgen_ns.viewer.generation import GenerationPanel
 
             trainer = viewer.trainer
             run = None if trainer is None else ViewsHere(self._model, self._manager, self._lock, trainer.base_dir)

@@ -19,9 +19,9 @@ from fvgen.types import Cameras
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.fvgen_model import VIEWER_GREY
-from fvgen_ns.trained_splat import read_trained_splat
-from fvgen_ns.viewer_cameras import DrawnCameras, Kind, SceneCamera, stand_in
-from fvgen_ns.viewer_generation import pose_of
+from fvgen_ns.splat.trained import read_trained_splat
+from fvgen_ns.viewer.cameras import DrawnCameras, Kind, SceneCamera, stand_in
+from fvgen_ns.viewer.generation import pose_of
 
 _HEIGHT = 400
 """Height of a picture, in pixels."""

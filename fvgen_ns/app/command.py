@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None, program: str | None = None) -> 
 
 def _serve(config: App) -> None:
     require(0 < config.port < 65536, "--port", "lie between 1 and 65535", config.port, "Leave it out.")
-    from fvgen_ns.app_page import AppPage  # takes seconds to load
+    from fvgen_ns.app.page import AppPage  # takes seconds to load
 
     page = AppPage(config.port, config.output_dir)
     print(f"Open http://127.0.0.1:{page.port} in a browser. Ctrl-C ends it, and what it has started.", flush=True)

@@ -21,8 +21,8 @@ from fvgen.checks import InputError
 from fvgen.files import disk_errors, store
 from fvgen.pictures import encode_mp4, image_bytes, png
 from fvgen_ns.config_file import config_text
-from fvgen_ns.report_page import Report, report_html
-from fvgen_ns.run_figures import METRICS, RunFigures, compare_photos, figures_of, film_of
+from fvgen_ns.report.figures import METRICS, RunFigures, compare_photos, figures_of, film_of
+from fvgen_ns.report.page import Report, report_html
 
 if TYPE_CHECKING:
     from fvgen_ns.fvgen_trainer import FVGenTrainer

@@ -17,15 +17,15 @@ from fvgen.data.read_capture import has_poses, read_capture
 from fvgen.devices import default_device, is_gpu
 from fvgen.files import disk_errors, read_json, store
 from fvgen.poses.intake import PHOTO_SUFFIXES, VIDEO_SUFFIXES, find_media
-from fvgen_ns.app_pictures import thumbnails
-from fvgen_ns.app_run import Job, PoseSearch, Training
-from fvgen_ns.app_view import SplatScene
+from fvgen_ns.app.run import Job, PoseSearch, Training
+from fvgen_ns.app.thumbnails import thumbnails
+from fvgen_ns.app.view import SplatScene
 from fvgen_ns.export_splat import ExportSplat, export_splat
-from fvgen_ns.finish import FILM
-from fvgen_ns.fvgen_viewer import serve_scripts_as_such
-from fvgen_ns.page_text import as_code, markdown_picture
 from fvgen_ns.posed_input import POSED_CAPTURE
 from fvgen_ns.quality import QUALITIES, QualityName
+from fvgen_ns.report.finish import FILM
+from fvgen_ns.viewer.page_text import as_code, markdown_picture
+from fvgen_ns.viewer.panel import serve_scripts_as_such
 
 _ARCHIVE = ".zip"
 _IF_FULL = "Free some space or choose another folder."

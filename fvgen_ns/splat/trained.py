@@ -17,7 +17,7 @@ from fvgen.types import Cameras
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.checkpoint import GAUSSIANS, read_checkpoint
 from fvgen_ns.fvgen_dataparser import FVGenDataParser
-from fvgen_ns.splat_parameters import gaussians_of
+from fvgen_ns.splat.parameters import gaussians_of
 
 
 @dataclass(frozen=True)

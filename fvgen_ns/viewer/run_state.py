@@ -6,9 +6,9 @@ import time
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from fvgen_ns.comparison import Comparison
 from fvgen_ns.run_seconds import SECONDS
-from fvgen_ns.viewer_cameras import Kind, SceneCamera
+from fvgen_ns.splat.comparison import Comparison
+from fvgen_ns.viewer.cameras import Kind, SceneCamera
 
 if TYPE_CHECKING:
     from fvgen_ns.fvgen_datamanager import FVGenDataManager

@@ -14,7 +14,7 @@ from fvgen.geometry.trajectory import PATH_STYLES
 from fvgen.rendering.splat_rasterizer import resolve
 from fvgen.types import Cameras
 from fvgen_ns.frames import to_fvgen
-from fvgen_ns.plain_words import plain
+from fvgen_ns.report.plain_words import plain
 from fvgen_ns.training_inputs import NOTHING_HELD_OUT
 
 if TYPE_CHECKING:

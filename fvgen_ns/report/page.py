@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from fvgen.pictures import image_bytes
-from fvgen_ns.run_figures import METRICS, ComparedPhoto, RunFigures
+from fvgen_ns.report.figures import METRICS, ComparedPhoto, RunFigures
 
 DIFFERENCE_GAIN = 3
 """Factor on differences, so that small ones can be seen."""

@@ -16,7 +16,7 @@ from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
 
 from fvgen.checks import InputError
 from fvgen_ns.generate_here import WITH, WITHOUT, Added, Cancelled, ViewsHere
-from fvgen_ns.page_text import as_code
+from fvgen_ns.viewer.page_text import as_code
 
 _HINT = "Make views from the nearest photo to here and train on them, unless that makes photos left out worse"
 _ALONG = "The same along the keyframes of the Render tab"

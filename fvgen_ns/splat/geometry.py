@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fvgen.geometry.points import depth_to_points
 from fvgen.types import Cameras, Capture, Progress, SceneGeometry
-from fvgen_ns.comparison import evaluating
+from fvgen_ns.splat.comparison import evaluating
 
 if TYPE_CHECKING:
     from fvgen_ns.fvgen_model import FVGenModel

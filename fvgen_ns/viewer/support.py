@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from fvgen.rendering.splat_rasterizer import SplatRender
 from fvgen.types import Cameras
-from fvgen_ns.comparison import evaluating
 from fvgen_ns.frames import to_fvgen
-from fvgen_ns.splat_support import (
+from fvgen_ns.splat.comparison import evaluating
+from fvgen_ns.splat.support import (
     LONGEST_SIDE,
     MOST_VIEWS,
     NOTHING_GREY,
@@ -25,7 +25,7 @@ from fvgen_ns.splat_support import (
     Witness,
     measure_support,
 )
-from fvgen_ns.viewer_cameras import Kind, SceneCamera
+from fvgen_ns.viewer.cameras import Kind, SceneCamera
 
 if TYPE_CHECKING:
     from fvgen_ns.fvgen_model import FVGenModel

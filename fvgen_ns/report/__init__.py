@@ -1,0 +1,1 @@
+"""What stands at the end of a run: a table in the terminal and ``report.html``."""
