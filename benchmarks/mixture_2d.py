@@ -27,6 +27,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,13 @@ import torch
 import tyro
 from mixture_2d_networks import DEVIATION, MEANS, WEIGHTS, ExactTeacher, Perceptron, PointDiscriminator
 from mixture_2d_rows import SECOND_STAGES, ExactRatio
-from mixture_2d_scores import Found, plot, sliced_wasserstein, summary
+from mixture_2d_scores import plot, sliced_wasserstein, summary
 from reporting import settings_of, write_json
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from fvgen.checks import require
 from fvgen.clip import Conditions, TrainBatch
 from fvgen.diffusion.denoising import conditional_denoiser
 from fvgen.diffusion.sampling import sample_few_step
@@ -79,8 +81,15 @@ class Options:
     """Learning rate of the critics. It falls to a tenth."""
     samples: int = 4000
     """Number of points in each run that are drawn to measure."""
+    only: tuple[str, ...] = tuple(SECOND_STAGES)
+    """Second stages to run, by the names of their rows. All when left out."""
     output: Path | None = None
     """JSON file to write; the plot goes beside it as PNG."""
+
+    def __post_init__(self) -> None:
+        for name in self.only:
+            known = f"name rows out of {'; '.join(SECOND_STAGES)}"
+            require(name in SECOND_STAGES, "only", known, name, "Leave it out for all.")
 
 
 class Stream:
@@ -166,8 +175,8 @@ def draw_student(network: nn.Module, schedule: NoiseSchedule, options: Options) 
     return z.reshape(options.seeds, options.samples, 2)
 
 
-def distil(options: Options, report: Any) -> Found:
-    """Every row: two starts and all of `SECOND_STAGES`."""
+def distil(options: Options) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
+    """Name, points [seeds, N, 2] and meters of every row as it is done: the start, first stages, second ones."""
     torch.manual_seed(0)
     schedule = NoiseSchedule(base_scale=0.7)
     teacher = ExactTeacher(schedule).requires_grad_(False)
@@ -183,15 +192,16 @@ def distil(options: Options, report: Any) -> Found:
             own.requires_grad_("discriminator" in objective.trains)
         return Roles(schedule, copy.deepcopy(student), teacher, score, own, ratio)
 
-    found: Found = {"start, undistilled": (draw_student(start, schedule, options), {})}
+    yield "start, undistilled", draw_student(start, schedule, options), {}
+    second = {name: SECOND_STAGES[name] for name in options.only}
+    asked = {row.student_input for row in second.values()}
     ready: dict[str, Roles] = {}
-    for student_input, name in INPUTS.items():
+    for student_input, name in ((key, name) for key, name in INPUTS.items() if key in asked):
         gan = FVGenStage1(critic_steps=options.critic_steps, student_input=student_input)
         ready[student_input] = roles(start, untrained, gan)
         meters = descend(ready[student_input], gan, options.stage1_steps, options, 1)
-        found[name] = (draw_student(ready[student_input].student, schedule, options), meters)
-        report(f"{name} done")
-    for name, row in SECOND_STAGES.items():
+        yield name, draw_student(ready[student_input].student, schedule, options), meters
+    for name, row in second.items():
         before, objective = ready[row.student_input], row.objective(options.critic_steps)
         group = roles(before.student if row.after_gan else start, before.discriminator, objective)
         if row.ratio == "exact":
@@ -199,21 +209,38 @@ def distil(options: Options, report: Any) -> Found:
         elif not row.after_gan and row.joint:
             group.discriminator = copy.deepcopy(untrained)
         meters = descend(group, objective, options.stage2_steps, options, 2)
-        found[name] = (draw_student(group.student, schedule, options), meters)
-        report(f"{name} done")
-    return found
+        yield name, draw_student(group.student, schedule, options), meters
 
 
 def main(options: Options) -> None:
-    """Distil, print a table, write JSON and plot."""
-    report = Console(stderr=True).print
+    """Distil, print a table, plot; the JSON is written anew after each row, so that a run broken off leaves some."""
     started, cpu = time.perf_counter(), time.process_time()
-    found = distil(options, report)
     one, other = (draw_data(20_000, Stream(seed, 20_000)).latents.reshape(-1, 2) for seed in (998, 999))
     truth = one[: options.samples]
-    rows = {name: summary(points, meters, truth) for name, (points, meters) in found.items()}
     floor = sliced_wasserstein(truth, other[: options.samples])
-    count = f"of {options.seeds}"
+    found: dict[str, Tensor] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    for name, points, meters in distil(options):
+        found[name], rows[name] = points, summary(points, meters, truth)
+        Console(stderr=True).print(f"{name}: distance {rows[name]['distance']:.3f}")
+        if options.output is not None:
+            write_json(
+                options.output,
+                {
+                    "options": settings_of(options),
+                    "rows": rows,
+                    "distance_between_two_draws_of_the_data": floor,
+                    "seconds": time.perf_counter() - started,
+                    "cpu_seconds": time.process_time() - cpu,
+                },
+            )
+    Console().print(_table(rows, options.seeds), f"two draws of the data lie {floor:.3f} apart")
+    if options.output is not None:
+        plot(found, rows, options.output.with_suffix(".png"))
+
+
+def _table(rows: Mapping[str, Mapping[str, Any]], seeds: int) -> Table:
+    count = f"of {seeds}"
     table = Table(
         "recipe", f"minor mode kept, {count}", f"all modes, {count}", "minor share (0.1)", "distance", "in modes"
     )
@@ -222,19 +249,7 @@ def main(options: Options) -> None:
         distance = f"{row['distance']:.3f} ± {row['distance_deviation']:.3f}"
         kept = str(row["minor_mode_kept"]), str(row["all_modes_kept"])
         table.add_row(name, *kept, share, distance, f"{row['points_in_modes']:.3f}")
-    Console().print(table, f"two draws of the data lie {floor:.3f} apart")
-    if options.output is not None:
-        plot(found, rows, options.output.with_suffix(".png"))
-        write_json(
-            options.output,
-            {
-                "options": settings_of(options),
-                "rows": rows,
-                "distance_between_two_draws_of_the_data": floor,
-                "seconds": time.perf_counter() - started,
-                "cpu_seconds": time.process_time() - cpu,
-            },
-        )
+    return table
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ from torch import Tensor
 MINOR = 3
 KEPT = 0.02
 """Share from which the minor mode counts as kept: a fifth of its weight."""
-Found = dict[str, tuple[Tensor, dict[str, float]]]
-"""Points [seeds, N, 2] and meters of a row, by its name."""
 
 
 def shares(points: Tensor) -> list[float]:
@@ -52,21 +50,21 @@ def summary(points: Tensor, meters: dict[str, float], truth: Tensor) -> dict[str
     }
 
 
-def plot(found: Found, rows: dict[str, dict[str, Any]], path: Path) -> None:
-    """The points of all runs for every row, and the minor mode's share by run."""
+def plot(found: dict[str, Tensor], rows: dict[str, dict[str, Any]], path: Path) -> None:
+    """The points [seeds, N, 2] of every row, and the minor mode's share by run."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
 
     figure = Figure(figsize=(14, 15), layout="constrained")
     axes = figure.subplots(4, 4).flatten()
     for axis, (name, row) in zip(axes, rows.items(), strict=False):
-        x, y = found[name][0].flatten(0, 1)[::8].T.tolist()
+        x, y = found[name].flatten(0, 1)[::8].T.tolist()
         axis.scatter(x, y, s=0.5, alpha=0.2)
         for mean, weight in zip(MEANS.tolist(), WEIGHTS.tolist(), strict=True):
             colour = "tab:red" if weight < 0.2 else "gray"
             axis.add_artist(Circle((mean[0], mean[1]), 3 * DEVIATION, fill=False, color=colour))
         axis.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=[], yticks=[])
-        kept = f"minor mode {row['minor_mode_share']:.3f}, kept {row['minor_mode_kept']} of {len(found[name][0])}"
+        kept = f"minor mode {row['minor_mode_share']:.3f}, kept {row['minor_mode_kept']} of {len(found[name])}"
         axis.set_title(f"{name}\n{kept},\ndistance {row['distance']:.3f}", fontsize=8)
     last = axes[-2]
     for place, row in enumerate(rows.values()):

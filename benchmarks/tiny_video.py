@@ -135,12 +135,13 @@ def main(options: Options) -> None:
     rows = {name: {**row, "psnr_over_teacher": row["psnr"] - bar} for name, row in rows.items()}
     budgets = {
         name: [
-            {"seed": seed, **_record(run), **accuracies[run.output]}
+            {"seed": seed, **_record(run, budget), **accuracies[run.output]}
             for seed, seed_runs in runs.items()
             for run in seed_runs[name]
         ]
         for name in options.only
     }
+    rows = {name: {**row, **_cost(budgets.get(name, ()), len(runs))} for name, row in rows.items()}
     console = Console(width=120)
     console.print(_table(rows, budgets))
     for part, spent in seconds.items():
@@ -198,10 +199,17 @@ def _over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: float(of.mean()) for name, of in values.items()} | errors
 
 
-def _record(run: Run) -> dict[str, Any]:
-    """A run's budget and meters."""
+def _cost(runs: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, float]:
+    """What a row's stages took together, mean over seeds; nothing for a row that was not trained."""
+    names = ("updates", "clips", "cpu_seconds") if runs else ()
+    return {name: sum(run[name] for run in runs) / seeds for name in names}
+
+
+def _record(run: Run, budget: Budget) -> dict[str, Any]:
+    """A run's budget, cost and meters."""
     means = {name: value for name, key in METERS.items() if (value := run.mean(key)) is not None}
-    return {**asdict(run.stage), "updates": run.updates, "seconds": run.log[-1]["seconds"], **means}
+    cost = {"seconds": run.log[-1]["seconds"], "cpu_seconds": run.cpu_seconds}
+    return {**asdict(run.stage), "updates": run.updates, "clips": run.updates * budget.batch, **cost, **means}
 
 
 def _table(rows: Mapping[str, Mapping[str, Any]], budgets: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:

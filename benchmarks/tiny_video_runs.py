@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from fvgen.checks import require
 from fvgen.distillation.configs import PRESETS, PresetName
 from fvgen.distillation.objectives.draws import STUDENT_TIMESTEPS
 from fvgen.files import write_json
-from fvgen.models.folder import INDEX, new_folder, read_settings
+from fvgen.models.folder import new_folder, read_settings
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 FRAME_TEACHER = "frame_teacher"
@@ -25,6 +26,8 @@ CRITIC_WARMUP = 2
 """Updates in which critics' learning rates rise: fewer than the student's, whom they have to be ahead of."""
 EMA_DECAY = 0.9
 """Of the student's average: stages are short."""
+COST = "cost.json"
+"""File in a run's folder that says what it took."""
 BLOCK = 4
 """Clips of a shard: small, so that all cores have work to the end."""
 
@@ -77,18 +80,16 @@ ROWS: Mapping[str, Sequence[Stage]] = {
         *(replace(stage, regression=1.0) for stage in _FIRST),
         replace(_SOFTENED, regression=3.0),
     ),
-    "simulated": (
-        Stage("fvgen-simulated-stage1", 0.5),
-        Stage("fvgen-simulated-stage2", 0.5, options=_UNGUIDED),
-    ),
+    "noised real": (Stage("fvgen-stage1", 1.0), Stage("fvgen-stage2", 1.0, options=_UNGUIDED)),
+    "simulated": (Stage("fvgen-simulated-stage1", 1.0), Stage("fvgen-simulated-stage2", 1.0, options=_UNGUIDED)),
     "DMD2": (Stage("dmd2", 1.0, None, _UNGUIDED),),
-    "CausVid": (Stage("causvid-init", 0.5, None, _TEACHERS_ODE), Stage("causvid", 0.5, None, _UNGUIDED)),
+    "CausVid": (Stage("causvid-init", 1.0, None, _TEACHERS_ODE), Stage("causvid", 1.0, None, _UNGUIDED)),
     "AVDM2": (Stage("avdm2", 1.0, None, _AVDM2, image_model=True),),
     "AVDM2, video score": (Stage("avdm2-video-score", 1.0, None, _AVDM2),),
     "AVDM2, GAN alone": (Stage("avdm2-gan-alone", 1.0, None, _AVDM2),),
 }
-"""The paper's Table 3, the recipe of the bundled student, and what FVGen is compared with. Every row has the
-same number of student updates."""
+"""The paper's Table 3 with a regression added, each row with the same number of student updates; then large presets and
+what FVGen is compared with, where a recipe of two runs has that number in each."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Budget:
     """Budget of every row."""
 
     updates: int = 160
-    """Updates of the student, over all stages of a row."""
+    """Updates of the student, over all stages of a row of Table 3, and in each of a preset for large networks."""
     critic_steps: int = 2
     """Updates of the fake score and the discriminator for each update of the student. A first stage has 5."""
     batch: int = 8
@@ -145,6 +146,8 @@ class Run:
     """Folder of the run."""
     log: list[dict[str, Any]]
     """Records of its log.jsonl."""
+    cpu_seconds: float
+    """Processor time of its program, start and export included."""
 
     def mean(self, key: str) -> float | None:
         """Mean of a figure over the last half of the updates in which it was logged; None where it never was."""
@@ -222,7 +225,8 @@ def train_rows(
 
 def _finished(plan: Plan) -> Run:
     lines = (plan.output / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return Run(plan.stage, plan.updates, plan.output, [json.loads(line) for line in lines])
+    spent = json.loads((plan.output / COST).read_text(encoding="utf-8"))
+    return Run(plan.stage, plan.updates, plan.output, [json.loads(line) for line in lines], **spent)
 
 
 def untrained_student(teacher: Path, folder: Path) -> Path:
@@ -236,7 +240,7 @@ def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, 
     """Train a run after the one that it starts from, unless that is done."""
     if before is not None:
         before.result()
-    if (plan.output / "student" / INDEX).is_file():
+    if (plan.output / COST).is_file():
         return
     start = {} if plan.before is None else {"--init-student": plan.before / "student"}
     objective = PRESETS[plan.stage.preset].objective
@@ -269,16 +273,25 @@ def _train(plan: Plan, before: Future[None] | None, clips: Path, teacher: Path, 
         options["--objective.regression.weight"] = plan.stage.regression
     if plan.stage.image_model:
         options["--frame-teacher"] = clips.parent / FRAME_TEACHER
-    _call("train_distill.py", {**options, **plan.stage.options}, "--other-size", "--meters.no-tensorboard")
+    spent = _call("train_distill.py", {**options, **plan.stage.options}, "--other-size", "--meters.no-tensorboard")
+    write_json(plan.output / COST, {"cpu_seconds": spent})
 
 
-def _call(script: str, options: Mapping[str, Any], *more: str) -> None:
+def _call(script: str, options: Mapping[str, Any], *more: str) -> float:
     """Run a script of this repository with options of one or several values; its output is the user's progress.
+
+    Returns: the processor time that it took, in seconds.
 
     Raises:
         subprocess.CalledProcessError: it failed, and has printed why.
     """
-    subprocess.run([sys.executable, str(SCRIPTS / script), *command_line(options, *more)], check=True)
+    command = [sys.executable, str(SCRIPTS / script), *command_line(options, *more)]
+    process = subprocess.Popen(command)
+    _, status, used = os.wait4(process.pid, 0)  # of this process alone: others may be on
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return used.ru_utime + used.ru_stime
 
 
 def command_line(options: Mapping[str, Any], *more: str) -> list[str]:

@@ -131,6 +131,14 @@ _ABLATION = (
     Column("st_lpips", "ST-LPIPS", 3),
     Column("sharpness", "sharpness", 2),
     Column("motion", "motion", 2),
+    Column("updates", "updates", 0),
+    Column("clips", "clips", 0),
+    Column("cpu_seconds", "processor seconds", 0),
+)
+_GUIDED = (
+    Column("colour_drift", "colour drift", 3),
+    Column("colour_error", "colour error", 3),
+    Column("saturation", "saturation", 3),
 )
 
 
@@ -212,6 +220,18 @@ TABLES: Mapping[str, ResultsTable] = {
         "The paper's ablation on tiny video",
         "Procedural clips of scenes that were not trained on. For sharpness and motion 1 is the real frames'.",
         lambda found: rows_table(found["rows"], _ABLATION, "student"),
+    ),
+    "presets": ResultsTable(
+        "tiny_presets_cpu.json",
+        "Every preset on tiny video",
+        "A check that each trains, too short to rank them. Procedural clips of scenes that were not trained on.",
+        lambda found: rows_table(found["rows"], _ABLATION, "student"),
+    ),
+    "guided": ResultsTable(
+        "guided_teacher_cpu.json",
+        "Colours under a guided teacher",
+        "Shift of a channel's mean in the data's deviations; error of a clip's colour; slope of drawn on true colours.",
+        lambda found: rows_table(found["rows"], _GUIDED, "drawn by"),
     ),
     "rasterizer": ResultsTable("rasterizer_cpu.json", "Splatting on one CPU core", "Synthetic surface.", _rasterizer),
     "model": ResultsTable("model_cpu.json", "Network", "Sizes and work of the full-size network.", _figures),

@@ -42,7 +42,7 @@ class Calls:
         self.most, self._on, self._failing = 0, 0, failing
         self._lock = threading.Lock()
 
-    def __call__(self, script: str, options, *more: str) -> None:
+    def __call__(self, script: str, options, *more: str) -> float:
         name = options["--output"].name
         with self._lock:
             self._on += 1
@@ -59,16 +59,18 @@ class Calls:
         with self._lock:
             self._on -= 1
             self.order.append(("done", name))
+        return 1.5
 
 
 def train(runs, work, jobs=2):
     return runs.train_rows(work, work / "clips", work / "teacher", runs.Budget(), jobs)
 
 
-def test_all_rows_have_as_many_updates_and_share_what_they_begin_with(runs, tmp_path):
+def test_rows_of_table_3_have_as_many_updates_and_share_what_they_begin_with(runs, tmp_path):
     rows = runs.planned_rows(tmp_path, runs.Budget(updates=20))
     assert set(rows) > TABLE_3
-    assert {sum(plan.updates for plan in row) for row in rows.values()} == {20}
+    assert {sum(plan.updates for plan in rows[name]) for name in TABLE_3} == {20}
+    assert {plan.updates for plan in (*rows["CausVid"], *rows["simulated"], *rows["DMD2"])} == {20}
     assert rows["GAN, reverse KL"][0] == rows["GAN, softened"][0] != rows["GAN, softened, regression"][0]
     for row in rows.values():
         assert [plan.before for plan in row] == [None, *(plan.output for plan in row[:-1])]
@@ -87,6 +89,7 @@ def test_each_run_is_trained_once_after_the_one_that_it_starts_from(runs, tmp_pa
             assert calls.order.index(("done", plan.before.name)) < calls.order.index(("begun", name))
     assert 1 <= calls.most <= jobs and (calls.most > 1) == (jobs > 1)
     assert [run.log[0]["seconds"] for run in rows["GAN, softened"]] == [2.0] * 4
+    assert {run.cpu_seconds for run in rows["GAN, softened"]} == {1.5}
     again = Calls()
     monkeypatch.setattr(runs, "_call", again)
     train(runs, tmp_path)
@@ -97,16 +100,17 @@ def test_every_row_is_a_command_line_that_the_trainer_takes(runs, tmp_path, monk
     """And every recipe without guidance, for which the bundled pair has no towers."""
     taken = {}
 
-    def parsed(script: str, options, *more: str) -> None:
+    def parsed(script: str, options, *more: str) -> float:
         taken[options["--output"].name] = parse(runs.command_line(options, *more), "")
         (options["--output"] / "student").mkdir(parents=True)
         (options["--output"].joinpath("log.jsonl")).write_text("")
+        return 0.0
 
     monkeypatch.setattr(runs, "_call", parsed)
     train(runs, tmp_path, jobs=1)
     assert {options.preset for options in taken.values()} >= {
         "dmd2", "causvid-init", "causvid", "avdm2", "avdm2-video-score", "avdm2-gan-alone", "tiny-no-gan",
-        "tiny-no-gan-reverse-kl", "fvgen-simulated-stage1", "fvgen-simulated-stage2",
+        "tiny-no-gan-reverse-kl", "fvgen-stage1", "fvgen-stage2", "fvgen-simulated-stage1", "fvgen-simulated-stage2",
     }  # fmt: skip
     assert all(options.other_size for options in taken.values())
     assert taken["tiny-no-gan-160-0"].train.student.lr == runs.Budget().lr
@@ -182,7 +186,8 @@ def test_the_whole_command(tmp_path):
     for row in figures["rows"].values():
         assert row["psnr_over_teacher"] == pytest.approx(row["psnr"] - bar)
     for row in TABLE_3:
-        assert sum(run["updates"] for run in figures["runs"][row]) == 20
+        assert sum(run["updates"] for run in figures["runs"][row]) == figures["rows"][row]["updates"] == 20
+        assert all(run["cpu_seconds"] > 0 for run in figures["runs"][row])
     assert 0 <= figures["runs"]["GAN only"][0]["own noise, fake right"] <= 1
     assert figures["rows"]["GAN only"]["ssim_se"] > 0
     assert all(spent["wall"] > 0 and spent["cpu"] > 0 for spent in figures["seconds"].values())
