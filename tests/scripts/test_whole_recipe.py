@@ -6,16 +6,12 @@ import json
 
 import pytest
 import tyro
+from nerfstudio_commands import train as ns_train
 from tiny_training import RUN, train
 
 from fvgen.data import prepare
 from fvgen.data.shards import ShardDataset
-from fvgen.data.working_size import make_capture
 from fvgen.generation.fixed_frames import fixed_frames_of
-from fvgen_ns.capture_split import CaptureSplit
-from fvgen_ns.densify import densify
-from fvgen_ns.densify_config import DensifyConfig
-from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 
 
 @pytest.mark.slow
@@ -38,13 +34,10 @@ def test_clips_as_latents_both_stages_with_guidance_and_the_plugin(tiny_room, ti
     student = tmp_path / "two" / "student"
     assert fixed_frames_of(student) == 4
 
-    outputs = FVGenDataParserConfig(data=tiny_room).setup().get_dataparser_outputs("train")
-    split = CaptureSplit.of(outputs)
-    capture = make_capture(split.frames, 64, depth_unit=split.depth_unit)
-    config = DensifyConfig(
-        geometry="capture-depth", generator="student", model=student, working_size=64, frames_per_clip=3,
-        seed_holes="never", cache_dir=tmp_path / "cache",
-    )  # fmt: skip
-    shown = densify(split, config, max_points=2000, image_size=64, capture=capture).outputs
-    photos, views = len(split.frames), len(shown.image_filenames) - len(split.frames)
-    assert views in (photos - 1, photos)  # one between neighbours, on an open or a closed path
+    given = ("--generator", "student", "--model", student, "--max-num-iterations", 5)
+    ns_train(tmp_path, tiny_room, *given, "--pipeline.datamanager.densify.frames-per-clip", 3)
+    (cache,) = (tmp_path / "cache/fvgen").iterdir()
+    frames = [frame["fvgen"] for frame in json.loads((cache / "transforms.json").read_text())["frames"]]
+    photos, drawn = ([frame for frame in frames if frame["photo"] == kind] for kind in (True, False))
+    assert {frame["generator"] for frame in drawn} == {"student"}
+    assert len(drawn) in (len(photos) - 1, len(photos))  # one between neighbours, on an open or a closed path
