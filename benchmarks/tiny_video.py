@@ -1,4 +1,4 @@
-"""The paper's ablation (its Table 3) on tiny video: students of the bundled teacher, at one budget, on held-out clips.
+"""The paper's ablation (its Table 3) on tiny video: students of a small teacher, at one budget, on held-out clips.
 
     python benchmarks/tiny_video.py --work runs/ablation --output benchmarks/results/tiny_ablation_cpu.json
 
@@ -65,6 +65,8 @@ from fvgen.checks import require
 from fvgen.devices import cpu_count
 from fvgen.generation.diffusion_views import DiffusionViews
 from fvgen.models.find import BUNDLED
+from fvgen.models.folder import load_component
+from fvgen.models.unet_3d import VideoUNet
 
 SMOOTHED = 10
 """Updates that a point of a curve is the mean of."""
@@ -93,6 +95,8 @@ class Options:
     output: Path
     """JSON file to write; the plot goes beside it."""
     budget: Budget = field(default_factory=Budget)
+    teacher: Path = BUNDLED / "teacher"
+    """Pipeline folder of the teacher."""
     only: tuple[str, ...] = tuple(ROWS)
     """Rows to train. All when left out."""
     seeds: tuple[int, ...] = (0,)
@@ -114,7 +118,7 @@ def main(options: Options) -> None:
     require(options.jobs >= 1, "jobs", "be at least 1", options.jobs, "Leave it out for one on every core.")
     planned_rows(options.work, options.budget, options.only)  # refuses unknown rows before work
     require(len(options.seeds) >= 1, "seeds", "name one", "none", "Leave it out for seed 0.")
-    teacher, budget, jobs = BUNDLED / "teacher", options.budget, options.jobs
+    teacher, budget, jobs = options.teacher, options.budget, options.jobs
     clips, held_out = options.work / "clips", options.work / "clips_held_out"
     seconds: dict[str, dict[str, float]] = {}
     keep_budget(options.work, budget)
@@ -146,7 +150,8 @@ def main(options: Options) -> None:
     console.print(_table(rows, budgets))
     for part, spent in seconds.items():
         console.print(f"{part}: {spent['wall']:.0f} s, {spent['cpu']:.0f} s of one core")
-    settings = {**settings_of(options), "budget": asdict(budget)}
+    parameters = load_component(VideoUNet, teacher / "unet").num_parameters()
+    settings = {**settings_of(options), "budget": asdict(budget), "teacher_parameters": parameters}
     write_json(options.output, {"rows": rows, "runs": budgets, "seconds": seconds, "settings": settings})
     _plot(rows, runs[options.seeds[0]], options.output.with_suffix(".png"))
 
