@@ -12,10 +12,11 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: seconds are those of one core
 
+import json
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +42,7 @@ class Benchmark:
     captures: Path
     """Folder of captures, each with train_filenames and test_filenames."""
     output: Path
-    """JSON file to write."""
+    """JSON file to write. Captures that it holds already, of the same settings, are kept and not measured again."""
     only: list[str] = field(default_factory=list)
     """Names of the captures to run; all by default."""
     generators: list[Literal["points", "warp", "student"]] = field(default_factory=lambda: ["warp", "student"])
@@ -70,13 +71,18 @@ def main(benchmark: Benchmark) -> None:
     require(within, "--repair-at", "lie between 0 and 1", benchmark.repair_at, "Ask for 0.4 0.7.")
     names = chosen_captures(benchmark.captures, benchmark.only)
     console = Console(width=120)
-    results: dict[str, dict[str, dict[str, float]]] = {}
-    for name in track(names, description="captures", console=console):
+    settings = settings_of(replace(benchmark, only=[]))
+    found = read_json(benchmark.output) or {"captures": {}, "settings": settings}
+    same = "be a new file or one of the same settings"
+    require(found["settings"] == json.loads(json.dumps(settings)), "--output", same, benchmark.output, "Name another.")
+    results: dict[str, dict[str, dict[str, float]]] = found["captures"]
+    for name in track([name for name in names if name not in results], description="captures", console=console):
         results[name] = run_capture(benchmark, name)
         for row, scores in results[name].items():
             console.print(f"{name}, {row}: {scores['psnr']:.2f} dB, AVGE {scores['avge']:.4f}")
         means = {row: _mean([result[row] for result in results.values()]) for row in results[name]}
-        write_json(benchmark.output, {"captures": results, "mean": means, "settings": settings_of(benchmark)})
+        ordered = {name: results[name] for name in sorted(results)}
+        write_json(benchmark.output, {"captures": ordered, "mean": means, "settings": settings})
 
 
 def run_capture(benchmark: Benchmark, name: str) -> dict[str, dict[str, float]]:

@@ -161,6 +161,9 @@ def _poses(found: dict[str, Any]) -> list[str]:
     return rows_table(found["captures"], _POSES, "capture")
 
 
+_START_UP = (Column("seconds", "seconds", 3), Column("processor_seconds", "processor seconds", 3))
+
+
 def _evaluated(found: dict[str, Any]) -> list[str]:
     """A report of ``fvgen evaluate``: its scenes, its notes, the published rows beside them."""
     lines = []
@@ -212,6 +215,12 @@ TABLES: Mapping[str, ResultsTable] = {
     ),
     "geometry": ResultsTable("geometry_cpu.json", "Dense points without weights", "The plane sweep's.", _geometry),
     "poses": ResultsTable("poses_cpu.json", "Poses of photos", "Captures with their poses thrown away.", _poses),
+    "repair": ResultsTable(
+        "repair_cpu.json",
+        "Repair",
+        "The same runs with `--repair-steps` and without; 160 px, 200 steps, one seed, no trials.",
+        _splats,
+    ),
     "mixture": ResultsTable(
         "mixture_2d_cpu.json", "Objectives on a two-dimensional mixture", "Distilled in two dimensions.", _mixture
     ),
@@ -234,6 +243,12 @@ TABLES: Mapping[str, ResultsTable] = {
         lambda found: rows_table(found["rows"], _GUIDED, "drawn by"),
     ),
     "rasterizer": ResultsTable("rasterizer_cpu.json", "Splatting on one CPU core", "Synthetic surface.", _rasterizer),
+    "startup": ResultsTable(
+        "startup_cpu.json",
+        "Start-up",
+        "Medians over fresh processes.",
+        lambda found: rows_table(found["rows"], _START_UP, "command"),
+    ),
     "model": ResultsTable("model_cpu.json", "Network", "Sizes and work of the full-size network.", _figures),
     "gpu": ResultsTable("gpu_h100.json", "One H100", "Random weights, bf16.", _gpu),
 }
