@@ -66,10 +66,11 @@ def own_options(prefix: str, config: type) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def shown() -> dict[str, dict[str, str]]:
+def shown(tmp_path_factory) -> dict[str, dict[str, str]]:
     """Command -> the texts of its help."""
     commands = [*COMMANDS, PLUGIN]
-    return {" ".join(command): texts(help_) for command, help_ in zip(commands, shown_help(commands), strict=True)}
+    helps = shown_help(commands, tmp_path_factory.mktemp("help"))
+    return {" ".join(command): texts(help_) for command, help_ in zip(commands, helps, strict=True)}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join([Path(command[0]).name, *command[1:]]))

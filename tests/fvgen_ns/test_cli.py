@@ -62,8 +62,7 @@ def test_a_script_calls_the_same_function(name):
 
 def test_clips_are_prepared(tmp_path):
     size = ("--frames", 4, "--height", 48, "--width", 64, "--orientation", "landscape")
-    done = fvgen("clips", "procedural", "--output", tmp_path / "clips", "--clips", 1, *size)
-    assert done.returncode == 0, done.stderr
+    done = run("fvgen", "clips", "procedural", "--output", tmp_path / "clips", "--clips", 1, *size, cwd=tmp_path)
     assert "1 scenes written, 0 kept, 0 left out; 1 clips" in done.stdout
     assert len(ShardDataset(tmp_path / "clips")) == 1
 

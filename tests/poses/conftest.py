@@ -3,12 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from oracle_matcher import KnownPhoto, OracleMatcher
-from PIL import Image
-from room_photographs import HEIGHT, WIDTH, photograph
+from oracle_matcher import KnownPhoto
+from room_photographs import HEIGHT, WIDTH, photograph, store_photos
 
 from fvgen.geometry.cameras import look_at
-from fvgen.poses.intake import read_intake
 from fvgen.procedural.rooms.capture import RoomCapture, room_cameras
 from fvgen.types import Cameras
 
@@ -40,15 +38,7 @@ def panorama(room_photos) -> list[KnownPhoto]:
 def stored(tmp_path):
     """``stored(photos)``: them as PNG files, taken in; and the matcher that knows them."""
 
-    def store(known: list[KnownPhoto], scenes: list[int] | None = None):
-        folder = tmp_path / "photos"
-        folder.mkdir()
-        files = [folder / f"{i}.png" for i in range(len(known))]
-        for file, photo in zip(files, known, strict=True):
-            Image.fromarray(photo.rgb).save(file)
-        return read_intake(files, folder, []).photos, OracleMatcher(known, scenes or [])
-
-    return store
+    return lambda known, scenes=None: store_photos(tmp_path / "photos", known, scenes)
 
 
 @pytest.fixture

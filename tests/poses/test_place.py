@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from room_photographs import photograph
+from room_photographs import photograph, store_photos
 
 from fvgen.poses.agreement import photometric_agreement
 from fvgen.poses.alignment import pose_difference
@@ -24,9 +26,14 @@ def check_poses(placement, known, upright_pose, position=0.01, degrees=0.6):
     assert difference.degrees < degrees
 
 
-def test_all_photos_of_a_room_are_placed_where_they_were_taken(room_photos, stored, upright_pose):
-    photos, matcher = stored(room_photos)
-    placement = place_photos(photos, matcher)
+@pytest.fixture(scope="module")
+def placed_room(room_photos, tmp_path_factory):
+    """The five photos of the room, placed; not to be changed."""
+    return place_photos(*store_photos(tmp_path_factory.mktemp("room"), room_photos))
+
+
+def test_all_photos_of_a_room_are_placed_where_they_were_taken(room_photos, placed_room, upright_pose):
+    placement = placed_room
     assert placement.notes[0] == "5 of 5 photos placed: 0.png, 1.png, 2.png, 3.png, 4.png."
     check_poses(placement, room_photos, upright_pose)
     focal = float(room_photos[0].camera.K[0, 0, 0])
@@ -34,13 +41,11 @@ def test_all_photos_of_a_room_are_placed_where_they_were_taken(room_photos, stor
     assert all(verdict.agreement > 0.1 for verdict in placement.verdicts)
 
 
-def test_the_same_photos_give_the_same_poses(room_photos, stored):
-    from oracle_matcher import OracleMatcher
-
-    photos, matcher = stored(room_photos)
-    first, second = place_photos(photos, matcher), place_photos(photos, OracleMatcher(room_photos))
-    for i in first.model.placed:
-        assert np.array_equal(first.model.c2w[i], second.model.c2w[i])
+def test_the_same_photos_give_the_same_poses(room_photos, placed_room, stored):
+    again = place_photos(*stored(room_photos))
+    assert again.model.placed == placed_room.model.placed
+    for i in again.model.placed:
+        assert np.array_equal(again.model.c2w[i], placed_room.model.c2w[i])
 
 
 def test_portrait_and_landscape_share_a_camera(room_photos, stored, upright_pose):
@@ -122,9 +127,8 @@ def test_bare_walls_are_refused(stored, room_photos):
         place_photos(photos, OracleMatcher(walls, points_per_photo=20))
 
 
-def test_pixels_speak_against_wrong_poses(room_photos, stored):
-    photos, matcher = stored(room_photos)
-    placement = place_photos(photos, matcher)
+def test_pixels_speak_against_wrong_poses(placed_room):
+    placement = copy.deepcopy(placed_room)
     small = [placement.matches.looks[i].small for i in range(5)]
     right = photometric_agreement(small, placement.model)
     placement.model.c2w[2][:3, 3] += 0.3 * (placement.model.c2w[0][:3, 3] - placement.model.c2w[4][:3, 3])

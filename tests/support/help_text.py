@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from nerfstudio_commands import run
 
 _TITLE = re.compile(r"(?:╭─ | ?)((?:\S+ )?(?:options|arguments|subcommands))(?: ─+╮|:|\s*)$")
 _RULE = re.compile(r"[─-]{8,}╯?")
 _NOTE = re.compile(r"\((?:default|required|optional|fixed|repeatable|sets)\b.*")
 
-_SHOW = """
-import contextlib, io, json, runpy, sys
-shown = []
-for command in json.loads(sys.argv[1]):
-    sys.argv = [*command, "--help"]
-    sys.path.insert(0, command[0].rpartition("/")[0])
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        runpy.run_path(command[0], run_name="__main__")
-    shown.append(printed.getvalue())
-print(json.dumps(shown))
-"""
 
-
-def shown_help(commands: Sequence[Sequence[str]]) -> list[str]:
-    """What each command (a Python file and its arguments) prints with --help, as in a terminal of 100 columns.
-
-    All run in one process, so that what they have in common is imported once.
-    """
-    command = [sys.executable, "-c", _SHOW, json.dumps(commands)]
-    environment = os.environ | {"COLUMNS": "100", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def shown_help(commands: Sequence[Sequence[str]], cwd: Path) -> list[str]:
+    """What each command (a Python file and its arguments) prints with --help, as in a terminal of 100 columns."""
+    script = Path(__file__).with_name("show_help.py")
+    return json.loads(run(script, json.dumps(commands), cwd=cwd, columns=100).stdout)
 
 
 def texts(shown: str) -> dict[str, str]:
