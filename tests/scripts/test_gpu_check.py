@@ -45,9 +45,12 @@ def test_without_a_gpu_it_says_so(tmp_path):
     assert not (tmp_path / "gpu.json").exists()
 
 
-def test_every_mode_runs_tiny_on_a_cpu():
-    rows = list(measure_clips(ClipTrials(CPU, tflops=100.0, tiny=True, repeats=1, backend="eager")))
-    assert {(row["mode"], row["codec"]) for row in rows} == MODES
+@pytest.mark.parametrize(
+    "modes", [("plain", "eager", "low-memory"), pytest.param(("eager", "compiled"), marks=pytest.mark.slow)], ids=str
+)
+def test_every_mode_runs_tiny_on_a_cpu(modes):
+    rows = list(measure_clips(ClipTrials(CPU, tflops=100.0, tiny=True, repeats=1, backend="eager", modes=modes)))
+    assert {(row["mode"], row["codec"]) for row in rows} == {one for one in MODES if one[0] in modes}
     for row in rows:
         assert "error" not in row, row
         seconds = [row[name] for name in ("encode_s", "unet_s", "decode_s", "clip_s", "floor_s")]
