@@ -14,14 +14,14 @@ from PIL import Image, ImageOps
 from fvgen.checks import require
 from fvgen.data.capture import CaptureFrame
 from fvgen.data.capture_notes import CaptureNotes
-from fvgen.data.file_places import FilePlaces
+from fvgen.data.file_places import PHOTO_FOLDERS, FilePlaces
 from fvgen.data.image_files import load, open_image
 from fvgen.data.photos import opaque_pixels, photo_size, read_photo, same_shape, to_be_turned
 from fvgen.data.points_in_photos import pixels_at, points_in_photo
 from fvgen.data.transparency import masked_by_transparency
 from fvgen.types import PointCloud
 
-_FOLDERS = ("masks", "mask")
+_FOLDERS = ("masks", "mask", *(name.replace("images", "masks") for name in PHOTO_FOLDERS[1:]))
 _LABELS = 32
 """Grey levels up to which values are numbers of things, each of which counts; JPEG may leave as much in black."""
 _WHOLE = 252
@@ -36,8 +36,9 @@ def find_masks(
     that their transparency makes (`fvgen.data.transparency.masked_by_transparency`).
 
     As COLMAP and other tools lay them out: a folder ``masks`` in place of one in the photo's path, or at any level of
-    it, with the photo's other folders kept. A mask of ``a.jpg`` is called ``a.png``, ``a.jpg.png``, ``a_mask.png``,
-    ``a.mask.png``, ``a.jpg.mask.png`` or ``mask_a.png``; but for the first two it may lie beside the photo.
+    it, with the photo's other folders kept; or else ``mask`` or ``masks_2`` there. A mask of ``a.jpg`` is called
+    ``a.png``, ``a.jpg.png``, ``a_mask.png``, ``a.mask.png``, ``a.jpg.mask.png`` or ``mask_a.png``; but for the first
+    two it may lie beside the photo.
 
     Args:
         folder: the capture.

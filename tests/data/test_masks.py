@@ -97,6 +97,7 @@ def test_a_larger_mask_repeats_its_pixels(tmp_path):
 PLACES = {
     "masks/NAME.png": lambda name: Path("masks") / name,
     "masks/NAME.png.png, as COLMAP has it": lambda name: Path("masks") / f"{name}.png",
+    "masks_4/NAME.png": lambda name: Path("masks_4") / name,
     "masks/NAME.tif": lambda name: Path("masks") / name.with_suffix(".tif"),
     "masks/NAME_mask.png": lambda name: Path("masks") / f"{name.stem}_mask.png",
     "mask/NAME.png": lambda name: Path("mask") / name,
