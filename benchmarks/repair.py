@@ -71,10 +71,10 @@ def main(benchmark: Benchmark) -> None:
     require(within, "--repair-at", "lie between 0 and 1", benchmark.repair_at, "Ask for 0.4 0.7.")
     names = chosen_captures(benchmark.captures, benchmark.only)
     console = Console(width=120)
-    settings = settings_of(replace(benchmark, only=[]))
+    settings = json.loads(json.dumps(settings_of(replace(benchmark, only=[]))))  # as they are read back
     found = read_json(benchmark.output) or {"captures": {}, "settings": settings}
     same = "be a new file or one of the same settings"
-    require(found["settings"] == json.loads(json.dumps(settings)), "--output", same, benchmark.output, "Name another.")
+    require(found["settings"] == settings, "--output", same, benchmark.output, "Name another file.")
     results: dict[str, dict[str, dict[str, float]]] = found["captures"]
     for name in track([name for name in names if name not in results], description="captures", console=console):
         results[name] = run_capture(benchmark, name)
