@@ -1,9 +1,9 @@
-"""How long commands take before they work: importing `fvgen`, and ``ns-train`` up to its help and to its first photo.
+"""How long commands take before they work: importing `fvgen`, and ``ns-train`` up to its help and to its first photos.
 
     python benchmarks/startup.py --output startup_cpu.json
 
-Every figure is the median over fresh processes: elapsed seconds, and processor seconds, which other programs on the
-machine hardly change.
+Every figure is the median over fresh processes, in processor seconds, which other programs on the machine change less
+than elapsed ones. Imports are given without what Python itself takes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,70 +43,65 @@ class Options:
 
 def main(options: Options) -> None:
     """Measure, print and write."""
-    bare = _median([sys.executable, "-c", "pass"], options.imports)
-    fvgen = _median([sys.executable, "-c", "import fvgen"], options.imports)
+    bare = _processor_seconds_of([sys.executable, "-c", "pass"], options.imports)
     rows = {
-        "import fvgen, beside bare Python": {name: fvgen[name] - bare[name] for name in bare},
-        "import torch, beside bare Python": _beside(bare, [sys.executable, "-c", "import torch"], options.commands),
-        "ns-train fvgen-splat-cpu --help": _median([_TRAIN, _METHOD, "--help"], options.commands),
-        "of that, in files of this project": {"seconds": _own_imports()},
-        "ns-train, up to the first photo": _to_the_first_photo(options.commands),
+        "import fvgen": _processor_seconds_of([sys.executable, "-c", "import fvgen"], options.imports) - bare,
+        "import torch": _processor_seconds_of([sys.executable, "-c", "import torch"], options.commands) - bare,
+        "ns-train fvgen-splat-cpu --help": _processor_seconds_of([_TRAIN, _METHOD, "--help"], options.commands),
+        "ns-train, until photos are read": _processor_seconds_until_photos(options.commands),
     }
-    for name, row in rows.items():
-        print(f"{name}: " + ", ".join(f"{value:.3f} {key.replace('_', ' ')}" for key, value in row.items()))
-    write_json(options.output, {"rows": rows, "settings": settings_of(options)})
+    for name, seconds in rows.items():
+        print(f"{name}: {seconds:.3f} processor seconds")
+    share = _own_share()
+    print(f"Share of this project's files in the imports of ns-train: {share:.3f}")
+    figures = {name: {"processor_seconds": seconds} for name, seconds in rows.items()}
+    write_json(options.output, {"rows": figures, "own_share_of_imports": share, "settings": settings_of(options)})
 
 
-def _beside(bare: dict[str, float], command: Sequence[str], runs: int) -> dict[str, float]:
-    return {name: value - bare[name] for name, value in _median(command, runs).items()}
+def _processor_seconds_of(command: Sequence[str], runs: int) -> float:
+    """Median over fresh processes."""
+    times = []
+    for _ in range(runs):
+        before = _used_by_children()
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+        times.append(_used_by_children() - before)
+    return median(times)
 
 
-def _median(command: Sequence[str], runs: int) -> dict[str, float]:
-    """Elapsed and processor seconds of a command."""
-    times = [_timed(command) for _ in range(runs)]
-    return {"seconds": median(one[0] for one in times), "processor_seconds": median(one[1] for one in times)}
-
-
-def _timed(command: Sequence[str]) -> tuple[float, float]:
-    started, before = time.perf_counter(), _processor_seconds()
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - started, _processor_seconds() - before
-
-
-def _processor_seconds() -> float:
-    """Of all child processes that have ended."""
+def _used_by_children() -> float:
+    """Processor seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def _own_imports() -> float:
-    """Seconds that Python spends in the files of this project while ``ns-train`` starts, what they import left out."""
+def _own_share() -> float:
+    """Share of the files of this project, without what they import, in the time of all imports of ``ns-train``."""
     command = [sys.executable, "-X", "importtime", _TRAIN, _METHOD, "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     found = [(int(match[1]), match[2]) for match in map(_IMPORT.match, shown.splitlines()) if match]
-    return sum(time for time, name in found if name.split(".")[0] in ("fvgen", "fvgen_ns")) / 1e6
+    own = sum(time for time, name in found if name.split(".")[0] in ("fvgen", "fvgen_ns"))
+    return own / sum(time for time, _ in found)
 
 
-def _to_the_first_photo(runs: int) -> dict[str, float]:
-    """``ns-train`` on a small capture, until it says that it reads photos; then it is ended."""
+def _processor_seconds_until_photos(runs: int) -> float:
+    """``ns-train`` on a small capture, until it says that it reads photos; then it is ended. Median."""
+    times = []
     with tempfile.TemporaryDirectory() as scratch:
         capture = Path(scratch) / "room"
         write_room_capture(capture, seed=0, layout=TINY)
         environment = os.environ | {"XDG_CACHE_HOME": scratch}
         command = [_TRAIN, _METHOD, "--data", str(capture), "--output-dir", scratch, "--vis", "tensorboard"]
-        times = []
         for _ in range(runs):
-            started, before = time.perf_counter(), _processor_seconds()
+            before = _used_by_children()
             with subprocess.Popen(
                 command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             ) as process:
                 assert process.stdout is not None
                 while (line := process.stdout.readline()) and b"photos" not in line:
                     pass
-                elapsed = time.perf_counter() - started
                 process.kill()
-            times.append((elapsed, _processor_seconds() - before))
-    return {"seconds": median(one[0] for one in times), "processor_seconds": median(one[1] for one in times)}
+            times.append(_used_by_children() - before)
+    return median(times)
 
 
 if __name__ == "__main__":
