@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from stand_in import CHANNELS, MemoryClips, Network, Taught, run, stand_in_config, stand_in_roles, taught_roles
+from stand_in import MemoryClips, MovesLast, Taught, run, stand_in_config, stand_in_roles, taught_roles
 
 from fvgen.checks import InputError
 from fvgen.distillation import checkpoint
@@ -112,17 +112,6 @@ def test_stopped_after_any_step_it_ends_with_the_same_bits(tmp_path, unbroken, b
     run(stand_in_config(broken_at), tmp_path)
     run(stand_in_config(STEPS), tmp_path)
     assert_same_bits(tmp_path, unbroken)
-
-
-class MovesLast(Network):
-    """A student whose layers along time come last; an optimiser with another rate for the 2D layers has them first."""
-
-    def __init__(self) -> None:
-        super().__init__(2 * CHANNELS, CHANNELS)
-        self.temporal_conv = self._modules.pop("last")
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.temporal_conv(torch.tanh(self.first(x.transpose(1, 2)))).transpose(1, 2).contiguous()
 
 
 def test_moments_come_back_to_the_parameters_that_they_are_of(tmp_path):

@@ -78,6 +78,17 @@ class Network(nn.Module):
         return self.last(torch.tanh(self.first(x.transpose(1, 2)))).transpose(1, 2).contiguous()
 
 
+class MovesLast(Network):
+    """A student whose layers along time come last; an optimiser with another rate for the 2D layers has them first."""
+
+    def __init__(self) -> None:
+        super().__init__(2 * CHANNELS, CHANNELS)
+        self.temporal_conv = self._modules.pop("last")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.temporal_conv(torch.tanh(self.first(x.transpose(1, 2)))).transpose(1, 2).contiguous()
+
+
 class Critic(nn.Module):
     """One logit a clip, and a running mean of what it says."""
 
