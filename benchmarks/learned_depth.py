@@ -27,7 +27,7 @@ from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
 
 from fvgen import load_capture
-from fvgen.files import write_json
+from fvgen.files import read_json, write_json
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.push_pull import push_pull
 from fvgen.models.depth_anything import FILES
@@ -49,7 +49,7 @@ class Options:
     captures: Path
     """Folder of captures, each with train_filenames and test_filenames."""
     output: Path
-    """JSON file to write."""
+    """JSON file to write. Captures that it holds already are kept, and not measured again."""
     only: list[str] = field(default_factory=list)
     """Names of the captures to run; all by default."""
     views: int = 3
@@ -114,8 +114,9 @@ def run_capture(options: Options, name: str, scratch: Path) -> dict[str, dict[st
 
 def main(options: Options) -> None:
     """Run, print, and write the JSON after each capture."""
-    results: dict[str, dict[str, dict[str, float]]] = {}
-    for name in track(chosen_captures(options.captures, options.only), description="captures"):
+    results: dict[str, dict[str, dict[str, float]]] = (read_json(options.output) or {}).get("captures", {})
+    missing = [name for name in chosen_captures(options.captures, options.only) if name not in results]
+    for name in track(missing, description="captures"):
         with tempfile.TemporaryDirectory() as scratch:
             results[name] = run_capture(options, name, Path(scratch))
         for method, scores in results[name].items():
