@@ -203,6 +203,18 @@ _ALL = (
 TABLES: Mapping[str, ResultsTable] = {
     "splats": ResultsTable("sparse_captures_cpu.json", "Splats of four to six photos", _ALL, _splats),
     "splats-3": ResultsTable("sparse_captures_cpu_3_views.json", "Splats of three photos", _ALL, _splats),
+    "tried": ResultsTable(
+        "tried_3_views_cpu.json",
+        "Tried with three photos",
+        "One seed. Only the sparse points stayed: the others gain nothing above the noise, and are not in the code.",
+        _splats,
+    ),
+    "learned-depth": ResultsTable(
+        "learned_depth_cpu.json",
+        "What depth of single photos might be worth",
+        "Three photos, one seed. In place of a depth network: depth of all photos, made worse on purpose.",
+        _splats,
+    ),
     "splats-2000": ResultsTable("sparse_captures_cpu_2000_steps.json", "Splats after 2000 steps", _ALL, _splats),
     "llff": ResultsTable(
         "llff_cpu.json",
