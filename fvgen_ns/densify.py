@@ -232,7 +232,8 @@ def _make(split: CaptureSplit, config: DensifyConfig, capture: Capture, folder: 
             CONSOLE.log("Another run is making the same views: this one makes its own.")
         if not is_complete(place, key):  # finished in the meantime
             CONSOLE.log(f"Making dense points and generated views in {place}", markup=False)
-            produce(split, capture, config, place, key, if_full=IF_FULL)
+            with torch.random.fork_rng(devices=[]):  # a run trains the same whether its views are made or read back
+                produce(split, capture, config, place, key, if_full=IF_FULL)
         return place
 
 

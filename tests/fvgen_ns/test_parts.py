@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from fvgen.data.working_size import make_capture
 from fvgen.generation.trials import Trials
@@ -67,7 +68,9 @@ def made(split, photos, cache: Path, **settings):
 
 def test_trials_are_shown_and_kept(split, photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fvgen.generation.trials.ITERATIONS", 10)
+    random = torch.get_rng_state()
     outputs, _, about = made(split, photos, tmp_path)
+    assert torch.equal(torch.get_rng_state(), random)  # training is the same as with views that are read back
     assert {len(errors) for errors in about["trials"].values()} == {len(split.frames)}
     assert len(about["trials"]) == 6 and "photos only" in about["trials"]
     (note,) = [note for note in outputs.metadata["notes"] if note.startswith("Trials (AVGE")]
