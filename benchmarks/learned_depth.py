@@ -20,6 +20,7 @@ import torch
 import tyro
 from held_out_photos import chosen_captures
 from plugin_run import dense_cloud, run_plugin
+from reporting import write_json
 from rich.progress import track
 from sparse_captures import DENSIFY, METHODS, prepare
 from torch import Tensor
@@ -27,7 +28,7 @@ from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
 
 from fvgen import load_capture
-from fvgen.files import read_json, write_json
+from fvgen.files import read_json
 from fvgen.geometry.provider import GEOMETRY_PROVIDERS
 from fvgen.geometry.push_pull import push_pull
 from fvgen.models.depth_anything import FILES
