@@ -9,12 +9,15 @@ import torch
 
 from fvgen.data.working_size import make_capture
 from fvgen.generation.trials import Trials
+from fvgen.geometry.points import read_ply
+from fvgen.models.depth_anything import FILES
 from fvgen_ns import parts as parts_module
 from fvgen_ns.capture_split import CaptureSplit
 from fvgen_ns.densify import densify
 from fvgen_ns.densify_config import DensifyConfig
 from fvgen_ns.fvgen_dataparser import FVGenDataParserConfig
 from fvgen_ns.parts import BACKGROUND, DENSE, SEEDS, VIEWS, asked_for, candidates
+from fvgen_ns.produce import DEPTH_NETWORKS
 
 SETTINGS = {"geometry": "capture-depth", "working_size": 64, "frames_per_clip": 3}
 
@@ -102,3 +105,27 @@ def test_without_trials_all_that_is_asked_for_is_added(split, photos, tmp_path, 
     assert about["trials"] == {} and (folder / "dense.ply").exists()
     assert (folder / "hole_seeds.ply").exists() == (seed_holes == "always")
     assert (SEEDS in asked_for(DensifyConfig(seed_holes=seed_holes))) == (seed_holes == "always")
+
+
+def test_a_depth_network_completes_what_is_not_measured(split, photos, tmp_path, monkeypatch):
+    """A stand-in for the network says the truth, up to a scale and a shift; half of each photo is measured."""
+
+    class Exact:
+        def inverse_depth(self, *_):
+            return 2 / photos.depths.clamp_min(1e-6) + 0.1
+
+    network = tmp_path / "network"
+    network.mkdir()
+    for name in FILES:
+        (network / name).write_text(name)
+    monkeypatch.setitem(DEPTH_NETWORKS, "depth-anything", lambda folder: Exact())
+    measured = photos.depths.clone()
+    measured[..., measured.shape[-1] // 2 :] = 0
+    half = replace(photos, depths=measured)
+    asked = {"geometry_completion": "depth-anything", "depth_model": network}
+    settings = {"trials": False, "generator": "none", "background": False}
+    counts = []
+    for name, more in (("without", {}), ("with", asked)):
+        _, folder, _ = made(split, half, tmp_path / name, **settings, **more)
+        counts.append(len(read_ply(folder / "dense.ply")))
+    assert counts[1] > 1.5 * counts[0]
