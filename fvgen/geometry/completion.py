@@ -23,7 +23,7 @@ class LearnedDepth(Protocol):
         Args:
             photos: [V, 3, H, W] in [0, 1].
             measured: [V, H, W] depth, continued smoothly where none is measured; zeros for a photo without any.
-            progress: told of each photo.
+            progress: called with each photo.
         """
         ...
 
@@ -57,7 +57,7 @@ def completed_by(
         learned: the network.
         capture: V photos.
         geometry: of the same photos.
-        progress: told of each photo.
+        progress: called with each photo.
     """
     some = (geometry.depths > 0)[:, None].to(geometry.depths)
     smooth = push_pull(torch.where(some > 0, 1 / geometry.depths[:, None].clamp_min(1e-12), 0.0), some)[:, 0]

@@ -89,7 +89,7 @@ class DepthAnything:
         Args:
             photos: [V, 3, H, W] in [0, 1].
             measured: [V, H, W] depth without gaps, which a prompted network is shown; a photo of zeros has none.
-            progress: told of each photo.
+            progress: called with each photo.
         """
         network, found = self._network.to(photos.device), []
         for i, photo in enumerate(photos):

@@ -69,16 +69,27 @@ def tiny_network(folder, prompted):
     """A network of transformers' with random weights, saved as the released ones are."""
     transformers = pytest.importorskip("transformers")
     backbone = transformers.Dinov2Config(
-        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, mlp_ratio=2, image_size=56, patch_size=14,
-        out_indices=[1, 2, 3, 4], reshape_hidden_states=False, apply_layernorm=True,
-    )  # fmt: skip
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        mlp_ratio=2,
+        image_size=56,
+        patch_size=14,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=False,
+        apply_layernorm=True,
+    )
     kind = "PromptDepthAnything" if prompted else "DepthAnything"
     if not hasattr(transformers, f"{kind}Config"):
         pytest.skip(f"this transformers has no {kind}")
     config = getattr(transformers, f"{kind}Config")(
-        backbone_config=backbone, reassemble_hidden_size=16, neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=8,
-        head_hidden_size=8, patch_size=14,
-    )  # fmt: skip
+        backbone_config=backbone,
+        reassemble_hidden_size=16,
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
+        patch_size=14,
+    )
     torch.manual_seed(0)
     getattr(transformers, f"{kind}ForDepthEstimation")(config).save_pretrained(folder)
     name = "PromptDepthAnythingImageProcessor" if prompted else "DPTImageProcessor"
