@@ -55,7 +55,9 @@ def first_photo(capture: Path, height: int, width: int) -> np.ndarray:
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:
-    """In dB, of bytes."""
+    """In dB, of bytes; of what both show, since the page's panel may push the scene by a pixel."""
+    height, width = np.minimum(first.shape[:2], second.shape[:2])
+    first, second = first[:height, :width], second[:height, :width]
     return float(-10 * np.log10(max(np.mean((first.astype(float) - second) ** 2), 1e-3) / 255**2))
 
 
