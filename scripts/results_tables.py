@@ -240,7 +240,7 @@ TABLES: Mapping[str, ResultsTable] = {
         "mixture_2d_cpu.json", "Objectives on a two-dimensional mixture", "Distilled in two dimensions.", _mixture
     ),
     "mixture-exact": ResultsTable(
-        "mixture_2d_exact_r_cpu.json", "The same with an exact density ratio", "Four seeds in place of eight.", _mixture
+        "mixture_2d_more_cpu.json", "The same, further rows", "Four seeds in place of eight.", _mixture
     ),
     "ablation": ResultsTable(
         "tiny_ablation_cpu.json",
