@@ -79,9 +79,9 @@ def produce(
             geometry = GEOMETRY_PROVIDERS[config.geometry]().reconstruct(capture, progress)
             completion_notes: list[str] = []
             if config.completes():
-                learned = DEPTH_NETWORKS[config.geometry_completion](config.depth_model)
-                geometry, completion_notes = completed_by(learned, capture, geometry, progress)
-                free_memory()
+                make = DEPTH_NETWORKS[config.geometry_completion]
+                geometry, completion_notes = completed_by(make(config.depth_model), capture, geometry, progress)
+                free_memory()  # no name holds the network: its weights leave
             walls = room_of(capture, geometry) if config.background else None
         if len(geometry.points) < FEWEST_POINTS:
             choice = Choice(frozenset(), {}, [NO_OVERLAP])
